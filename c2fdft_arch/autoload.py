@@ -1,0 +1,57 @@
+"""The hook that adds the plugin to BasicSR as soon as BasicSR is imported.
+
+A start-up file in site-packages calls `install()` in every interpreter, so this file is kept small,
+imports nothing that an interpreter has not loaded anyway, and does nothing until somebody imports
+`basicsr`. `C2FDFT_AUTOLOAD=0` in the environment switches it off.
+"""
+
+import os
+import sys
+
+SWITCH = 'C2FDFT_AUTOLOAD'
+TRIGGER = 'basicsr'
+# The leaves: modules that carry registry decorators. Nobody else imports them.
+LEAVES = (
+    'c2fdft_arch.dft_arch',
+    'c2fdft_arch.noise_predictor_arch',
+    'c2fdft_arch.rivals_arch',
+    'c2fdft_model.losses',
+    'c2fdft_model.patch_cycle_dataset',
+    'c2fdft_model.c2fdft_model',
+    'c2fdft_model.metrics',
+)
+
+
+class PostImportHook:
+    """A meta path finder for `basicsr` alone; it finds what the others find, and then registers."""
+
+    c2fdft_hook = True
+
+    def find_spec(self, name, path=None, target=None):
+        """Return the spec that the other finders give for `basicsr`, its loader prepared."""
+        if name != TRIGGER:
+            return None
+        from c2fdft_arch import registration
+
+        return registration.find_spec(self, path, target)
+
+
+def installed_hook():
+    """Return the hook on `sys.meta_path`, or None."""
+    return next((finder for finder in sys.meta_path if hasattr(finder, 'c2fdft_hook')), None)
+
+
+def switched_off():
+    """Whether the environment says that BasicSR is to be left as it is."""
+    return os.environ.get(SWITCH, '').strip().lower() in ('0', 'off', 'false', 'no')
+
+
+def install():
+    """Put the hook in place, once; if BasicSR is imported already, register at once."""
+    if switched_off() or installed_hook() is not None:
+        return
+    sys.meta_path.insert(0, PostImportHook())
+    if TRIGGER in sys.modules:
+        from c2fdft_arch import registration
+
+        registration.register_late()

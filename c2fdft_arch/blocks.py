@@ -1,0 +1,209 @@
+"""A Transformer block for training: few, large operations that keep little for the backward pass.
+
+Feature maps are (B, H, W, C), so that 1x1 convolutions are matrix products over all pixels. Each
+half of a block is one autograd function. Both keep the stream of features in float32; matrix
+products and convolutions run in the number format of `Casts`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from c2fdft_arch.attention_matrices import (
+    attention_matrix,
+    attention_matrix_backward,
+    mixing_matrix,
+    mixing_matrix_backward,
+)
+from c2fdft_arch.channel_norm import shifted_norm, shifted_norm_backward
+from c2fdft_arch.plain_dft import DiffusionTransformerBlock
+
+
+class Casts:
+    """Weights in the number format of matrix products, each converted once per training step."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._converted: dict[Tensor, Tensor] = {}
+
+    def __call__(self, weight: Tensor | None) -> Tensor | None:
+        if weight is None or weight.dtype == self.dtype:
+            return weight
+        if weight not in self._converted:
+            self._converted[weight] = weight.detach().to(self.dtype)
+        return self._converted[weight]
+
+
+def apply_block(
+    block: DiffusionTransformerBlock, x: Tensor, shift: Tensor | None, casts: Casts
+) -> Tensor:
+    """DFTB of feature maps x (B, H, W, C) in float32; `shift` is T (B, C) or None."""
+    attention, ffn = block.attn, block.ffn
+    norm1, norm2 = block.norm1.body, block.norm2.body
+    x = AttentionBranch.apply(
+        x, shift, casts, norm1.weight, norm1.bias, attention.qkv.weight, attention.qkv.bias,
+        attention.qkv_dwconv.weight, attention.qkv_dwconv.bias, attention.temperature,
+        attention.project_out.weight, attention.project_out.bias,
+    )  # fmt: skip
+    return FeedForwardBranch.apply(
+        x, shift, casts, norm2.weight, norm2.bias, ffn.project_in.weight, ffn.project_in.bias,
+        ffn.project_out.weight, ffn.project_out.bias,
+    )  # fmt: skip
+
+
+class AttentionBranch(torch.autograd.Function):
+    """x + DFSA(LN(x) + T)."""
+
+    @staticmethod
+    def forward(
+        ctx,
+        x,
+        shift,
+        casts,
+        norm_weight,
+        norm_bias,
+        w_qkv,
+        b_qkv,
+        w_dw,
+        b_dw,
+        temperature,
+        w_o,
+        b_o,
+    ):
+        b, h, w, c = x.shape
+        y, mean, rstd = shifted_norm(x, shift, norm_weight, norm_bias)
+        y = y.to(casts.dtype)
+        z = convolve(y, casts(w_qkv), casts(b_qkv))
+        qkv = convolve(z, casts(w_dw), casts(b_dw)).reshape(b, h * w, 3 * c)
+        qk, v = by_head(qkv, temperature.shape[0])
+        products = torch.matmul(qk[0].transpose(2, 3), qk[1]).float()
+        squares = (qk * qk).sum(3).float()
+        attention = attention_matrix(products, squares, temperature)
+        mixing = mixing_matrix(attention, w_o).to(casts.dtype)
+        if casts.dtype == x.dtype:
+            out = torch.baddbmm(x.view(b, h * w, c), v, mixing).view(x.shape)
+        else:
+            out = x + torch.bmm(v, mixing).view(x.shape)
+        if b_o is not None:
+            out += b_o
+        ctx.save_for_backward(
+            x, y, mean, rstd, z, qk, v, products, squares, attention, mixing, norm_weight,
+            norm_bias, w_qkv, w_dw, temperature, w_o,
+        )  # fmt: skip
+        ctx.casts = casts
+        ctx.biases = b_qkv is not None, b_dw is not None, b_o is not None
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (x, y, mean, rstd, z, qk, v, products, squares, attention, mixing, norm_weight, norm_bias,
+         w_qkv, w_dw, temperature, w_o) = ctx.saved_tensors  # fmt: skip
+        casts, (b, h, w, c) = ctx.casts, x.shape
+        grad = grad.contiguous()
+        d_out = grad.to(casts.dtype).view(b, h * w, c)
+
+        d_mixing = torch.bmm(v.transpose(1, 2), d_out).float()
+        d_attention, d_w_o = mixing_matrix_backward(d_mixing, attention, w_o)
+        d_products, d_squares, d_temperature = attention_matrix_backward(
+            d_attention, attention, products, squares, temperature
+        )
+        d_products = d_products.to(casts.dtype)
+        d_qk = qk * (2 * d_squares[:, :, :, None]).to(casts.dtype)
+        d_qk[0] += torch.matmul(qk[1], d_products.transpose(2, 3))
+        d_qk[1] += torch.matmul(qk[0], d_products)
+        d_qkv = by_pixel(d_qk, torch.bmm(d_out, mixing.transpose(1, 2)))
+        d_z, d_w_dw, d_b_dw = convolve_backward(
+            d_qkv.view(b, h, w, 3 * c), z, casts(w_dw), ctx.biases[1]
+        )
+        d_y, d_w_qkv, d_b_qkv = convolve_backward(d_z, y, casts(w_qkv), ctx.biases[0])
+        d_x, d_norm_weight, d_norm_bias = shifted_norm_backward(
+            d_y.to(x.dtype), x, mean, rstd, norm_weight, norm_bias
+        )
+        d_b_o = grad.sum((0, 1, 2)) if ctx.biases[2] else None
+        return (
+            d_x.add_(grad), None, None, d_norm_weight, d_norm_bias, full(d_w_qkv), full(d_b_qkv),
+            full(d_w_dw), full(d_b_dw), d_temperature, d_w_o, d_b_o,
+        )  # fmt: skip
+
+
+class FeedForwardBranch(torch.autograd.Function):
+    """x + DFN(LN(x) + T); the GELU is computed again in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, x, shift, casts, norm_weight, norm_bias, w_in, b_in, w_out, b_out):
+        y, mean, rstd = shifted_norm(x, shift, norm_weight, norm_bias)
+        y = y.to(casts.dtype)
+        hidden = convolve(y, casts(w_in), casts(b_in))
+        out = x + convolve(F.gelu(hidden), casts(w_out), None)
+        if b_out is not None:
+            out += b_out
+        ctx.save_for_backward(x, y, mean, rstd, hidden, norm_weight, norm_bias, w_in, w_out)
+        ctx.casts = casts
+        ctx.biases = b_in is not None, b_out is not None
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, y, mean, rstd, hidden, norm_weight, norm_bias, w_in, w_out = ctx.saved_tensors
+        casts = ctx.casts
+        grad = grad.contiguous()
+        d_active, d_w_out, _ = convolve_backward(
+            grad.to(casts.dtype), F.gelu(hidden), casts(w_out), False
+        )
+        d_hidden = torch.ops.aten.gelu_backward(d_active, hidden)
+        d_y, d_w_in, d_b_in = convolve_backward(d_hidden, y, casts(w_in), ctx.biases[0])
+        d_x, d_norm_weight, d_norm_bias = shifted_norm_backward(
+            d_y.to(x.dtype), x, mean, rstd, norm_weight, norm_bias
+        )
+        d_b_out = grad.sum((0, 1, 2)) if ctx.biases[1] else None
+        return (
+            d_x.add_(grad), None, None, d_norm_weight, d_norm_bias, full(d_w_in), full(d_b_in),
+            full(d_w_out), d_b_out,
+        )  # fmt: skip
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution of (B, H, W, C) by a 1x1 kernel, or depth-wise by a 3x3 one."""
+    groups = weight.shape[0] // weight.shape[1] if weight.shape[2] == 3 else 1
+    y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, 1, weight.shape[2] // 2, 1, groups)
+    return y.permute(0, 2, 3, 1)
+
+
+def convolve_backward(
+    d_y: Tensor, x: Tensor, weight: Tensor, bias: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gradients of x, weight and, if there is one, bias of `convolve`."""
+    groups = weight.shape[0] // weight.shape[1] if weight.shape[2] == 3 else 1
+    d_x, d_weight, d_bias = torch.ops.aten.convolution_backward(
+        d_y.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2), weight, [weight.shape[0]], [1, 1],
+        [weight.shape[2] // 2] * 2, [1, 1], False, [0, 0], groups, [True, True, bias],
+    )  # fmt: skip
+    return d_x.permute(0, 2, 3, 1), d_weight, d_bias if bias else None
+
+
+def full(gradient: Tensor | None) -> Tensor | None:
+    """The gradient of a weight in the weight's own format."""
+    return None if gradient is None else gradient.float()
+
+
+def by_head(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """(B, n, 3C) as queries and keys (2, B, heads, n, c), and values (B, n, C), both contiguous."""
+    b, n, channels = qkv.shape
+    c = channels // 3
+    qk = qkv[:, :, : 2 * c].view(b, n, 2, heads, c // heads).permute(2, 0, 3, 1, 4)
+    return qk.contiguous(), qkv[:, :, 2 * c :].contiguous()
+
+
+def by_pixel(qk: Tensor, v: Tensor) -> Tensor:
+    """The inverse of `by_head`."""
+    b, n, c = v.shape
+    qkv = v.new_empty(b, n, 3 * c)
+    heads = qk.shape[2]
+    qkv[:, :, : 2 * c].view(b, n, 2, heads, c // heads).copy_(qk.permute(1, 3, 0, 2, 4))
+    qkv[:, :, 2 * c :] = v
+    return qkv

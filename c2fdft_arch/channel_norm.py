@@ -1,0 +1,44 @@
+"""The layer norm of a pixel's channels, with T added, and its gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from c2fdft_arch.plain_dft import LAYER_NORM_EPS
+
+
+def shifted_norm(
+    x: Tensor, shift: Tensor | None, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """LN(x) + T for x (B, ..., C) and T (B, C) or None; also the mean and 1 / deviation of x.
+
+    Without a bias it is the `BiasFree` norm, which divides by the deviation but keeps the mean.
+    """
+    if bias is not None:
+        if shift is not None and len(shift) == 1:
+            bias, shift = bias + shift[0], None  # one addition for the image, not one per pixel
+        y, mean, rstd = torch.native_layer_norm(x, weight.shape, weight, bias, LAYER_NORM_EPS)
+    else:
+        # The deviation comes with a layer norm whose other result is overwritten: over so few
+        # channels that is several times faster than torch.var.
+        y, mean, rstd = torch.native_layer_norm(x, weight.shape, weight, weight, LAYER_NORM_EPS)
+        torch.mul(x, rstd, out=y).mul_(weight)
+    if shift is not None:
+        y += shift.view(len(shift), *(1,) * (x.dim() - 2), -1)
+    return y, mean, rstd
+
+
+def shifted_norm_backward(
+    d_y: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gradients of x, weight and bias of `shifted_norm`, given that of its result."""
+    if bias is not None:
+        return torch.ops.aten.native_layer_norm_backward(
+            d_y, x, weight.shape, mean, rstd, weight, bias, [True, True, True]
+        )
+    scaled = x * rstd
+    d_weight = (d_y * scaled).flatten(0, -2).sum(0)
+    d_scaled = d_y * weight
+    along = (d_scaled * scaled).mean(-1, keepdim=True)
+    return (d_scaled - (x - mean) * rstd * along) * rstd, d_weight, None

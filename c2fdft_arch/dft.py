@@ -1,0 +1,97 @@
+"""The network that is trained and that restores images: `PlainDFT`, evaluated faster."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from c2fdft_arch.inference_settings import InferenceSettings
+from c2fdft_arch.network_options import check_input
+from c2fdft_arch.plain_dft import PlainDFT
+from c2fdft_arch.strip_network import evaluate
+from c2fdft_arch.strips import Workspace
+from c2fdft_arch.train_network import predict_noise
+
+
+class DFT(PlainDFT):
+    """The diffusion Transformer: predicts the noise in x_t from (y, x_t) and the timestep t.
+
+    Options, parameters, inputs and results are those of `PlainDFT`; only how they are computed
+    differs. Without gradients images are evaluated strip by strip, in bounded memory; with
+    gradients, by fused blocks that honour autocast. Compilers and exporters see `PlainDFT`.
+    """
+
+    checkpoint_blocks = False
+    """True: keep only the blocks' inputs for the backward pass, and evaluate blocks again."""
+
+    inference = InferenceSettings()
+    """How images are evaluated without gradients; see `inference_settings`."""
+
+    exportable = False
+    """True: always compute as `PlainDFT` does, in operations that any exporter understands."""
+
+    _workspace: Workspace | None = None
+
+    @contextlib.contextmanager
+    def inference_settings(
+        self,
+        precision: str = 'fp32',
+        memory_budget_mb: float | None = None,
+        strip_pixels: int | None = None,
+        float32_from: int | None = None,
+    ) -> Iterator[None]:
+        """Evaluate with these settings inside a `with` block; see `InferenceSettings`.
+
+        The memory that evaluations need is kept until the end of the block, for the next ones.
+        Raises ValueError for a value that is not allowed.
+        """
+        before = self.inference, self._workspace
+        self.inference = InferenceSettings(precision, memory_budget_mb, strip_pixels, float32_from)
+        self._workspace = Workspace()
+        try:
+            yield
+        finally:
+            self.inference, self._workspace = before
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Predict the noise (B, 3, H, W) in x_t; see `PlainDFT.forward`.
+
+        Raises MemoryBudgetError (a ValueError) where a memory budget does not suffice.
+        """
+        if self.exportable or self._is_traced(x) or not self._is_float32(x):
+            return super().forward(x, t)
+        check_input(x, t, self.inp_channels)
+        dtype = autocast_dtype(x.device.type)
+        with torch.autocast(x.device.type, enabled=False):
+            if self._needs_gradients(x):
+                return predict_noise(self, x, t, dtype, self.checkpoint_blocks)
+            with torch.no_grad():
+                return evaluate(self, x, t, self.inference, self._workspace or Workspace())
+
+    def _needs_gradients(self, x: Tensor) -> bool:
+        return torch.is_grad_enabled() and (
+            x.requires_grad or any(p.requires_grad for p in self.parameters())
+        )
+
+    def _is_float32(self, x: Tensor) -> bool:
+        return x.dtype == torch.float32 == self.output.weight.dtype
+
+    @staticmethod
+    def _is_traced(x: Tensor) -> bool:
+        """Whether nothing is computed: a compiler watches, or only shapes are wanted (meta)."""
+        return torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_meta
+
+
+def autocast_dtype(device_type: str) -> torch.dtype:
+    """The number format that autocast asks for on a device; float32 where it is off."""
+    try:
+        enabled = torch.is_autocast_enabled(device_type)
+        dtype = torch.get_autocast_dtype(device_type)
+    except (TypeError, AttributeError):  # PyTorch before 2.4
+        on_cpu = device_type == 'cpu'
+        enabled = torch.is_autocast_cpu_enabled() if on_cpu else torch.is_autocast_enabled()
+        dtype = torch.get_autocast_cpu_dtype() if on_cpu else torch.get_autocast_gpu_dtype()
+    return dtype if enabled else torch.float32

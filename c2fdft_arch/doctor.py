@@ -1,0 +1,212 @@
+"""Looks at an installation and says what works, what does not, and what to do about it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import re
+import sys
+import textwrap
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from c2fdft_arch import __version__, autoload
+
+WIDTH = 100
+STARTUP_FILES = ('c2fdft_autoload.pth', 'c2fdft_autoload.start')
+INSTALL = 'install the package: `pip install -e .` in its source tree, or `pip install` its wheel'
+TOGETHER = (
+    'torch and torchvision do not fit each other; take both from one index in one command: '
+    '`pip install --force-reinstall torch torchvision`'
+)
+# The first pattern that an error's text matches gives the advice.
+REMEDIES = (
+    (r"No module named 'basicsr'$", 'install BasicSR: `bash scripts/setup_env.sh` does it for any '
+     'Python; by hand, after torch: `pip install --no-build-isolation basicsr` (fails on 3.13)'),
+    (r"No module named 'basicsr\.version'", 'a BasicSR source tree without its generated '
+     'basicsr/version.py comes first on sys.path: run `pip install --no-build-isolation -e .` '
+     'in it, or leave that folder'),
+    (r"No module named 'torch(vision)?'$", 'install both in one command: '
+     '`pip install torch torchvision`'),
+    (r'torchvision::nms|undefined symbol', TOGETHER),
+    (r'functional_tensor', 'BasicSR 1.4.2 needs a module that torchvision dropped; the hook '
+     f'provides it: {INSTALL}'),
+    (r'libGL\.so', 'OpenCV wants a display library: `pip install opencv-python-headless` in place '
+     'of opencv-python, or install the system package libgl1'),
+    (r"No module named 'distutils", 'Python 3.12 dropped distutils: `pip install setuptools`'),
+    (r"No module named '([\w.]+)'", r'install what is missing: `pip install \1`'),
+)  # fmt: skip
+
+
+@dataclass
+class Report:
+    """Lines to print and problems found, each with its remedy."""
+
+    lines: list[str] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+    def say(self, title: str, text: str) -> None:
+        self.lines.append(f'{title + ":":<14}{text}')
+
+    def item(self, text: str) -> None:
+        self.lines.append(f'  {text}')
+
+    def problem(self, what: str, remedy: str) -> None:
+        self.problems.append((what, remedy))
+
+
+def remedy_for(text: str) -> str:
+    """Return advice for an error by its text."""
+    for pattern, advice in REMEDIES:
+        found = re.search(pattern, text)
+        if found:
+            return found.expand(advice) if '\\1' in advice else advice
+    return f'see the message; {autoload.SWITCH}=0 in the environment switches c2fdft off'
+
+
+def cause_in(warning: str) -> str:
+    """Return what the hook's warning says besides pointing here."""
+    return warning.split('completely: ')[-1].split('. `python -m')[0]
+
+
+def examine() -> Report:
+    """Examine this interpreter's installation; imports BasicSR, and so runs the hook."""
+    report = Report()
+    report.say('c2fdft', f'{__version__} in {Path(__file__).resolve().parent.parent}')
+    report.say('Python', f'{platform.python_version()} in {sys.prefix}')
+    _examine_hook(report)
+    _examine_torch(report)
+    if _examine_basicsr(report):
+        _examine_registries(report)
+    _examine_mends(report)
+    _examine_extras(report)
+    _examine_options(report)
+    return report
+
+
+def _examine_hook(report: Report) -> None:
+    folders = [Path(folder) for folder in sys.path if folder]
+    files = [folder / name for folder in folders for name in STARTUP_FILES]
+    found = sorted({str(path) for path in files if path.is_file()})
+    found = [path for path in found if Path(path).parent != Path(__file__).resolve().parent]
+    active = autoload.installed_hook() is not None
+    report.say('hook', 'in place' if active else 'not in place')
+    for path in found:
+        report.item(path)
+    if active:
+        return
+    if autoload.switched_off():
+        value = os.environ[autoload.SWITCH]
+        remedy = f'unset {autoload.SWITCH} to have c2fdft in BasicSR'
+        report.problem(f'{autoload.SWITCH}={value} switches the hook off', remedy)
+    elif found:
+        remedy = 'start Python without -S and -I, and look for errors printed when it starts'
+        report.problem(f'{found[0]} is there, but the interpreter did not run it', remedy)
+    else:
+        report.problem('no start-up file of c2fdft in any folder of sys.path', INSTALL)
+
+
+def _examine_torch(report: Report) -> None:
+    for name in ('torch', 'torchvision'):
+        try:
+            module = importlib.import_module(name)
+            report.say(name, f'{module.__version__}')
+        except Exception as error:
+            report.say(name, 'cannot be imported')
+            report.problem(f'import {name}: {error}', remedy_for(str(error)))
+    torch = sys.modules.get('torch')
+    if torch is not None and hasattr(torch, 'cuda'):
+        count = torch.cuda.device_count()
+        names = [torch.cuda.get_device_name(index) for index in range(count)]
+        report.say(
+            'devices', ', '.join(names) if names else f'CPU, {torch.get_num_threads()} threads'
+        )
+
+
+def _examine_basicsr(report: Report) -> bool:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        try:
+            basicsr = importlib.import_module('basicsr')
+            importlib.import_module('basicsr.utils.registry')
+        except Exception as error:
+            report.say('BasicSR', 'cannot be imported')
+            report.problem(f'import basicsr: {error}', remedy_for(str(error)))
+            return False
+    folder = Path(basicsr.__file__).resolve().parent  # type: ignore[arg-type]
+    report.say('BasicSR', f'{basicsr.__version__} in {folder}')
+    for warning in caught:
+        text = str(warning.message)
+        if text.startswith('c2fdft '):
+            cause = cause_in(text)
+            report.problem(cause, remedy_for(cause))
+    return True
+
+
+def _examine_registries(report: Report) -> None:
+    registries = importlib.import_module('basicsr.utils.registry')
+    report.say('registered', 'with BasicSR by c2fdft')
+    for kind in ('arch', 'model', 'dataset', 'loss', 'metric'):
+        registry = getattr(registries, f'{kind.upper()}_REGISTRY')
+        ours = [name for name, thing in registry if _is_ours(thing)]
+        if ours:
+            names = ', '.join(sorted(ours))
+            report.lines += textwrap.wrap(
+                names, WIDTH, initial_indent=f'  {kind:<8}', subsequent_indent=' ' * 10
+            )
+    absent = [leaf for leaf in autoload.LEAVES if leaf not in sys.modules]
+    if absent and autoload.installed_hook() is not None and not report.problems:
+        report.problem(f'{", ".join(absent)} not imported', 'report this; it should not happen')
+
+
+def _is_ours(thing) -> bool:
+    return getattr(thing, '__module__', '').split('.')[0] in {'c2fdft_arch', 'c2fdft_model'}
+
+
+def _examine_mends(report: Report) -> None:
+    from c2fdft_arch import basicsr_compat
+
+    report.say('mended', "faults of BasicSR's")
+    for mend in basicsr_compat.status():
+        never = mend.fixed_in == basicsr_compat.NOT_FIXED
+        until = mend.fixed_in if never else f'fixed in {mend.fixed_in}'
+        report.item(f'{mend.name:<26}{mend.state}')
+        report.item(f'    {mend.fault} ({mend.upstream}; {until})')
+
+
+def _examine_extras(report: Report) -> None:
+    try:
+        requirements = importlib.metadata.requires('c2fdft') or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    extras: dict[str, list[str]] = {}
+    for requirement in requirements:
+        found = re.match(r'([\w.-]+).*extra == [\'"](\w+)[\'"]', requirement)
+        if found:
+            extras.setdefault(found[2], []).append(found[1])
+    report.say('extras', 'optional packages, `pip install c2fdft[NAME]`')
+    for name, packages in sorted(extras.items()):
+        absent = [package for package in packages if _version(package) is None]
+        state = f'lacks {", ".join(absent)}' if absent else 'complete'
+        report.item(f'{name:<10}{state}')
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _examine_options(report: Report) -> None:
+    from c2fdft_arch.option_files import option_folder
+
+    try:
+        folder = option_folder()
+        report.say('options', f'{len(list(folder.rglob("*.yml")))} files in {folder}')
+    except FileNotFoundError as error:
+        report.say('options', 'none')
+        report.problem(str(error), INSTALL)

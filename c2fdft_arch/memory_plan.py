@@ -1,0 +1,101 @@
+"""How many pixels are evaluated at a time, so that a memory budget is kept."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from c2fdft_arch.inference_settings import InferenceSettings
+
+MIB = 2**20
+# Numbers in a strip of feature maps when no budget asks for less. On a CPU more would leave the
+# caches, and less would be spent on calling operations; a GPU wants more at a time.
+STRIP_NUMBERS = {'cpu': 3 * 2**17}
+STRIP_NUMBERS_ELSEWHERE = 2**24
+# Pixels of small images that are evaluated together.
+GROUP_PIXELS = {'cpu': 128 * 128}
+GROUP_PIXELS_ELSEWHERE = 1024 * 1024
+# The largest kernel, reordered and converted, and what the convolution library keeps for itself.
+KERNEL_COPIES = 3
+
+
+class MemoryBudgetError(ValueError):
+    """An image cannot be evaluated within the memory budget; the text says what it takes."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What the evaluation of images (B, 6, H, W) takes, and the strips that keep the budget."""
+
+    dim: int
+    ffn_factor: float
+    height: int
+    width: int
+    settings: InferenceSettings
+    device: torch.device
+    dtype: torch.dtype  # of matrix products and convolutions
+
+    @property
+    def images_together(self) -> int:
+        """How many images of a batch are evaluated at a time."""
+        limit = GROUP_PIXELS.get(self.device.type, GROUP_PIXELS_ELSEWHERE)
+        images = max(1, limit // (self.height * self.width))
+        if self.settings.memory_budget_mb is not None:
+            fitting = (self._budget - self._kernel_bytes) // (2 * self.feature_bytes(1))
+            images = max(1, min(images, fitting))
+        return images
+
+    def feature_bytes(self, images: int) -> int:
+        """Memory of whole feature maps.
+
+        The last level's features in float32, and memory for its values, which serves for the
+        features of the other levels before.
+        """
+        largest = images * self.height * self.width * 2 * self.dim
+        return largest * (torch.float32.itemsize + self.dtype.itemsize)
+
+    def strip_pixels(self, channels: int, images: int) -> int:
+        """Pixels that are evaluated at a time at a level with so many channels.
+
+        Raises MemoryBudgetError if not even one row of the image fits into the budget.
+        """
+        if self.settings.strip_pixels is not None:
+            return self.settings.strip_pixels
+        numbers = STRIP_NUMBERS.get(self.device.type, STRIP_NUMBERS_ELSEWHERE)
+        pixels = max(256, numbers // channels)
+        if self.settings.memory_budget_mb is None:
+            return pixels
+        left = self._budget - self.feature_bytes(images) - self._kernel_bytes
+        needed = self._row_bytes()
+        if left < needed:
+            least = math.ceil((self._budget - left + needed) / MIB)
+            raise MemoryBudgetError(
+                f'memory budget: {self.settings.memory_budget_mb:g} MiB given; an image of '
+                f'{self.width} x {self.height} pixels takes at least {least} MiB in '
+                f'{str(self.dtype).removeprefix("torch.")}: raise the budget, or evaluate tiles'
+            )
+        return max(1, min(pixels, left // self._pixel_bytes(channels)))
+
+    @property
+    def _budget(self) -> int:
+        return int((self.settings.memory_budget_mb or 0) * MIB)
+
+    def _pixel_bytes(self, channels: int) -> int:
+        """Memory for the intermediate results of a pixel, with margins for the carried rows."""
+        size = self.dtype.itemsize
+        wide = max(3.0, self.ffn_factor) * size  # the projected q, k, v, or the hidden channels
+        rest = 3 * size + 4  # q, k, v behind the depth-wise convolution; the normalised input
+        if self.dtype != torch.float32:
+            rest += 2 * size + 4  # the input converted; what is added to the features, twice
+        return int(channels * (wide + rest))
+
+    def _row_bytes(self) -> int:
+        """Memory for the narrowest strip, a row, with the rows around it, at the last level."""
+        return 4 * self.width * self._pixel_bytes(2 * self.dim)
+
+    @property
+    def _kernel_bytes(self) -> int:
+        largest = 9 * (8 * self.dim) * (16 * self.dim)
+        return KERNEL_COPIES * largest * torch.float32.itemsize

@@ -1,0 +1,261 @@
+"""Any image-to-image network as the noise predictor of a diffusion process."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pixel_unshuffle
+
+from c2fdft_model.option_parsing import OptionError
+from c2fdft_model.restoration import pad_to_multiple
+
+IMAGE_CHANNELS = 3
+POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128)
+SMALLEST_PROBE = 33
+LARGEST_CPU_PROBE = 16
+ADAPTERS_HINT = (
+    '. If it only exists with other numbers of channels, add adapters: true to network_g, which '
+    'puts learned convolutions before and behind it'
+)
+
+
+class NoisePredictor(nn.Module):
+    """Predicts noise with a backbone that maps images to images of the same size.
+
+    The input is x (B, 6, H, W) in [-1, 1], the degraded and the noisy image concatenated, and t
+    (B,), 0-based timesteps; the output is the noise (B, 3, H, W). A backbone whose forward takes
+    (x, t) is used as it is. Any other is fed x and, with `time: channel`, one more channel, the
+    constant t / `num_timesteps`.
+
+    A backbone that returns 3 channels gives what is added to the noisy image, as in DFT
+    (`residual`). One that returns as many channels as it takes adds its own input already; the
+    channels in place of the noisy image are the prediction.
+
+    `unshuffle` s hands the backbone the image at 1/s of its size with s^2 times the channels, for a
+    network that only exists with an upscaling of s. `adapters` puts a learned 3x3 convolution
+    before and after a backbone whose numbers of channels are fixed, the first to `in_channels`.
+
+    `size_multiple`: sides that the backbone takes are multiples of it; found by trial if not given.
+    Other images are extended by reflection and the prediction is cropped.
+
+    Raises OptionError if the backbone cannot take the channels or does not return the image's size.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        time: str | None = None,
+        num_timesteps: int = 1000,
+        residual: bool | None = None,
+        unshuffle: int = 1,
+        adapters: bool = False,
+        in_channels: int | None = None,
+        size_multiple: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name or type(backbone).__name__
+        self.takes_time = takes_time(backbone)
+        self._check_used_as_it_is(
+            time=time == 'channel' and time,
+            residual=residual,
+            unshuffle=unshuffle > 1 and unshuffle,
+            adapters=adapters,
+        )
+        if unshuffle < 1:
+            raise OptionError(f'network_g: unshuffle: {unshuffle} must be 1 or more.')
+        self.time = self._checked_time(time)
+        self.num_timesteps = num_timesteps
+        self.unshuffle = unshuffle
+        stacked = stacked_channels(self.time, unshuffle)
+        in_channels = (in_channels or IMAGE_CHANNELS) if adapters else stacked
+        self.stem = nn.Conv2d(stacked, in_channels, 3, padding=1) if adapters else nn.Identity()
+        self.backbone = backbone
+        if in_channels != IMAGE_CHANNELS:
+            drop_rgb_mean(backbone)
+        self.head: nn.Module = nn.Identity()
+
+        given = size_multiple or getattr(backbone, 'size_multiple', None)
+        multiple, out_channels = self._probe(in_channels, given)
+        self.size_multiple = multiple * unshuffle
+        if adapters:
+            self.head = nn.Conv2d(out_channels, IMAGE_CHANNELS, 3, padding=1)
+            out_channels = IMAGE_CHANNELS
+        self._check_out_channels(in_channels, out_channels)
+        adds_nothing = self.takes_time or out_channels != IMAGE_CHANNELS
+        self.residual = not adds_nothing if residual is None else residual
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """The predicted noise (B, 3, H, W) of the last 3 channels of `x` at timesteps `t`."""
+        if x.dim() != 4 or x.shape[1] != 2 * IMAGE_CHANNELS:
+            raise ValueError(
+                f'NoisePredictor takes (B, {2 * IMAGE_CHANNELS}, H, W), the degraded and the noisy '
+                f'image concatenated; got {tuple(x.shape)}.'
+            )
+        height, width = x.shape[-2:]
+        stacked = pad_to_multiple(self._with_time(x, t), self.size_multiple)
+        output = self._backbone_output(stacked, t)[..., :height, :width]
+        if output.shape[1] != IMAGE_CHANNELS:
+            output = output[:, IMAGE_CHANNELS : 2 * IMAGE_CHANNELS]
+        return output + x[:, -IMAGE_CHANNELS:] if self.residual else output
+
+    def _with_time(self, x: Tensor, t: Tensor) -> Tensor:
+        if self.time != 'channel':
+            return x
+        plane = (t.to(x.dtype) / self.num_timesteps).view(-1, 1, 1, 1)
+        return torch.cat([x, plane.expand(x.shape[0], 1, *x.shape[-2:])], dim=1)
+
+    def _backbone_output(self, stacked: Tensor, t: Tensor) -> Tensor:
+        if self.takes_time:
+            return first(self.backbone(stacked, t))
+        if self.unshuffle > 1:
+            stacked = pixel_unshuffle(stacked, self.unshuffle)
+        return self.head(first(self.backbone(self.stem(stacked))))
+
+    def _checked_time(self, time: str | None) -> str:
+        if time not in (None, 'channel', 'none'):
+            raise OptionError(f'network_g: time: {time!r} is not allowed. Allowed: channel, none.')
+        if self.takes_time:
+            return 'none'
+        return time or 'channel'
+
+    def _check_used_as_it_is(self, **settings: object) -> None:
+        """Refuse settings that have no meaning for a backbone that takes the timestep itself."""
+        for key, value in settings.items():
+            if self.takes_time and value:
+                raise OptionError(
+                    f'network_g: {key}: {str(value).lower()} does not fit {self.name}, which takes '
+                    f'the timestep itself and is used as it is; leave {key} out.'
+                )
+
+    def _probe(self, in_channels: int, size_multiple: int | None) -> tuple[int, int]:
+        """Size multiple and number of output channels of the backbone, by running it on zeros.
+
+        On the meta device, which computes shapes only; on the CPU if the backbone cannot be there.
+        """
+        candidates = [size_multiple] if size_multiple else size_multiples(self.backbone)
+        trials = [('meta', multiple) for multiple in candidates]
+        trials += [('cpu', multiple) for multiple in candidates if multiple <= LARGEST_CPU_PROBE]
+        problem: Exception | None = None
+        for device, multiple in trials:
+            if device == 'cpu' and isinstance(problem, OptionError):
+                break
+            height, width = probe_size(multiple)
+            try:
+                output = run_copy(
+                    self.backbone, torch.zeros(1, in_channels, height, width, device=device)
+                )
+            except Exception as error:
+                problem = error
+                continue
+            if output.shape[-2:] == (height * self.unshuffle, width * self.unshuffle):
+                return multiple, output.shape[1]
+            problem = self._wrong_size((height, width), tuple(output.shape[-2:]))
+        reason = str(problem).rstrip('.') or type(problem).__name__
+        if not isinstance(problem, OptionError):
+            reason += ADAPTERS_HINT
+        raise OptionError(
+            f'network_g: backbone: {self.name} cannot predict noise from {in_channels} channels: '
+            f'{reason}.'
+        ) from problem
+
+    def _wrong_size(self, given: tuple[int, int], returned: tuple[int, ...]) -> OptionError:
+        wanted = tuple(side * self.unshuffle for side in given)
+        text = f'it returns {returned[0]} x {returned[1]} for {given[0]} x {given[1]}'
+        if returned[0] % given[0] == 0 and returned[0] // given[0] > 1:
+            scale = returned[0] // given[0]
+            text += (
+                f', {scale} times the size. Set its upscaling to 1; if it has no such setting, add '
+                f'unshuffle: {scale} to network_g: it is then fed images of 1/{scale} of the size'
+            )
+        elif self.unshuffle > 1:
+            text += f'; with unshuffle: {self.unshuffle} it must return {wanted[0]} x {wanted[1]}'
+        return OptionError(text)
+
+    def _check_out_channels(self, in_channels: int, out_channels: int) -> None:
+        slice_is_possible = self.unshuffle == 1 and out_channels == in_channels
+        if out_channels != IMAGE_CHANNELS and not slice_is_possible:
+            raise OptionError(
+                f'network_g: backbone: {self.name} returns {out_channels} channels; noise has '
+                f'{IMAGE_CHANNELS}. Set its output channels to {IMAGE_CHANNELS}, or add '
+                'adapters: true to network_g, which puts a learned convolution behind it.'
+            )
+
+
+def run_copy(network: nn.Module, x: Tensor) -> Tensor:
+    """The output of a copy on the device of `x`: some networks keep tensors of their input."""
+    network = copy.deepcopy(network).to(x.device)
+    arguments = (x, torch.zeros(1, device=x.device)) if takes_time(network) else (x,)
+    return first(network(*arguments))
+
+
+def check_predicts_noise(network: nn.Module, name: str) -> None:
+    """Raise OptionError unless `network` maps (cat(degraded, noisy), t) to noise of their size.
+
+    Tried on zeros on the meta device, which computes shapes only.
+    """
+    if not takes_time(network):
+        raise OptionError(
+            f'network_g: type: {name} takes no timestep; use it as the backbone of a noise '
+            f'predictor: network_g: {{type: NoisePredictor, backbone: {{type: {name}, ...}}}}.'
+        )
+    side = probe_size(getattr(network, 'size_multiple', 1))[0]
+    x = torch.zeros(1, 2 * IMAGE_CHANNELS, side, side, device='meta')
+    try:
+        returned = tuple(run_copy(network, x).shape)
+    except NotImplementedError:
+        return
+    except Exception as error:
+        raise OptionError(
+            f'network_g: {name} cannot take the degraded and the noisy image, '
+            f'{2 * IMAGE_CHANNELS} channels: {str(error).rstrip(".")}.'
+        ) from error
+    if returned != (1, IMAGE_CHANNELS, side, side):
+        raise OptionError(
+            f'network_g: {name} must return noise of {IMAGE_CHANNELS} channels and the size of the '
+            f'image; for {side} x {side} it returns {returned[1]} channels of '
+            f'{" x ".join(str(length) for length in returned[2:])}.'
+        )
+
+
+def stacked_channels(time: str, unshuffle: int = 1) -> int:
+    """Channels that a backbone is fed: two images, time as a channel, `unshuffle` applied."""
+    return (2 * IMAGE_CHANNELS + (time == 'channel')) * unshuffle**2
+
+
+def takes_time(network: nn.Module | type[nn.Module]) -> bool:
+    """Whether the network's `forward` takes a second argument that it cannot do without."""
+    parameters = list(inspect.signature(network.forward).parameters.values())
+    if inspect.isclass(network):
+        parameters = parameters[1:]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [p for p in parameters if p.kind in positional and p.default is p.empty]
+    return len(needed) == 2
+
+
+def drop_rgb_mean(network: nn.Module) -> None:
+    """Zero the RGB mean that EDSR and RCAN subtract, which stacked images and noise do not have."""
+    mean = getattr(network, 'mean', None)
+    if isinstance(mean, Tensor) and mean.numel() == IMAGE_CHANNELS:
+        network.mean = mean.new_zeros(1, 1, 1, 1)
+
+
+def size_multiples(network: nn.Module) -> list[int]:
+    """Multiples to try, rising: powers of two, and those of the network's window size."""
+    windows = {getattr(module, 'window_size', None) for module in network.modules()}
+    multiples = {w * p for w in windows if isinstance(w, int) and w > 0 for p in (1, 2, 4, 8)}
+    return sorted(multiples.union(POWERS_OF_TWO))
+
+
+def probe_size(multiple: int) -> tuple[int, int]:
+    """Two different sides that are odd multiples of `multiple`, and so of nothing larger."""
+    factor = -(-SMALLEST_PROBE // multiple) | 1
+    return multiple * factor, multiple * (factor + 2)
+
+
+def first(output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+    """The final image of a network that also returns those of its earlier stages."""
+    return output[0] if isinstance(output, (list, tuple)) else output

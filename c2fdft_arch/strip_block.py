@@ -1,0 +1,220 @@
+"""A Transformer block evaluated strip by strip, with the exact result of the whole image.
+
+Everything in a block is local to a pixel or its neighbours, except the attention matrix: a sum
+over all pixels. So two passes over the image suffice. The first computes queries, keys and values,
+adds up q^T k and the squared norms of q and k, and keeps the values. Then the attention matrix A is
+known, and since the output projection W_o is linear, W_o A is one C x C matrix for the image. The
+second pass applies it, and the feed-forward network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from c2fdft_arch.attention_matrices import attention_matrix, mixing_matrix
+from c2fdft_arch.channel_norm import shifted_norm
+from c2fdft_arch.plain_dft import ChannelNorm, DiffusionTransformerBlock
+from c2fdft_arch.strips import Workspace, row_strips
+
+SQUARES_PIXELS = 2048
+
+
+@dataclass(frozen=True)
+class StripPlan:
+    """How feature maps are evaluated: how many pixels at a time, and in what number format."""
+
+    pixels: int
+    dtype: torch.dtype
+    device: torch.device
+    workspace: Workspace
+
+    def take(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Memory of the workspace, by default in the number format of matrix products."""
+        return self.workspace.take(name, shape, dtype or self.dtype, self.device)
+
+
+class StripBlock:
+    """A block made ready to be evaluated: its weights as matrices in the plan's number format.
+
+    `shift` is T (C,), one for all images, or None. What is called "pixels" is a matrix (n, C).
+    """
+
+    def __init__(
+        self, block: DiffusionTransformerBlock, shift: Tensor | None, plan: StripPlan
+    ) -> None:
+        self.plan = plan
+        self.attention = block.attn
+        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.shift = None if shift is None else shift[None]
+        attention, ffn = block.attn, block.ffn
+        self.qkv = self.matrix('qkv', attention.qkv.weight), self.cast(attention.qkv.bias)
+        self.depthwise = self.cast(attention.qkv_dwconv.weight)
+        self.depthwise_bias = self.cast(attention.qkv_dwconv.bias)
+        self.expand = self.matrix('expand', ffn.project_in.weight), self.cast(ffn.project_in.bias)
+        self.contract = self.matrix('contract', ffn.project_out.weight), ffn.project_out.bias
+
+    def matrix(self, name: str, weight: Tensor) -> Tensor:
+        """The kernel of a 1x1 convolution (out, in, 1, 1) as a matrix (in, out)."""
+        weight = weight.flatten(1)
+        if weight.dtype != self.plan.dtype:
+            weight = self.plan.take(name, *weight.shape).copy_(weight)
+        return weight.t()
+
+    def cast(self, parameter: Tensor | None) -> Tensor | None:
+        """A parameter, if there is one, in the number format of matrix products."""
+        return None if parameter is None else parameter.to(self.plan.dtype)
+
+    def __call__(self, x: Tensor, values: Tensor) -> None:
+        """Apply the block to feature maps x (B, H, W, C) in float32, in place.
+
+        `values` (B, H * W, C), in the plan's number format, is memory for the values of all pixels.
+        """
+        images, height, width, channels = x.shape
+        pixels = height * width
+        sums = AttentionSums(images, channels, self.attention.heads, self.plan)
+        for some, part, qkv in self.queries_keys_values(x):
+            sums.add(some, qkv)
+            values[some, part] = qkv[..., 2 * channels :]
+        weights = attention_matrix(sums.products, sums.squares, self.attention.temperature)
+        mixing = mixing_matrix(weights, self.attention.project_out.weight).to(self.plan.dtype)
+        flat = x.flatten(1, 2)
+        for some, part in pixel_strips(images, pixels, self.plan.pixels):
+            strip = flat[some, part]
+            self.add_attention(strip, values[some, part], mixing[some])
+            self.add_feed_forward(strip.flatten(0, 1))
+
+    def queries_keys_values(self, x: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Yield (images, pixels, qkv) over all of x (B, H, W, C); qkv is (images, pixels, 3C)."""
+        images, height, width, channels = x.shape
+        if height * width > self.plan.pixels:
+            for image in range(images):
+                for part, qkv in self._of_row_strips(x[image]):
+                    yield slice(image, image + 1), part, qkv
+            return
+        for some, part in pixel_strips(images, height * width, self.plan.pixels):
+            piece = x[some]
+            window = self.plan.take('wide', *piece.shape[:3], 3 * channels)
+            self.project_qkv(piece, window)
+            yield some, part, self.convolve(window, pad_rows=1)
+
+    def _of_row_strips(self, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Yield (pixels, qkv) of one image x (H, W, C).
+
+        The depth-wise convolution needs a row above and below. Instead of computing these twice,
+        the last two projected rows of a strip are carried over to the next: results lag one row.
+        """
+        height, width, channels = x.shape
+        rows = max(1, self.plan.pixels // width)
+        window = self.plan.take('wide', rows + 3, width, 3 * channels)
+        window[0].zero_()  # the row above the image
+        filled, done = 1, 0
+        for first, end in row_strips(height, rows):
+            self.project_qkv(x[first:end], window[filled : filled + end - first])
+            filled += end - first
+            if end == height:
+                window[filled].zero_()  # the row below the image
+                filled += 1
+            if filled < 3:
+                continue
+            ready = filled - 2
+            qkv = self.convolve(window[None, :filled], pad_rows=0)
+            yield slice(done * width, (done + ready) * width), qkv
+            done += ready
+            window[0] = window[ready]
+            window[1] = window[ready + 1]
+            filled = 2
+
+    def project_qkv(self, x: Tensor, out: Tensor) -> None:
+        """The 1x1 convolution of LN(x) + T to queries, keys and values."""
+        pixels = x.flatten(0, -2)
+        product(self.normalized(self.norm1, pixels), *self.qkv, out.view(len(pixels), -1))
+
+    def normalized(self, norm: ChannelNorm, pixels: Tensor) -> Tensor:
+        """LN(pixels) + T, in the number format of matrix products."""
+        y = shifted_norm(pixels, self.shift, norm.body.weight, norm.body.bias)[0]
+        return y if y.dtype == self.plan.dtype else self.plan.take('normalized', *y.shape).copy_(y)
+
+    def convolve(self, window: Tensor, pad_rows: int) -> Tensor:
+        """The 3x3 depth-wise convolution of (B, H, W, 3C) to (B, H' * W, 3C)."""
+        image = window.permute(0, 3, 1, 2)
+        qkv = F.conv2d(
+            image, self.depthwise, self.depthwise_bias, 1, (pad_rows, 1), 1, image.shape[1]
+        )
+        return qkv.permute(0, 2, 3, 1).flatten(1, 2)
+
+    def add_attention(self, x: Tensor, values: Tensor, mixing: Tensor) -> None:
+        """x (B, n, C) += values (B, n, C) times mixing (B, C, C), plus the projection's bias."""
+        if x.shape[0] == 1:
+            self.accumulate(x[0], values[0], mixing[0], self.attention.project_out.bias)
+            return
+        x += torch.bmm(values, mixing)
+        if self.attention.project_out.bias is not None:
+            x += self.attention.project_out.bias
+
+    def add_feed_forward(self, pixels: Tensor) -> None:
+        """pixels += DFN(LN(pixels) + T)."""
+        hidden = self.plan.take('wide', len(pixels), self.expand[0].shape[1])
+        product(self.normalized(self.norm2, pixels), *self.expand, hidden)
+        torch.ops.aten.gelu_(hidden)
+        self.accumulate(pixels, hidden, *self.contract)
+
+    def accumulate(self, x: Tensor, pixels: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        """x (n, C) in float32 += pixels (n, C') times weight (C', C), plus bias."""
+        if self.plan.dtype == x.dtype:
+            x.addmm_(pixels, weight)
+        else:
+            result = torch.mm(pixels, weight, out=self.plan.take('result', *x.shape))
+            x += self.plan.take('sum', *x.shape, dtype=x.dtype).copy_(result)
+        if bias is not None:
+            x += bias
+
+
+def pixel_strips(images: int, pixels: int, limit: int) -> Iterator[tuple[slice, slice]]:
+    """Cut (images, pixels) into several whole images, or parts of one, of up to `limit` pixels."""
+    if pixels <= limit:
+        for first, end in row_strips(images, limit // pixels):
+            yield slice(first, end), slice(0, pixels)
+        return
+    for image in range(images):
+        for first, end in row_strips(pixels, limit):
+            yield slice(image, image + 1), slice(first, end)
+
+
+class AttentionSums:
+    """Running float32 sums over pixels: q^T k of each head, and the squares of q and k."""
+
+    def __init__(self, images: int, channels: int, heads: int, plan: StripPlan) -> None:
+        self.width = channels // heads
+        self.channels = channels
+        self.plan = plan
+        self.products = torch.zeros(images, heads, self.width, self.width, device=plan.device)
+        self.squares = torch.zeros(2, images, heads, self.width, device=plan.device)
+
+    def add(self, some: slice, qkv: Tensor) -> None:
+        """Add the pixels of qkv (B, n, 3C), which belong to the images `some`."""
+        for image, of_image in enumerate(qkv, some.start):
+            q, k = of_image[:, : self.channels], of_image[:, self.channels : 2 * self.channels]
+            pairs = zip(q.split(self.width, 1), k.split(self.width, 1), strict=True)
+            for head, (q_h, k_h) in enumerate(pairs):
+                self.products[image, head] += torch.mm(q_h.t(), k_h)
+            self.squares[:, image] += self.sum_of_squares(of_image[:, : 2 * self.channels])
+
+    def sum_of_squares(self, both: Tensor) -> Tensor:
+        """The squares of q and k (n, 2C) added up, (2, heads, c)."""
+        total = torch.zeros(both.shape[1], device=both.device)
+        for some in both.split(SQUARES_PIXELS):
+            squares = self.plan.take('squares', *some.shape, dtype=torch.float32)
+            total += squares.copy_(some).mul_(squares).sum(0)
+        return total.view(2, -1, self.width)
+
+
+def product(pixels: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
+    """pixels (n, in) times weight (in, out), plus bias, into `out`."""
+    if bias is None:
+        return torch.mm(pixels, weight, out=out)
+    return torch.addmm(bias, pixels, weight, out=out)

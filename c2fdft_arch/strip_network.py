@@ -1,0 +1,177 @@
+"""The network evaluated strip by strip: exact, in bounded memory, without gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from c2fdft_arch.inference_settings import InferenceSettings
+from c2fdft_arch.memory_plan import MemoryPlan
+from c2fdft_arch.plain_dft import PlainDFT
+from c2fdft_arch.strip_block import StripBlock, StripPlan
+from c2fdft_arch.strips import Stack, Workspace, conv3x3, row_strips
+
+
+def evaluate(
+    network: PlainDFT, x: Tensor, t: Tensor, settings: InferenceSettings, workspace: Workspace
+) -> Tensor:
+    """Predict the noise (B, 3, H, W) in x (B, 6, H, W) for timesteps t (B,), in float32.
+
+    Raises MemoryBudgetError if the settings' budget does not suffice.
+    """
+    b, _, height, width = x.shape
+    result = torch.empty(b, network.out_channels, height, width, device=x.device)
+    for timestep in t.unique():
+        dtype = settings.dtype(x.device, float(timestep))
+        plan = MemoryPlan(network.dim, network.ffn_factor, height, width, settings, x.device, dtype)
+        evaluation = StripEvaluation(network, timestep[None], plan, workspace)
+        for images in (t == timestep).nonzero().flatten().split(plan.images_together):
+            result[images] = evaluation(x if len(images) == b else x[images])
+    return result
+
+
+class StripEvaluation:
+    """One evaluation of a network, for images that share their timestep.
+
+    Feature maps are (B, H, W, C) in float32, whatever the number format of matrix products: what
+    the blocks add to them is small beside what they hold, and would be rounded away.
+    """
+
+    def __init__(
+        self, network: PlainDFT, t: Tensor, plan: MemoryPlan, workspace: Workspace
+    ) -> None:
+        self.network = network
+        self.plan = plan
+        self.dtype = plan.dtype
+        self.workspace = workspace
+        self.shifts = {
+            channels: None if embedding is None else embedding[0]
+            for channels, embedding in network.embeddings(t).items()
+        }
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Predict the noise in x (B, 6, H, W)."""
+        net, c = self.network, self.network.dim
+        # What the last level works on is the concatenation of what comes up to it and of what the
+        # first level made. Each is made where it will be needed: nothing is moved, and the largest
+        # feature maps exist once.
+        shape = len(x), *x.shape[2:], 2 * c
+        joined = self.workspace.take('joined', shape, torch.float32, x.device)
+        values = math.prod(shape) * self.dtype.itemsize
+        self.stack = Stack(self.workspace.take('values', (values,), torch.uint8, x.device))
+        from_below, encoded1 = joined.split(c, dim=3)
+        self.embed(x, out=encoded1)
+        self.level(net.encoder_level1, encoded1)
+        with self.stack.frame():
+            encoded2 = self.level(net.encoder_level2, self.down(net.down1_2, encoded1))
+            with self.stack.frame():
+                encoded3 = self.level(net.encoder_level3, self.down(net.down2_3, encoded2))
+                with self.stack.frame():
+                    latent = self.level(net.latent, self.down(net.down3_4, encoded3))
+                    self.up(net.up4_3, latent, encoded3, net.reduce_chan_level3)
+                decoded3 = self.level(net.decoder_level3, encoded3)
+                self.up(net.up3_2, decoded3, encoded2, net.reduce_chan_level2)
+            decoded2 = self.level(net.decoder_level2, encoded2)
+            self.up(net.up2_1, decoded2, from_below, None)
+        self.level(net.decoder_level1, joined)
+        return self.output(joined, x)
+
+    def level(self, blocks: nn.Module, x: Tensor) -> Tensor:
+        """Apply the blocks of a level, in place."""
+        b, h, w, channels = x.shape
+        with self.stack.frame():
+            values = self.stack.push((b, h * w, channels), self.dtype)
+            plan = StripPlan(
+                self.plan.strip_pixels(channels, b), self.dtype, x.device, self.workspace
+            )
+            for block in blocks.children():
+                StripBlock(block, self.shifts[channels], plan)(x, values)
+        return x
+
+    def strips(self, x: Tensor, multiple: int = 1) -> Iterator[tuple[int, int]]:
+        """The strips in which feature maps (B, H, W, C) pass through a 3x3 convolution."""
+        images, height, width, channels = x.shape
+        rows = self.plan.strip_pixels(channels, images) // (images * width)
+        return row_strips(height, rows, multiple)
+
+    def embed(self, x: Tensor, out: Tensor) -> None:
+        """The opening convolution, always in float32: (B, 6, H, W) to (B, H, W, C)."""
+
+        def store(first: int, end: int, strip: Tensor) -> None:
+            out[:, first:end] = strip
+
+        weight = self.network.patch_embed.proj.weight
+        conv3x3(x.permute(0, 2, 3, 1), weight, None, self.strips(out), store)
+
+    def down(self, module: nn.Module, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H/2, W/2, 2C): 3x3 convolution, then pixel-unshuffle."""
+        weight = module.body[0].weight.to(self.dtype)
+        b, h, w, c = x.shape
+        result = self.stack.push((b, h // 2, w // 2, c // 2, 2, 2), torch.float32)
+
+        def unshuffle(first: int, end: int, strip: Tensor) -> None:
+            pairs = strip.reshape(b, (end - first) // 2, 2, w // 2, 2, c // 2)
+            result[:, first // 2 : end // 2] = pairs.permute(0, 1, 3, 5, 2, 4)
+
+        conv3x3(x, weight, None, self.strips(x, multiple=2), unshuffle)
+        return result.flatten(3)
+
+    def up(self, module: nn.Module, x: Tensor, target: Tensor, reduce: nn.Module | None) -> None:
+        """Double the sides of x (B, H, W, C) by a 3x3 convolution and pixel-shuffle, into `target`.
+
+        With `reduce`, the 1x1 convolution of the concatenation with the skip: `target` holds the
+        skip, and is overwritten by the result. The concatenation never exists as a whole.
+        """
+        b, h, w, c = x.shape
+        half = c // 2
+        # The kernel's outputs in the order (row, column, channel) instead of (channel, row,
+        # column): the shuffle then moves pixels, not single numbers.
+        weight = module.body[0].weight.to(self.dtype).unflatten(0, (half, 4))
+        weight = weight.transpose(0, 1).flatten(0, 1)
+        reduction = None if reduce is None else reduce.weight.flatten(1).to(self.dtype).t()
+
+        def join(first: int, end: int, strip: Tensor) -> None:
+            pairs = strip.reshape(b, end - first, w, 2, 2, half).transpose(2, 3)
+            upper = pairs.reshape(b, 2 * (end - first), 2 * w, half)
+            rows = target[:, 2 * first : 2 * end]
+            if reduce is None or reduction is None:
+                rows.copy_(upper)
+                return
+            both = torch.cat([upper, rows.to(self.dtype)], dim=3)
+            rows.copy_((both.flatten(0, 2) @ reduction).view(rows.shape))
+            if reduce.bias is not None:
+                rows += reduce.bias
+
+        conv3x3(x, weight, None, self.strips(x), join)
+
+    def output(self, features: Tensor, x: Tensor) -> Tensor:
+        """The closing convolution, in float32, and the global residual: (B, 3, H, W)."""
+        net = self.network
+        if net.dual_pixel_task:
+            self.add_embedding(features, x)
+        result = torch.empty(x.shape[0], net.out_channels, *x.shape[2:], device=x.device)
+
+        def store(first: int, end: int, strip: Tensor) -> None:
+            result[:, :, first:end] = strip.permute(0, 3, 1, 2)
+            if not net.dual_pixel_task:
+                result[:, :, first:end] += x[:, -net.out_channels :, first:end]
+
+        conv3x3(features, net.output.weight, net.output.bias, self.strips(features), store)
+        return result
+
+    def add_embedding(self, features: Tensor, x: Tensor) -> None:
+        """features (B, H, W, 2C) += the 1x1 convolution of the opening one, computed once more."""
+        skip = self.network.skip_conv
+        weight = skip.weight.flatten(1).t()
+
+        def add(first: int, end: int, strip: Tensor) -> None:
+            rows = features[:, first:end]
+            rows += (strip.flatten(0, 2) @ weight).view(rows.shape)
+            if skip.bias is not None:
+                rows += skip.bias
+
+        opening = self.network.patch_embed.proj.weight
+        conv3x3(x.permute(0, 2, 3, 1), opening, None, self.strips(features), add)

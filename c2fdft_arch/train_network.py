@@ -1,0 +1,94 @@
+"""The network evaluated for training: channels-last, with the fused blocks of `blocks`."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from c2fdft_arch.blocks import Casts, apply_block
+from c2fdft_arch.plain_dft import PlainDFT
+
+
+def predict_noise(
+    network: PlainDFT, x: Tensor, t: Tensor, dtype: torch.dtype, checkpoint_blocks: bool
+) -> Tensor:
+    """Predict the noise (B, 3, H, W) in x (B, 6, H, W) for timesteps t (B,), differentiably.
+
+    Matrix products and convolutions are computed in `dtype`; everything else, and the features
+    that the blocks add to, in float32. With `checkpoint_blocks` only the blocks' inputs are kept
+    for the backward pass, and each block is evaluated again there.
+    """
+    return _Training(network, t, dtype, checkpoint_blocks)(x)
+
+
+class _Training:
+    """One evaluation; feature maps are (B, H, W, C) in float32."""
+
+    def __init__(
+        self, network: PlainDFT, t: Tensor, dtype: torch.dtype, checkpoint_blocks: bool
+    ) -> None:
+        self.network = network
+        self.embeddings = network.embeddings(t)
+        self.casts = Casts(dtype)
+        self.checkpoint_blocks = checkpoint_blocks
+
+    def __call__(self, x: Tensor) -> Tensor:
+        net = self.network
+        image = x.permute(0, 2, 3, 1).contiguous()
+        embedded = self.convolve(net.patch_embed.proj, image, torch.float32)
+        encoded1 = self.level(net.encoder_level1, embedded)
+        encoded2 = self.level(net.encoder_level2, self.down(net.down1_2, encoded1))
+        encoded3 = self.level(net.encoder_level3, self.down(net.down2_3, encoded2))
+        features = self.level(net.latent, self.down(net.down3_4, encoded3))
+        features = self.join(self.up(net.up4_3, features), encoded3, net.reduce_chan_level3)
+        features = self.level(net.decoder_level3, features)
+        features = self.join(self.up(net.up3_2, features), encoded2, net.reduce_chan_level2)
+        features = self.level(net.decoder_level2, features)
+        features = self.join(self.up(net.up2_1, features), encoded1, None)
+        features = self.level(net.decoder_level1, features)
+        if net.dual_pixel_task:
+            features = features + self.convolve(net.skip_conv, embedded, torch.float32)
+        result = self.convolve(net.output, features, torch.float32).permute(0, 3, 1, 2)
+        return result if net.dual_pixel_task else result + x[:, -net.out_channels :]
+
+    def level(self, blocks: nn.Module, x: Tensor) -> Tensor:
+        shift = self.embeddings[x.shape[3]]
+        for block in blocks.children():
+            if self.checkpoint_blocks:
+                x = checkpoint(
+                    apply_block, block, x, shift, self.casts,
+                    use_reentrant=False, preserve_rng_state=False,
+                )  # fmt: skip
+            else:
+                x = apply_block(block, x, shift, self.casts)
+        return x
+
+    def convolve(self, conv: nn.Module, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """A convolution of (B, H, W, C), by default in the number format of matrix products."""
+        dtype = dtype or self.casts.dtype
+        weight = conv.weight.to(dtype)
+        bias = None if conv.bias is None else conv.bias.to(dtype)
+        y = F.conv2d(x.to(dtype).permute(0, 3, 1, 2), weight, bias, padding=conv.padding)
+        return y.permute(0, 2, 3, 1)
+
+    def down(self, module: nn.Module, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H/2, W/2, 2C)."""
+        y = self.convolve(module.body[0], x)
+        b, h, w, c = y.shape
+        y = y.reshape(b, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 5, 2, 4)
+        return y.reshape(b, h // 2, w // 2, 4 * c).float()
+
+    def up(self, module: nn.Module, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, 2H, 2W, C/2), in the number format of matrix products."""
+        y = self.convolve(module.body[0], x)
+        b, h, w, c = y.shape
+        y = y.reshape(b, h, w, c // 4, 2, 2).permute(0, 1, 4, 2, 5, 3)
+        return y.reshape(b, 2 * h, 2 * w, c // 4)
+
+    def join(self, x: Tensor, skip: Tensor, reduce: nn.Module | None) -> Tensor:
+        """Concatenate upsampled features and skip; reduce the channels by a 1x1 convolution."""
+        if reduce is None:
+            return torch.cat([x.float(), skip], dim=3)
+        return self.convolve(reduce, torch.cat([x, skip.to(x.dtype)], dim=3)).float()
