@@ -1,0 +1,167 @@
+"""The section `datasets: train` (or val, test) of a `PatchCyclePairedDataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from c2fdft_model.option_parsing import OptionError, nearest, parse_section, positive
+from c2fdft_model.patch_cycle import DATASET_TYPE, PatchCycle
+
+BACKENDS = ('lmdb', 'disk')
+_PATH = 'datasets: train'
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """`datasets: train`: where the pairs are and how the patch cycle runs over them."""
+
+    dataroot_lq: str
+    """Folder or LMDB of the degraded images."""
+    dataroot_gt: str
+    """Folder or LMDB of the clean images."""
+    io_backend: Mapping[str, Any]
+    """`type: lmdb` or `type: disk`, and arguments for BasicSR's backend of that name."""
+    phase: str = 'train'
+    """`train`, `val` or `test`; BasicSR sets it. Anything but `train` gives whole images."""
+    name: str = ''
+    """Name of the data set in the log."""
+    type: str = DATASET_TYPE
+    """This data set's name in BasicSR's registry."""
+    scale: int = 1
+    """Size of a clean image in units of its degraded one; BasicSR sets it."""
+    meta_info_file: str | None = None
+    """Folders: a text file that lists the clean images to use, one a line."""
+    filename_tmpl: str = '{}'
+    """Folders: name of the degraded image, `{}` standing for the clean one's, without suffix."""
+    gt_sizes: tuple[int, ...] = ()
+    """Patch size of each phase; a multiple of 8."""
+    mini_batch_sizes: tuple[int, ...] = ()
+    """Batch size per GPU of each phase."""
+    iters: int | tuple[int, ...] = (10000,)
+    """Iterations of each phase; one value for all."""
+    gt_size: int | None = None
+    """Patch size without a cycle; beside `gt_sizes`, the largest of them."""
+    geometric_augs: bool = True
+    """Turn and mirror patches, eight ways."""
+    crops_per_image: int = 1
+    """Patches taken from one decoded image."""
+    check_images: bool = True
+    """Folders: read the headers of all files at the start."""
+    batch_size_per_gpu: int = 1
+    """Batch size of BasicSR's loader: the largest of `mini_batch_sizes`."""
+    num_worker_per_gpu: int = 0
+    """Worker processes that load images."""
+    dataset_enlarge_ratio: int = 1
+    """BasicSR's; has no effect here, because the order of the images does not depend on epochs."""
+    prefetch_mode: str | None = None
+    """`~`, `cpu` or `cuda`; the last two need workers."""
+    num_prefetch_queue: int = 1
+    """Batches that `prefetch_mode: cpu` holds ready."""
+    pin_memory: bool = False
+    """Load into page-locked memory."""
+    persistent_workers: bool = False
+    """Must be false."""
+    use_shuffle: bool = True
+    """Must be true."""
+
+    def __post_init__(self) -> None:
+        positive(
+            _PATH,
+            self,
+            *('scale', 'crops_per_image', 'batch_size_per_gpu', 'dataset_enlarge_ratio'),
+        )
+        self._check_backend()
+        if self.phase == 'train':
+            self._check_loader()
+            self._check_batches()
+
+    @property
+    def is_lmdb(self) -> bool:
+        """Whether the images are in LMDBs."""
+        return self.io_backend['type'] == 'lmdb'
+
+    @cached_property
+    def cycle(self) -> PatchCycle:
+        """The patch cycle; without `gt_sizes` a single phase of `gt_size`."""
+        if not self.gt_sizes and self.gt_size is None:
+            raise OptionError(f'{_PATH}: gt_sizes is missing: the patch size of each phase.')
+        iters = (self.iters,) if isinstance(self.iters, int) else self.iters
+        if not self.gt_sizes:
+            batches = self.mini_batch_sizes or (self.batch_size_per_gpu,)
+            return PatchCycle.build((self.gt_size or 0,), batches, iters[:1])
+        return PatchCycle.build(self.gt_sizes, self.mini_batch_sizes, iters)
+
+    def _check_backend(self) -> None:
+        kind = self.io_backend.get('type')
+        if kind not in BACKENDS:
+            hint = nearest(str(kind), BACKENDS)
+            raise OptionError(
+                f'datasets: io_backend: type: {kind} is not supported{hint}. '
+                f'Allowed: {", ".join(BACKENDS)}.'
+            )
+        for key in ('dataroot_lq', 'dataroot_gt'):
+            folder = getattr(self, key)
+            if kind == 'lmdb' and not folder.rstrip('/').endswith('.lmdb'):
+                raise OptionError(
+                    f'datasets: {key}: {folder} does not end in .lmdb; for a folder of images set '
+                    'io_backend: type: disk.'
+                )
+
+    def _check_loader(self) -> None:
+        if self.persistent_workers:
+            raise OptionError(
+                f'{_PATH}: persistent_workers: true is not possible: a worker learns the '
+                'iteration when it is started. Set persistent_workers: false.'
+            )
+        if self.prefetch_mode not in (None, 'cpu', 'cuda'):
+            hint = nearest(str(self.prefetch_mode), ('cpu', 'cuda'))
+            raise OptionError(
+                f'{_PATH}: prefetch_mode: {self.prefetch_mode} is not known{hint}. '
+                'Allowed: ~, cpu, cuda.'
+            )
+        if self.prefetch_mode is not None and self.num_worker_per_gpu == 0:
+            raise OptionError(
+                f'{_PATH}: prefetch_mode: {self.prefetch_mode} with num_worker_per_gpu: 0 '
+                'is not possible: batches would be loaded before their iteration is known. Set '
+                'prefetch_mode: ~, or num_worker_per_gpu above 0.'
+            )
+        if not self.use_shuffle:
+            raise OptionError(f'{_PATH}: use_shuffle: false is not possible; remove it.')
+
+    def _check_batches(self) -> None:
+        cycle = self.cycle
+        for size in cycle.batch_sizes:
+            if size > self.batch_size_per_gpu:
+                raise OptionError(
+                    f'{_PATH}: mini_batch_sizes: {size} is larger than '
+                    f"batch_size_per_gpu: {self.batch_size_per_gpu}, the loader's batch. Set "
+                    f'batch_size_per_gpu: {max(cycle.batch_sizes)}.'
+                )
+        largest = max(cycle.patch_sizes)
+        if self.gt_size is not None and self.gt_size != largest:
+            raise OptionError(
+                f'{_PATH}: gt_size: {self.gt_size} contradicts gt_sizes, the largest of '
+                f'which is {largest}; remove gt_size.'
+            )
+        for size in cycle.patch_sizes:
+            if size % self.scale:
+                raise OptionError(
+                    f'{_PATH}: gt_sizes: {size} must be a multiple of scale: {self.scale}.'
+                )
+
+
+def parse_dataset(section: Mapping[str, Any]) -> DatasetOptions:
+    """Parse one entry of `datasets`.
+
+    Raises OptionError naming the key for everything that cannot be.
+    """
+    phase = section.get('phase', 'train')
+    return parse_section(DatasetOptions, section, f'datasets: {phase}')
+
+
+def parse_cycle(section: Mapping[str, Any]) -> PatchCycle | None:
+    """The patch cycle of `datasets: train`, None if that is another data set than ours."""
+    return parse_dataset(section).cycle if section.get('type') == DATASET_TYPE else None

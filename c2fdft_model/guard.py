@@ -1,0 +1,149 @@
+"""Watches every iteration for losses and gradients that are not finite, without waiting for them.
+
+Whether an iteration is bad is known on the device only. There the optimiser and the average are
+told to skip it; the host learns of it when the number arrives, which is at once on the CPU and an
+iteration or so later on a GPU, that is never made to wait for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from c2fdft_model import distributed
+
+SHOWN_NAMES = 8
+
+
+class TrainingDiverged(RuntimeError):
+    """Too many iterations in a row had a loss or gradient that is not finite."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One iteration as the host knows it, and its numbers on their way from the device."""
+
+    iteration: int
+    lrs: Sequence[float]
+    image_names: Sequence[str]
+    names: Sequence[str]
+    values: Tensor
+    arrived: Any
+
+    def has_arrived(self) -> bool:
+        return self.arrived is None or self.arrived.query()
+
+    def numbers(self) -> dict[str, float]:
+        """The numbers by name; waits for them if it must."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return dict(zip(self.names, self.values.tolist(), strict=True))
+
+
+class Guard:
+    """Says which iterations to skip, reports them, and gives up after `max_bad` in a row.
+
+    `report` takes one text per skipped iteration; `last_checkpoint` names the newest one.
+    `numbers` of `watch` are the loss terms and `grad_norm`, scalars on the device. In distributed
+    training an iteration that is bad in one rank is skipped in all, and all ranks see the same
+    `stop_requested`, since they have to stop after the same iteration.
+    """
+
+    def __init__(
+        self,
+        max_bad: int,
+        report: Callable[[str], object],
+        last_checkpoint: Callable[[], str],
+    ) -> None:
+        self.max_bad = max_bad
+        self.bad_in_a_row = 0
+        self.skipped = 0
+        self.stop_requested = False
+        self._report = report
+        self._last_checkpoint = last_checkpoint
+        self._under_way: deque[Watched] = deque()
+
+    def judge(self, numbers: Mapping[str, Tensor], stop: bool = False) -> Tensor:
+        """(bad, stop) as float32 0 or 1 on the device, the same in every rank."""
+        finite = (
+            torch.stack([value.detach().float() for value in numbers.values()]).isfinite().all()
+        )
+        verdict = torch.stack([~finite, torch.full_like(finite, stop)]).float()
+        return distributed.largest(verdict)
+
+    def watch(
+        self,
+        iteration: int,
+        numbers: Mapping[str, Tensor],
+        verdict: Tensor,
+        lrs: Sequence[float] = (),
+        image_names: Sequence[str] = (),
+    ) -> None:
+        """Remember an iteration until its numbers are here, and act on those that are.
+
+        Raises TrainingDiverged after `max_bad` bad iterations in a row.
+        """
+        values = torch.cat([verdict, torch.stack([v.detach().float() for v in numbers.values()])])
+        arrived = None
+        if values.device.type == 'cuda':
+            host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            values = host.copy_(values, non_blocking=True)
+            arrived = torch.cuda.Event()
+            arrived.record()
+        names = ('bad', 'stop', *numbers)
+        self._under_way.append(
+            Watched(iteration, tuple(lrs), tuple(image_names), names, values, arrived)
+        )
+        # Ranks must not act on an iteration at different times; one back, it is there already.
+        behind = 1 if arrived is not None else 0
+        while self._under_way and self._is_due(behind):
+            self._act_on(self._under_way.popleft())
+
+    def finish(self) -> None:
+        """Wait for everything that is under way, and act on it."""
+        while self._under_way:
+            self._act_on(self._under_way.popleft())
+
+    def _is_due(self, behind: int) -> bool:
+        if distributed.is_distributed():
+            return len(self._under_way) > behind
+        return self._under_way[0].has_arrived()
+
+    def _act_on(self, watched: Watched) -> None:
+        numbers = watched.numbers()
+        self.stop_requested |= bool(numbers['stop'])
+        if not numbers['bad']:
+            self.bad_in_a_row = 0
+            return
+        self.bad_in_a_row += 1
+        self.skipped += 1
+        self._report(describe_skipped(watched, numbers))
+        if self.bad_in_a_row >= self.max_bad:
+            raise TrainingDiverged(
+                f'{self.bad_in_a_row} iterations in a row, up to {watched.iteration}, had a loss '
+                'or gradient that is not finite (train: max_bad_iterations). Training stops; '
+                'weights, average and optimiser are those before the first of them. '
+                f'Last checkpoint: {self._last_checkpoint()}. A lower learning rate, '
+                'train: use_grad_clip or amp: off may help.'
+            )
+
+
+def describe_skipped(watched: Watched, numbers: Mapping[str, float]) -> str:
+    """The line of the log for a skipped iteration: losses, learning rate, names of the images."""
+    shown = ', '.join(f'{name} {numbers[name]:.4e}' for name in watched.names[2:])
+    culprits = [name for name in watched.names[2:] if not math.isfinite(numbers[name])]
+    reason = f'{", ".join(culprits)} not finite' if culprits else 'not finite in another rank'
+    lrs = ', '.join(f'{lr:.3e}' for lr in watched.lrs)
+    names = ', '.join(watched.image_names[:SHOWN_NAMES])
+    more = len(watched.image_names) - SHOWN_NAMES
+    names += f' and {more} more' if more > 0 else ''
+    return (
+        f'Iteration {watched.iteration:,} skipped, {reason}: {shown}; lr {lrs or "unknown"}; '
+        f'images: {names or "unknown"}.'
+    )

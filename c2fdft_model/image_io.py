@@ -1,0 +1,285 @@
+"""Image files as they are in the wild, decoded to RGB the same way everywhere.
+
+Grey, palette, transparent (alpha is dropped), 16-bit, EXIF-rotated and CMYK files become arrays
+(H, W, 3), RGB, uint8 or uint16, stored values. OpenCV decodes the common formats; Pillow, what
+OpenCV cannot decode or decodes wrongly. A file takes the same route wherever it is read.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp', '.ppm', '.pgm')
+
+_PNG, _JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff'
+_BIG_TIFF = (b'II+\0', b'MM\0+')
+_TIFF = (b'II*\0', b'MM\0*', *_BIG_TIFF)
+_PNM_HEADER = re.compile(rb'P([56])\s(\d+)\s(\d+)\s(\d+)\s')
+_RGB_FLAG = getattr(cv2, 'IMREAD_COLOR_RGB', None)
+_AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+_BROKEN = (OSError, ValueError, SyntaxError, KeyError, struct.error, Image.DecompressionBombError)
+# EXIF orientation -> (turn by 90 degrees anticlockwise k times, then mirror left to right)
+_EXIF_TURNS = {
+    1: (0, False),
+    2: (0, True),
+    3: (2, False),
+    4: (2, True),
+    5: (3, True),
+    6: (3, False),
+    7: (1, True),
+    8: (1, False),
+}
+
+
+class ImageReadError(OSError):
+    """A file that cannot be read as an image; the text names it and says why."""
+
+
+def read_rgb(path: str | Path) -> np.ndarray:
+    """Read an image file: (H, W, 3), RGB, uint8 or uint16.
+
+    Raises ImageReadError if the file is missing, truncated or not an image.
+    """
+    return decode_rgb(read_bytes(path), str(path))
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of a file.
+
+    Raises ImageReadError if it cannot be opened.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ImageReadError(f'{path}: {error.strerror or error}.') from error
+
+
+def decode_rgb(data: bytes, name: str) -> np.ndarray:
+    """Decode the bytes of an image file: (H, W, 3), RGB, uint8 or uint16.
+
+    An uncompressed file (PPM) is not copied: the result is a read-only view of `data`. `name` is
+    for messages.
+
+    Raises ImageReadError if the bytes are truncated or no image.
+    """
+    if not data:
+        raise ImageReadError(f'{name}: the file is empty.')
+    if data[:2] == b'P6':
+        return _view_ppm(data, name)
+    if data.startswith(_PNG):
+        _check_end(data, b'IEND', name)
+        return _oriented(_decode_with_opencv(data, name), data, b'eXIf')
+    if data.startswith(_JPEG) and jpeg_components(data) != 4:
+        _check_end(data, b'\xff\xd9', name)
+        return _oriented(_decode_with_opencv(data, name), data, b'Exif\0\0')
+    if data[:4] in _TIFF:
+        return _decode_tiff(data, name)
+    if data[:2] == b'BM' or data[:2] == b'P5':
+        return _decode_with_opencv(data, name)
+    return _decode_with_pillow(data, name)
+
+
+def image_size(source: bytes | str | Path, name: str = '') -> tuple[int, int]:
+    """Height and width that decoding would give, from the header of a file or of its bytes.
+
+    Raises ImageReadError if the file is missing or no image.
+    """
+    name = name or str(source)
+    try:
+        with io.BytesIO(source) if isinstance(source, bytes) else open(source, 'rb') as stream:
+            return _size_from_header(stream)
+    except FileNotFoundError as error:
+        raise ImageReadError(f'{name}: there is no such file.') from error
+    except _BROKEN as error:
+        raise ImageReadError(_no_image(name, error)) from error
+
+
+def _size_from_header(stream: BinaryIO) -> tuple[int, int]:
+    start = stream.read(64)
+    stream.seek(0)
+    header = _PNM_HEADER.match(start)
+    if header:
+        return int(header[3]), int(header[2])
+    if start[:4] in _TIFF:
+        tags = _tiff_tags(stream)
+        width, height, orientation = tags[256], tags[257], tags.get(274, 1)
+    else:
+        with Image.open(stream) as image:
+            width, height = image.size
+            # Asked for what is not in the header, Pillow would decode a whole PNG to look for it.
+            known = image.format != 'PNG' or 'exif' in image.info
+            orientation = image.getexif().get(274, 1) if known else 1
+    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+def to_float(image: np.ndarray) -> np.ndarray:
+    """Stored values, uint8 or uint16, as float32 in [0, 1]; same shape, contiguous."""
+    scale = np.float32(255 if image.dtype.itemsize == 1 else 65535)
+    return np.divide(image, scale, dtype=np.float32, order='C')
+
+
+def pad_to(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Reflect an image (H, W, C) at its lower and right edge until it has at least this size."""
+    missing = (max(0, height - image.shape[0]), max(0, width - image.shape[1]))
+    if missing == (0, 0):
+        return image
+    return np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode='reflect')
+
+
+def encode_png(image: np.ndarray, level: int = 1) -> bytes:
+    """A PNG file of an RGB image (H, W, 3), uint8 or uint16; `level` 0 (fast) to 9 (small)."""
+    return _encode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, level])
+
+
+def encode_ppm(image: np.ndarray) -> bytes:
+    """An uncompressed PPM file of an RGB image (H, W, 3), uint8 or uint16."""
+    return _encode('.ppm', image, [])
+
+
+def jpeg_components(data: bytes) -> int:
+    """Colour components of a JPEG file (1 grey, 3 colour, 4 CMYK), 0 if the header is broken."""
+    place = 2
+    while place + 9 < len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return data[place + 9]
+        if marker == 0xFF:
+            place += 1
+        else:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4], 'big')
+    return 0
+
+
+def _encode(suffix: str, image: np.ndarray, parameters: list[int]) -> bytes:
+    done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), parameters)
+    if not done:
+        raise ValueError(f'OpenCV cannot encode {image.shape} {image.dtype} as {suffix}.')
+    return data.tobytes()
+
+
+def _decode_with_opencv(data: bytes, name: str) -> np.ndarray:
+    buffer = np.frombuffer(data, np.uint8)
+    try:
+        if _RGB_FLAG is not None:
+            image = cv2.imdecode(buffer, _RGB_FLAG | _AS_STORED)
+        else:
+            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | _AS_STORED)
+            image = image if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    except cv2.error as error:
+        raise ImageReadError(_no_image(name, error)) from error
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        return _decode_with_pillow(data, name)
+    return image
+
+
+def _decode_tiff(data: bytes, name: str) -> np.ndarray:
+    # Pillow reads 8 bits in every layout but no 16-bit colour; OpenCV swaps the channels of 16-bit
+    # colour if asked for RGB and multiplies by alpha, unless it is to leave everything as stored.
+    try:
+        tags = _tiff_tags(io.BytesIO(data))
+    except _BROKEN as error:
+        raise ImageReadError(_no_image(name, error)) from error
+    if tags.get(258, (8,))[0] != 16 or tags.get(339, (1,))[0] != 1:
+        return _decode_with_pillow(data, name)
+    if tags.get(277, 1) > 1 and tags.get(284, 1) == 2:
+        raise ImageReadError(
+            f'{name}: 16-bit TIFF with separate colour planes is not supported; save it as PNG.'
+        )
+    try:
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ImageReadError(_no_image(name, error)) from error
+    if stored is None or stored.dtype != np.uint16:
+        return _decode_with_pillow(data, name)
+    return _three_channels(stored[..., None] if stored.ndim == 2 else stored[..., [2, 1, 0]])
+
+
+def _tiff_tags(stream: BinaryIO) -> ImageFileDirectory_v2:
+    header = stream.read(8)
+    header += stream.read(8) if header[:4] in _BIG_TIFF else b''
+    tags = ImageFileDirectory_v2(header)
+    stream.seek(tags.next)
+    tags.load(stream)
+    if 256 not in tags or 257 not in tags:
+        raise ValueError('no image size')
+    return tags
+
+
+def _decode_with_pillow(data: bytes, name: str) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith('I'):
+                return _three_channels(_as_uint16(np.asarray(image), name)[..., None])
+            if image.mode == 'F':
+                raise ImageReadError(
+                    f'{name}: floating-point images are not supported; save it with 8 or 16 bits.'
+                )
+            if image.mode in ('RGBA', 'LA', 'PA', 'P'):
+                image = image.convert('RGBA')
+                return np.ascontiguousarray(np.asarray(image)[..., :3])
+            return np.array(image.convert('RGB'))
+    except ImageReadError:
+        raise
+    except _BROKEN as error:
+        raise ImageReadError(_no_image(name, error)) from error
+
+
+def _as_uint16(values: np.ndarray, name: str) -> np.ndarray:
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageReadError(f'{name}: values beyond 16 bits are not supported.')
+    return values.astype(np.uint16)
+
+
+def _three_channels(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.broadcast_to(image[..., :3], (*image.shape[:2], 3)))
+
+
+def _view_ppm(data: bytes, name: str) -> np.ndarray:
+    header = _PNM_HEADER.match(data[:64])
+    if header is None or int(header[4]) not in (255, 65535):
+        return _decode_with_pillow(data, name)
+    width, height = int(header[2]), int(header[3])
+    kind = np.dtype(np.uint8 if int(header[4]) == 255 else '>u2')
+    needed = width * height * 3 * kind.itemsize
+    if len(data) - header.end() < needed:
+        raise ImageReadError(f'{name}: the file is truncated.')
+    pixels = np.frombuffer(data, kind, width * height * 3, header.end()).reshape(height, width, 3)
+    return pixels if kind.itemsize == 1 else pixels.astype(np.uint16)
+
+
+def _check_end(data: bytes, mark: bytes, name: str) -> None:
+    # Some OpenCV versions fill up a truncated file without a word.
+    if mark in data[-16:] or mark in data[-4096:]:
+        return
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except _BROKEN as error:
+        raise ImageReadError(_no_image(name, error)) from error
+
+
+def _oriented(image: np.ndarray, data: bytes, marker: bytes) -> np.ndarray:
+    if marker not in data:
+        return image
+    with Image.open(io.BytesIO(data)) as opened:
+        orientation = opened.getexif().get(0x0112, 1)
+    turns, mirror = _EXIF_TURNS.get(orientation, (0, False))
+    image = np.rot90(image, turns)
+    return np.ascontiguousarray(image[:, ::-1] if mirror else image)
+
+
+def _no_image(name: str, error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f'{name}: not an image file of a known format.'
+    reason = str(error).strip().rstrip('.') or type(error).__name__
+    return f'{name}: truncated or damaged image ({reason}).'

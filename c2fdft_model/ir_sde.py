@@ -1,0 +1,236 @@
+"""IR-SDE: diffusion from the clean image towards the degraded one, and back.
+
+Source: Luo, Gustafsson, Zhao, Sjölund and Schön, "Image Restoration with Mean-Reverting Stochastic
+Differential Equations" (2023). With mu the degraded image y, the forward process is
+dx = theta_t (mu - x) dt + sigma_t dw with sigma_t^2 = 2 lambda^2 theta_t, so that the image becomes
+y with noise of standard deviation lambda. The paper counts steps i = 1 .. T; timestep t = i - 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from c2fdft_model.sampling import Denoiser, noise_like, run_reverse_steps, sampling_timesteps
+
+
+def _cosine(i: Tensor, num_timesteps: int, offset: float = 0.008) -> Tensor:
+    def f(i: Tensor) -> Tensor:
+        return torch.cos((i / num_timesteps + offset) / (1 + offset) * math.pi / 2) ** 2
+
+    return 1 - f(i) / f(torch.zeros(1, dtype=torch.float64))
+
+
+def _linear(i: Tensor, num_timesteps: int) -> Tensor:
+    return i / num_timesteps
+
+
+def _constant(i: Tensor, num_timesteps: int) -> Tensor:
+    return torch.ones_like(i)
+
+
+THETA_SCHEDULES: dict[str, Callable[[Tensor, int], Tensor]] = {
+    'cosine': _cosine,
+    'linear': _linear,
+    'constant': _constant,
+}
+"""The speed of mean reversion over i = 1 .. T, up to the factor that `delta` fixes."""
+
+
+class MeanReversion:
+    """The closed form of the forward process, in float64.
+
+    `theta_bar` (T + 1,) is the integral of theta up to each timestep, from "before step 0" (0) to
+    T-1, where exp(-theta_bar) is `delta`: what is left of x_0 - mu in x_T. `noise_level` is lambda
+    in grey levels of 0 .. 255; images are in [-1, 1].
+
+    `theta_schedule`: `cosine` is the paper's, the noise schedule of Nichol and Dhariwal flipped.
+
+    Raises ValueError for an unknown schedule and for values that make no process.
+    """
+
+    def __init__(
+        self,
+        num_timesteps: int = 100,
+        theta_schedule: str = 'cosine',
+        noise_level: float = 10.0,
+        delta: float = 0.005,
+    ) -> None:
+        if theta_schedule not in THETA_SCHEDULES:
+            raise ValueError(
+                f'theta_schedule: {theta_schedule!r} is not known; allowed are '
+                f'{", ".join(THETA_SCHEDULES)}.'
+            )
+        if num_timesteps < 1:
+            raise ValueError(f'num_diffusion_timesteps: {num_timesteps} must be at least 1.')
+        if noise_level <= 0:
+            raise ValueError(f'noise_level: {noise_level} must be above 0.')
+        if not 0 < delta < 1:
+            raise ValueError(f'delta: {delta} must lie between 0 and 1.')
+        i = torch.arange(1, num_timesteps + 1, dtype=torch.float64)
+        theta = THETA_SCHEDULES[theta_schedule](i, num_timesteps)
+        theta_dt = theta * (-math.log(delta) / theta.sum())
+        self.theta_bar = torch.cat([torch.zeros(1, dtype=torch.float64), theta_dt.cumsum(0)])
+        self.stationary_std = 2 * noise_level / 255
+
+    @property
+    def num_timesteps(self) -> int:
+        """T, the number of timesteps."""
+        return len(self.theta_bar) - 1
+
+    def decay(self, t: Tensor) -> Tensor:
+        """exp(-theta_bar_t), by which the mean has come from x_0 to mu; 1 for t = -1."""
+        return torch.exp(-self.theta_bar[t.cpu() + 1])
+
+    def std(self, t: Tensor) -> Tensor:
+        """Standard deviation of x_t, the square root of v_t; 0 for t = -1."""
+        return self.stationary_std * (-torch.expm1(-2 * self.theta_bar[t.cpu() + 1])).sqrt()
+
+    def elapsed(self, t: Tensor, s: Tensor) -> Tensor:
+        """The integral of theta from the earlier timestep `s` to `t` (theta' of the paper)."""
+        return self.theta_bar[t.cpu() + 1] - self.theta_bar[s.cpu() + 1]
+
+
+class IRSDEProcess:
+    """The mean-reverting process as a process of the model (see `process.DiffusionProcess`).
+
+    `objective`: `noise` compares predicted and true noise; `maximum_likelihood` compares the state
+    that the predicted noise leads to, one step back, with the most likely one.
+    `sampler`: `posterior` goes through the predicted clean image and is exact in it for steps of
+    any length, also for a few; `sde` takes Euler steps of the reverse-time equation and wants all T
+    of them. `eta` scales the noise of both: 1 is the paper's sampling, 0 is deterministic (for
+    `sde` the probability-flow equation).
+    """
+
+    def __init__(
+        self,
+        reversion: MeanReversion | None = None,
+        sampling_steps: int | Sequence[int] = 100,
+        eta: float = 1.0,
+        objective: str = 'noise',
+        sampler: str = 'posterior',
+    ) -> None:
+        self.reversion = reversion or MeanReversion()
+        self.timesteps = sampling_timesteps(sampling_steps, self.reversion.num_timesteps)
+        self.eta = eta
+        self._objective = {
+            'noise': self._noise_objective,
+            'maximum_likelihood': self._likelihood_objective,
+        }[objective]
+        self._step = {'posterior': self._posterior_step, 'sde': self._euler_step}[sampler]
+
+    @property
+    def num_timesteps(self) -> int:
+        """T of the process."""
+        return self.reversion.num_timesteps
+
+    def x_t(self, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """m_t + sqrt(v_t) eps, with m_t = mu + (x_0 - mu) exp(-theta_bar_t)."""
+        decay = _per_image(self.reversion.decay(t), x_0)
+        return y + decay * (x_0 - y) + _per_image(self.reversion.std(t), x_0) * eps
+
+    def x_T(self, y: Tensor, eps: Tensor) -> Tensor:
+        """The degraded image with noise of the stationary standard deviation."""
+        return y + self.reversion.stationary_std * eps
+
+    def objective(
+        self, prediction: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Noise matching, or the maximum-likelihood objective."""
+        return self._objective(prediction, x_t, x_0, y, eps, t)
+
+    def sample(
+        self,
+        denoise: Denoiser,
+        x_T: Tensor,
+        y: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        grad_steps: int | None = None,
+        checkpoint: bool = False,
+    ) -> Tensor:
+        """The reverse process from `x_T`; the last step adds no noise."""
+        ends = [*self.timesteps[1:], -1]
+
+        def step(k: int, x_t: Tensor, eps: Tensor) -> Tensor:
+            mean, std = self._step(x_t, y, eps, _as_index(self.timesteps[k]), _as_index(ends[k]))
+            if self.eta == 0 or ends[k] < 0:
+                return mean
+            return mean + _per_image(std, x_t) * noise_like(x_t, generator)
+
+        return run_reverse_steps(
+            denoise, x_T, self.timesteps, step, grad_steps=grad_steps, checkpoint=checkpoint
+        )
+
+    def most_likely_previous(self, x_t: Tensor, x_0: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        """The state before x_t of the highest likelihood given x_0 (the paper's x*_{i-1})."""
+        mean, _ = self._posterior(x_t, x_0, y, t, t - 1)
+        return mean
+
+    def predicted_clean(self, x_t: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """x_0 from the forward process, solved for it with the predicted noise."""
+        r = self.reversion
+        centred = x_t - y - _per_image(r.std(t), x_t) * eps
+        return y + centred / _per_image(r.decay(t), x_t)
+
+    def _noise_objective(
+        self, prediction: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return prediction, eps
+
+    def _likelihood_objective(
+        self, prediction: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        estimate, _ = self._euler_step(x_t, y, prediction, t, t - 1, eta=1.0)
+        return estimate, self.most_likely_previous(x_t, x_0, y, t)
+
+    def _posterior_step(
+        self, x_t: Tensor, y: Tensor, eps: Tensor, t: Tensor, s: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return self._posterior(x_t, self.predicted_clean(x_t, y, eps, t), y, t, s, self.eta)
+
+    def _posterior(
+        self, x_t: Tensor, x_0: Tensor, y: Tensor, t: Tensor, s: Tensor, eta: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of x_s given x_t and x_0, both Gaussian.
+
+        With eta below 1 the noise that is not added stays with the state, as in DDIM (Song et al.,
+        2021), so that x_s keeps the variance v_s.
+        """
+        r = self.reversion
+        v_t, v_s = r.std(t) ** 2, r.std(s) ** 2
+        left = -torch.expm1(-2 * r.elapsed(t, s)) * r.stationary_std**2
+        std = eta * (v_s * left / v_t).sqrt()
+        noise_scale = ((v_s - std**2).clamp(min=0) / v_t).sqrt()
+        m_t = y + _per_image(r.decay(t), x_t) * (x_0 - y)
+        m_s = y + _per_image(r.decay(s), x_t) * (x_0 - y)
+        return m_s + _per_image(noise_scale, x_t) * (x_t - m_t), std
+
+    def _euler_step(
+        self,
+        x_t: Tensor,
+        y: Tensor,
+        eps: Tensor,
+        t: Tensor,
+        s: Tensor,
+        eta: float | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of an Euler step of the reverse-time equation."""
+        r, eta = self.reversion, self.eta if eta is None else eta
+        elapsed = r.elapsed(t, s)
+        # The score is -eps / sqrt(v_t); sigma^2 dt is 2 lambda^2 theta dt.
+        score_scale = (1 + eta**2) * r.stationary_std**2 * elapsed / r.std(t)
+        drift = _per_image(elapsed, x_t) * (x_t - y) - _per_image(score_scale, x_t) * eps
+        return x_t + drift, eta * r.stationary_std * (2 * elapsed).sqrt()
+
+
+def _as_index(timestep: int) -> Tensor:
+    return torch.tensor([timestep])
+
+
+def _per_image(values: Tensor, like: Tensor) -> Tensor:
+    """float64 values (B,) or (1,) as factors of the images (B, C, H, W) `like`."""
+    return values.view(-1, 1, 1, 1).to(device=like.device, dtype=like.dtype)

@@ -1,0 +1,177 @@
+"""What goes into a pair of LMDBs: which images, cut into which windows, under which keys."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import numpy as np
+
+from c2fdft_model import strip_png
+from c2fdft_model.image_io import ImageReadError, encode_ppm, read_rgb
+from c2fdft_model.pairing import ImagePair, check_sizes
+
+MAX_KEY = 480  # LMDB allows 511 bytes; sub-images need a few more
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """A pair of images to be stored, and how to get hold of its pixels.
+
+    `load` returns the degraded and the clean image, (H, W, 3) RGB uint8 or uint16 of `size`
+    (height, width). `stamp` changes if the pixels do. `lq` and `gt` say where they come from.
+    """
+
+    name: str
+    size: tuple[int, int]
+    stamp: str
+    lq: str
+    gt: str
+    load: Callable[[], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """How images are stored.
+
+    With `size`, each image is cut into overlapping squares of this side, `stride` apart.
+    `encoding` is `png`, in strips (see `strip_png`), or `raw`: uncompressed, about twice as large.
+    """
+
+    size: int | None = None
+    stride: int | None = None
+    encoding: str = 'png'
+    level: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 8:
+            raise ValueError(f'--size {self.size}: sub-images need sides of at least 8 pixels.')
+        if self.stride is not None and not (self.size and 1 <= self.stride <= self.size):
+            raise ValueError(
+                f'--stride {self.stride} must be between 1 and --size ({self.size}); a larger one '
+                'would leave gaps.'
+            )
+        if self.encoding not in ('png', 'raw'):
+            raise ValueError(f'--store {self.encoding}: allowed are png and raw.')
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the names in `meta_info.txt`."""
+        return 'png' if self.encoding == 'png' else 'ppm'
+
+    def encode(self, image: np.ndarray) -> bytes:
+        """The bytes to store for an RGB image."""
+        return strip_png.encode(image, self.level) if self.encoding == 'png' else encode_ppm(image)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of an image and the key it is stored under."""
+
+    key: str
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """This part of the image."""
+        return image[self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+def file_sources(
+    lq_folder: str | Path, gt_folder: str | Path, pairs: Sequence[ImagePair]
+) -> list[PairSource]:
+    """Sources for pairs of files, after reading their headers.
+
+    Raises PairingError naming files that are no images, and pairs of different sizes.
+    """
+    sizes = check_sizes(lq_folder, gt_folder, pairs)
+    return [
+        _file_source(pair.name, size, Path(lq_folder, pair.lq), Path(gt_folder, pair.gt))
+        for pair, size in zip(pairs, sizes, strict=True)
+    ]
+
+
+def _file_source(name: str, size: tuple[int, int], lq: Path, gt: Path) -> PairSource:
+    def load() -> tuple[np.ndarray, np.ndarray]:
+        return read_rgb(lq), read_rgb(gt)
+
+    return PairSource(name, size, f'{_stamp(lq)} {_stamp(gt)}', str(lq), str(gt), load)
+
+
+def _stamp(path: Path) -> str:
+    status = os.stat(path)
+    return f'{status.st_size}:{status.st_mtime_ns}'
+
+
+def key_of(name: str) -> str:
+    """An LMDB key that BasicSR can use, for an image of any name.
+
+    BasicSR takes a key up to its first dot, encodes it as ASCII and takes what follows a slash for
+    the file name; so these and everything that is not ASCII are percent-encoded.
+    """
+    key = quote(name, safe=" !#$&'()+,;=@[]^`{}~").replace('.', '%2E')
+    if len(key) > MAX_KEY:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+        whole_escapes = re.sub('%.?$', '', key[: MAX_KEY - 20])
+        key = f'{whole_escapes}--{digest}'
+    return key
+
+
+def name_of(key: str) -> str:
+    """The name that `key_of` made a key of, unless it was too long to be kept whole."""
+    return unquote(key)
+
+
+def windows_of(source: PairSource, options: StoreOptions) -> list[Window]:
+    """The parts of an image that are stored, from top left to bottom right."""
+    key = key_of(source.name)
+    height, width = source.size
+    if options.size is None:
+        return [Window(key, 0, 0, height, width)]
+    size, stride = options.size, options.stride or options.size
+    places = [
+        (top, left)
+        for top in _starts(height, size, stride)
+        for left in _starts(width, size, stride)
+    ]
+    return [
+        Window(f'{key}_s{number:03d}', top, left, min(size, height), min(size, width))
+        for number, (top, left) in enumerate(places, 1)
+    ]
+
+
+def _starts(length: int, size: int, stride: int) -> list[int]:
+    """Where windows start, so that they cover the whole length; the last one may overlap more."""
+    if length <= size:
+        return [0]
+    starts = list(range(0, length - size + 1, stride))
+    return starts if starts[-1] + size == length else [*starts, length - size]
+
+
+def fingerprint(sources: Sequence[PairSource], options: StoreOptions) -> str:
+    """A digest that is equal only if the same images are to be stored in the same way."""
+    content = [asdict(options), [(s.name, s.size, s.stamp) for s in sources]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def load_pair(source: PairSource) -> tuple[np.ndarray, np.ndarray]:
+    """Both images of a source, (H, W, 3) RGB uint8 or uint16.
+
+    Raises ImageReadError if one cannot be read or is not of the size its header says.
+    """
+    lq, gt = source.load()
+    for image, origin in ((lq, source.lq), (gt, source.gt)):
+        if image.shape[:2] != source.size:
+            raise ImageReadError(
+                f'{origin} is {image.shape[1]} x {image.shape[0]}, its header says '
+                f'{source.size[1]} x {source.size[0]}.'
+            )
+    return lq, gt

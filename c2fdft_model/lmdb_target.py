@@ -1,0 +1,153 @@
+"""One LMDB that grows as `NAME.lmdb.partial` and gets its name when it is whole and on the disk.
+
+An LMDB that was begun is taken up again if it is of the same images. BasicSR's `LmdbMaker` can do
+neither, and its keys may hold no dot; the format is the same.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import lmdb
+
+from c2fdft_model.lmdb_plan import StoreOptions, Window
+
+MAP_SIZE = 2**28
+_FINGERPRINT, _META, _ORIGINS = 'fingerprint.txt', 'meta_info.txt', 'origins.tsv'
+
+
+class LmdbWriteError(OSError):
+    """An LMDB that cannot be written; the text says why and what to do."""
+
+
+class LmdbTarget:
+    """One LMDB on its way from `NAME.lmdb.partial` to `NAME.lmdb`.
+
+    Raises LmdbWriteError if there is a finished one of other images.
+    """
+
+    def __init__(self, path: str | Path, digest: str, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        if self.path.suffix != '.lmdb':
+            raise LmdbWriteError(f'{path}: the name of an LMDB must end in .lmdb.')
+        self.partial = self.path.with_name(self.path.name + '.partial')
+        self.finished = self._is_finished(digest, overwrite)
+        self._environment = None if self.finished else self._open_partial(digest)
+
+    def _is_finished(self, digest: str, overwrite: bool) -> bool:
+        if not self.path.exists():
+            return False
+        if _read(self.path / _FINGERPRINT) == digest and (self.path / _META).is_file():
+            return True
+        if not overwrite:
+            raise LmdbWriteError(
+                f'{self.path} exists, and is not of these images stored in this way. Remove it, '
+                'name another output, or replace it with --overwrite.'
+            )
+        shutil.rmtree(self.path)
+        return False
+
+    def _open_partial(self, digest: str) -> lmdb.Environment:
+        if _read(self.partial / _FINGERPRINT) != digest:
+            shutil.rmtree(self.partial, ignore_errors=True)
+        with self._explained():
+            self.partial.mkdir(parents=True, exist_ok=True)
+            _write_durably(self.partial / _FINGERPRINT, [digest])
+            return lmdb.open(str(self.partial), map_size=MAP_SIZE)
+
+    def keys(self) -> set[str] | None:
+        """Keys that are stored already; None if all are."""
+        if self._environment is None:
+            return None
+        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+            return {bytes(key).decode() for key in cursor.iternext(values=False)}
+
+    def put(self, entries: Sequence[tuple[str, bytes]]) -> None:
+        """Store entries for good, all or none; does nothing if the LMDB is finished."""
+        while self._environment is not None:
+            try:
+                with self._explained(), self._environment.begin(write=True) as transaction:
+                    for key, data in entries:
+                        transaction.put(key.encode(), data)
+                return
+            except lmdb.MapFullError:
+                self._environment.set_mapsize(2 * self._environment.info()['map_size'])
+
+    def finish(self, windows: Sequence[Window], origins: list[str], options: StoreOptions) -> None:
+        """Write the list of images, and give the LMDB its name.
+
+        Raises LmdbWriteError if it does not hold exactly these entries.
+        """
+        if self._environment is None:
+            return
+        keys = self.keys() or set()
+        if keys != {window.key for window in windows}:
+            raise LmdbWriteError(
+                f'{self.partial}: {len(keys)} entries are stored, {len(windows)} were to be. '
+                'Remove it and run the same command again.'
+            )
+        level = options.level if options.encoding == 'png' else 0
+        lines = [f'{w.key}.{options.suffix} ({w.height},{w.width},3) {level}' for w in windows]
+        with self._explained():
+            _write_durably(self.partial / _ORIGINS, origins)
+            _write_durably(self.partial / _META, lines)
+            self._environment.sync(True)
+            self.close()
+            os.rename(self.partial, self.path)
+            _sync_folder(self.path.parent)
+
+    def close(self) -> None:
+        """Close the LMDB; what was put stays."""
+        if self._environment is not None:
+            self._environment.close()
+            self._environment = None
+
+    def _explained(self) -> _Explained:
+        return _Explained(self.partial)
+
+
+class _Explained:
+    """Turns a failure to write into an error that says what is left and what to do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind, error, trace) -> None:
+        if isinstance(error, lmdb.MapFullError) or not isinstance(error, (lmdb.Error, OSError)):
+            return
+        folder = next(place for place in self.path.parents if place.exists())
+        free = shutil.disk_usage(folder).free / 2**30
+        reason = 'the disk is full' if free < 0.01 else str(error)
+        raise LmdbWriteError(
+            f'{self.path}: cannot write ({reason}); {free:.2f} GiB are free on this disk. What was '
+            'written is kept: make room and run the same command again, and it goes on there.'
+        ) from error
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding='utf-8').strip()
+    except OSError:
+        return None
+
+
+def _write_durably(path: Path, lines: Iterable[str]) -> None:
+    with open(path, 'w', encoding='utf-8') as file:
+        file.writelines(line + '\n' for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name == 'posix':
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,79 @@
+"""How much memory there is, and how much a restoration needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+MIB = 2**20
+BYTES_PER_PIXEL = 100
+"""Of the photograph, the network's input and the sampler's maps, during a network call."""
+BYTES_PER_PIXEL_AND_CHANNEL = 22
+"""Of `DFT` in a network call, for each channel of its first level (measured; float32)."""
+
+CGROUP_LIMITS = (
+    ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory.current'),
+    (
+        '/sys/fs/cgroup/memory/memory.limit_in_bytes',
+        '/sys/fs/cgroup/memory/memory.usage_in_bytes',
+    ),
+)
+
+
+def available_memory_mb(device: torch.device) -> float | None:
+    """Free memory of a CUDA device, or of the machine or container; None where it is not known."""
+    if device.type == 'cuda':
+        free, _ = torch.cuda.mem_get_info(device)
+        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (free + reusable) / MIB
+    if device.type != 'cpu':
+        return None
+    known = [free for free in (_free_by_kernel(), *map(_free_in_group, CGROUP_LIMITS)) if free]
+    return min(known) / MIB if known else None
+
+
+def needed_memory_mb(
+    network: nn.Module, height: int, width: int, tile: int | None = None
+) -> float | None:
+    """Memory of a restoration beside the weights, in MiB; None for a network that cannot tell.
+
+    The network tells by `inference_memory_mb(batch, height, width)`, under its present settings, or
+    is estimated from its number of channels, `dim`.
+    """
+    tells = getattr(network, 'inference_memory_mb', None)
+    if tells is None and not hasattr(network, 'dim'):
+        return None
+    multiple = int(getattr(network, 'size_multiple', 1))
+    sides = [-(-side // multiple) * multiple for side in (height, width)]
+    seen = sides if tile is None else [min(side, tile) for side in sides]
+    own = sides[0] * sides[1] * BYTES_PER_PIXEL / MIB
+    if tells is None:
+        return own + seen[0] * seen[1] * network.dim * BYTES_PER_PIXEL_AND_CHANNEL / MIB
+    return own + tells(1, *seen)
+
+
+def require_memory(needed_mb: float | None, available_mb: float | None) -> None:
+    """Raise MemoryError, saying both, if more is needed than there is; do nothing if unknown."""
+    if needed_mb is not None and available_mb is not None and needed_mb > available_mb:
+        raise MemoryError(
+            f'{needed_mb / 1024:.1f} GB are needed and {available_mb / 1024:.1f} GB are free'
+        )
+
+
+def _free_by_kernel() -> int | None:
+    try:
+        lines = Path('/proc/meminfo').read_text(encoding='ascii').splitlines()
+    except OSError:
+        return None
+    free = [int(line.split()[1]) for line in lines if line.startswith('MemAvailable:')]
+    return free[0] * 1024 if free else None
+
+
+def _free_in_group(files: tuple[str, str]) -> int | None:
+    try:
+        limit, used = (Path(file).read_text(encoding='ascii').strip() for file in files)
+        return max(int(limit) - int(used), 1)
+    except (OSError, ValueError):  # no such group, or the limit is "max"
+        return None

@@ -1,0 +1,49 @@
+"""Perceptual metrics for `val: metrics:` of BasicSR's option files."""
+
+from __future__ import annotations
+
+import numpy as np
+from basicsr.utils.registry import METRIC_REGISTRY
+
+from c2fdft_model.perceptual import bgr_to_tensor, iqa_score, lpips_distance
+
+
+@METRIC_REGISTRY.register()
+def calculate_lpips(
+    img: np.ndarray,
+    img2: np.ndarray,
+    crop_border: int = 0,
+    input_order: str = 'HWC',
+    net: str = 'alex',
+    weights: str | None = None,
+    **kwargs,
+) -> float:
+    """LPIPS of a result and its truth, BGR in [0, 255] as BasicSR hands them; lower is better.
+
+    `net` is the backbone, alex, vgg or squeeze; `weights` the file of its ImageNet weights.
+    """
+    image, truth = (_cropped(bgr_to_tensor(i, input_order), crop_border) for i in (img, img2))
+    return lpips_distance(image, truth, net, weights)
+
+
+@METRIC_REGISTRY.register()
+def calculate_iqa(
+    img: np.ndarray,
+    metric: str,
+    img2: np.ndarray | None = None,
+    crop_border: int = 0,
+    input_order: str = 'HWC',
+    weights: str | None = None,
+    **kwargs,
+) -> float:
+    """The pyiqa metric of that name (`metric: musiq`), of BGR images in [0, 255].
+
+    `weights` is the metric's own weights file, for machines without a network.
+    """
+    image = _cropped(bgr_to_tensor(img, input_order), crop_border)
+    truth = None if img2 is None else _cropped(bgr_to_tensor(img2, input_order), crop_border)
+    return iqa_score(image, truth, metric, weights)
+
+
+def _cropped(image, border: int):
+    return image[..., border:-border, border:-border] if border else image

@@ -1,0 +1,148 @@
+"""The network as a file for other programs: `torch.export` (.pt2) and ONNX (.onnx).
+
+The exported function is one noise prediction, eps = network(x, t): x (batch, 6, height, width) is
+cat(degraded, noisy), RGB in [-1, 1]; t (batch,) holds 0-based timesteps; both are float32. Batch,
+height and width are free, the sides multiples of 8 from 16 up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from c2fdft_arch.plain_dft import PlainDFT
+from c2fdft_model.weights import network_arguments
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+
+SMALLEST_SIDE = 16
+CHECKED_SIZES = ((1, 16, 24), (2, 40, 16), (3, 64, 72))
+"""Batch, height and width; none is what the network is traced with."""
+TOLERANCE = 1e-4
+TRACED_SIZE = (2, 32, 48)
+
+
+class ExportError(ValueError):
+    """The network cannot be written, or the file does not compute what the network does."""
+
+
+def export_network(network: PlainDFT, path: Path, program: ExportedProgram | None = None) -> float:
+    """Write the network to a .pt2 or .onnx file; returns `largest_difference` of what it computes.
+
+    `program` is `traced(network)`, for those who write several files. The file is checked before
+    it gets its name. Raises ExportError for another ending, a missing package, a folder that
+    cannot be written to, or a file that computes something else.
+    """
+    if path.suffix not in WRITERS:
+        raise ExportError(f'{path}: name it {" or ".join(WRITERS)}.')
+    write, load = WRITERS[path.suffix]
+    aside = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _quietly():
+            write(program or traced(network), aside)
+            difference = largest_difference(network, load(aside))
+        if not difference < TOLERANCE:
+            raise ExportError(f'{path} is not written: it is off by {difference:.2g}.')
+        os.replace(aside, path)
+    except ImportError as error:
+        raise ExportError(
+            f'{path}: {error.name} is missing: pip install onnx onnxscript onnxruntime.'
+        ) from error
+    except OSError as error:
+        raise ExportError(f'{path} cannot be written: {error.strerror or error}.') from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+    return difference
+
+
+def largest_difference(
+    network: nn.Module,
+    predict: Predict,
+    sizes: Sequence[tuple[int, int, int]] = CHECKED_SIZES,
+) -> float:
+    """The largest difference to the network over the sizes, as a share of its largest value."""
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for batch, height, width in sizes:
+        x = torch.randn(batch, 6, height, width, generator=generator)
+        t = torch.randint(1000, (batch,), generator=generator).float()
+        with torch.no_grad():
+            expected = network(x, t)
+            error = (predict(x, t) - expected).abs().max() / expected.abs().max()
+        worst = max(worst, float(error))
+    return worst
+
+
+def traced(network: PlainDFT) -> ExportedProgram:
+    """The network as a graph for any batch, height and width."""
+    batch, height, width = TRACED_SIZE
+    multiple = network.size_multiple
+    least = SMALLEST_SIDE // multiple
+    rows, columns = (torch.export.Dim(name, min=least) for name in ('rows', 'columns'))
+    images = torch.export.Dim('batch', min=1)
+    shapes = {'x': {0: images, 2: multiple * rows, 3: multiple * columns}, 't': {0: images}}
+    example = (torch.randn(batch, 6, height, width), torch.zeros(batch))
+    with _quietly(), torch.no_grad():
+        return torch.export.export(plain_form(network), example, dynamic_shapes=shapes)
+
+
+def plain_form(network: PlainDFT) -> PlainDFT:
+    """The same network, computed layer by layer whatever its class makes of it."""
+    parameters = network.state_dict()
+    plain = PlainDFT(**network_arguments(parameters), time_embedding=network.time_embedding)
+    plain.load_state_dict(parameters)
+    return plain.eval().requires_grad_(False)
+
+
+def write_pt2(program: ExportedProgram, path: Path) -> None:
+    """Write what torch.export.load reads."""
+    torch.export.save(program, path)
+
+
+def load_pt2(path: Path) -> Predict:
+    """The function that a .pt2 file computes."""
+    return torch.export.load(path).module()
+
+
+def write_onnx(program: ExportedProgram, path: Path) -> None:
+    """Write an ONNX file whose inputs are called x and t, its output noise."""
+    import onnxscript  # noqa: F401  (torch would name it only in its log)
+
+    exported = torch.onnx.export(
+        program, dynamo=True, verbose=False, input_names=['x', 't'], output_names=['noise']
+    )
+    exported.save(path)
+
+
+def load_onnx(path: Path) -> Predict:
+    """The function that an ONNX file computes with onnxruntime on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+
+    def predict(x: Tensor, t: Tensor) -> Tensor:
+        (noise,) = session.run(None, {'x': x.numpy(), 't': t.numpy()})
+        return torch.from_numpy(noise)
+
+    return predict
+
+
+WRITERS = {'.pt2': (write_pt2, load_pt2), '.onnx': (write_onnx, load_onnx)}
+"""File ending -> how such a file is written, and read back to be checked."""
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Silence the exporters' remarks on their own workings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield

@@ -1,0 +1,314 @@
+"""The patch cycle: which patch size and batch size an iteration trains with, and which one is next.
+
+Iterations are counted from 1, as BasicSR's training loop counts them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from c2fdft_model.option_parsing import OptionError
+
+PATCH_MULTIPLE = 8
+DATASET_TYPE = 'PatchCyclePairedDataset'
+ITERATION_KEY = 'patch_cycle_iteration'
+# Loader batches in an epoch, and the samples that BasicSR's sampler may have to shuffle for one.
+EPOCH_BATCHES = 1000
+EPOCH_SAMPLES = 2**21
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of the cycle: patches of `patch_size` x `patch_size`, `batch_size` per GPU."""
+
+    patch_size: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class PatchCycle:
+    """Patch sizes and batch sizes that alternate, phase k for `iters[k]` iterations, for ever.
+
+    Raises OptionError for lists of unequal length, a number that is not positive, and a patch size
+    that is not a multiple of 8.
+    """
+
+    patch_sizes: tuple[int, ...]
+    batch_sizes: tuple[int, ...]
+    iters: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        lists = {
+            'gt_sizes': self.patch_sizes,
+            'mini_batch_sizes': self.batch_sizes,
+            'iters': self.iters,
+        }
+        for key, values in lists.items():
+            if not values:
+                raise OptionError(f'datasets: train: {key}: the list is empty.')
+            for value in values:
+                if value < 1:
+                    raise OptionError(f'datasets: train: {key}: {value} must be above 0.')
+        if len({len(values) for values in lists.values()}) > 1:
+            given = ', '.join(f'{key} has {len(values)}' for key, values in lists.items())
+            raise OptionError(
+                f'datasets: train: {given} values; each phase needs one of each '
+                '(iters may hold one value for all phases).'
+            )
+        for size in self.patch_sizes:
+            if size % PATCH_MULTIPLE:
+                below, above = size // PATCH_MULTIPLE * PATCH_MULTIPLE, -(-size // 8) * 8
+                nearest = f'{below} or {above}' if below else f'{above}'
+                raise OptionError(
+                    f'datasets: train: gt_sizes: {size} must be a multiple of {PATCH_MULTIPLE}, '
+                    f'e.g. {nearest}.'
+                )
+
+    @classmethod
+    def build(
+        cls, patch_sizes: Sequence[int], batch_sizes: Sequence[int], iters: Sequence[int]
+    ) -> PatchCycle:
+        """A cycle in which a single value of `iters` stands for every phase."""
+        if len(iters) == 1:
+            iters = tuple(iters) * len(patch_sizes)
+        return cls(tuple(patch_sizes), tuple(batch_sizes), tuple(iters))
+
+    def phase_index(self, iteration: int) -> int:
+        """Number of the phase, from 0, that iteration 1, 2, ... falls into."""
+        if iteration < 1:
+            raise ValueError(f'iteration {iteration}: iterations are counted from 1.')
+        place = (iteration - 1) % sum(self.iters)
+        for index, length in enumerate(self.iters):
+            if place < length:
+                return index
+            place -= length
+        raise AssertionError('unreachable: place is below the sum of iters')
+
+    def phase_at(self, iteration: int) -> Phase:
+        """The phase of iteration 1, 2, ..."""
+        index = self.phase_index(iteration)
+        return Phase(self.patch_sizes[index], self.batch_sizes[index])
+
+    def total_before(self, iteration: int, amounts: Sequence[int]) -> int:
+        """Sum over all iterations before this one of `amounts[k]`, k being the phase of each."""
+        cycles, place = divmod(iteration - 1, sum(self.iters))
+        total = cycles * sum(n * amount for n, amount in zip(self.iters, amounts, strict=True))
+        for length, amount in zip(self.iters, amounts, strict=True):
+            total += min(place, length) * amount
+            place -= min(place, length)
+        return total
+
+
+def epoch_samples(loader_batch: int, world_size: int = 1, enlarge_ratio: int = 1) -> int:
+    """Length to give to a dataset so that an epoch is a whole number of loader batches.
+
+    The longer an epoch, the rarer workers are started anew; the longer, too, the list that
+    BasicSR's sampler shuffles in every rank.
+    """
+    per_batch = loader_batch * world_size
+    batches = max(1, min(EPOCH_BATCHES, EPOCH_SAMPLES // per_batch))
+    return per_batch * math.ceil(batches / enlarge_ratio)
+
+
+def check_reach(
+    total_iter: int,
+    loader_batch: int,
+    world_size: int = 1,
+    enlarge_ratio: int = 1,
+    replicas: int = 1,
+    start_iteration: int = 0,
+    start_epoch: int = 0,
+) -> None:
+    """Raise OptionError if BasicSR's `train.py` would stop before `total_iter`.
+
+    It counts its epochs as if a loader batch held `loader_batch` samples; without a launcher,
+    several GPUs (`replicas`) make a loader batch that many times larger and epochs shorter.
+    """
+    samples = epoch_samples(loader_batch, world_size, enlarge_ratio) * enlarge_ratio
+    counted = samples // (loader_batch * world_size)
+    actual = counted // replicas
+    last_epoch = math.ceil(total_iter / counted)
+    reached = start_iteration + max(0, last_epoch + 1 - start_epoch) * actual
+    if reached >= total_iter:
+        return
+    if replicas > 1:
+        cure = (
+            f'Start one process per GPU (torchrun --nproc_per_node={replicas} ... --launcher '
+            'pytorch) or set num_gpu: 1.'
+        )
+    else:
+        cure = (
+            f'The training state is of epoch {start_epoch}, iteration {start_iteration}; resume '
+            'with the batch_size_per_gpu, dataset_enlarge_ratio and number of GPUs it was saved '
+            'with.'
+        )
+    raise OptionError(
+        f'Training would end after iteration {reached} of {total_iter}: BasicSR would run epochs '
+        f'{start_epoch} to {last_epoch} of {actual} iterations each. {cure}'
+    )
+
+
+@dataclass(frozen=True)
+class ClockReading:
+    """What a data loader has to know about the training, at the moment its iterator is made."""
+
+    seed: int
+    rank: int
+    world_size: int
+    next_iteration: int
+    total_iter: int | None = None
+
+    def iteration_of(self, worker_id: int, num_workers: int, served: int) -> int:
+        """The iteration for which a worker loads, once it has served `served` batches.
+
+        A data loader hands batch k of its iterator to worker k modulo `num_workers`.
+        """
+        return self.next_iteration + worker_id + served * num_workers
+
+
+class TrainingClock:
+    """Knows which iteration comes next, because the training loop announces each one.
+
+    BasicSR gives a dataset no way to learn the iteration. The models announce it here
+    (`c2fdft_arch.basicsr_compat.announce_iterations`), the datasets of the same process read it,
+    and whatever starts a worker copies the reading into it.
+    """
+
+    def __init__(self) -> None:
+        self._reading: ClockReading | None = None
+        self._train_opt: Mapping[str, Any] = {}
+
+    @property
+    def started(self) -> bool:
+        """Whether a training has been announced in this process."""
+        return self._reading is not None
+
+    @property
+    def next_iteration(self) -> int:
+        """The iteration that the next batch is for."""
+        return self.reading().next_iteration
+
+    def reading(self) -> ClockReading:
+        """Everything a data loader has to know, as of now.
+
+        Raises RuntimeError if no training has been announced.
+        """
+        if self._reading is None:
+            raise RuntimeError(
+                f'{DATASET_TYPE} gives batches by the iteration of a training, and none has been '
+                'announced. BasicSR models announce it when they are built with is_train; in a '
+                'loop of your own call c2fdft_model.patch_cycle.training_clock.start(opt) first '
+                'and .iteration(i) in every iteration, as BasicSR calls update_learning_rate(i).'
+            )
+        return self._reading
+
+    def start(self, opt: Mapping[str, Any]) -> None:
+        """A training with these BasicSR options begins; iteration 1 is next.
+
+        Raises OptionError if the training would end before its `total_iter`.
+        """
+        if not opt.get('is_train', True):
+            return
+        total = (opt.get('train') or {}).get('total_iter')
+        self._reading = ClockReading(
+            seed=_same_in_every_rank(int(opt.get('manual_seed') or 0)),
+            rank=int(opt.get('rank', 0)),
+            world_size=int(opt.get('world_size', 1)),
+            next_iteration=1,
+            total_iter=None if total is None else int(total),
+        )
+        self._train_opt = opt
+        self._check_reach(0, 0)
+
+    def iteration(self, iteration: int) -> None:
+        """Iteration `iteration` begins; its batch is there already."""
+        self._set_next(iteration + 1)
+
+    def resumed(self, iteration: int, epoch: int = 0) -> None:
+        """The training goes on after iteration `iteration`, in the epoch `epoch`.
+
+        Raises OptionError if the training would end before its `total_iter`.
+        """
+        self._set_next(iteration + 1)
+        self._check_reach(iteration, epoch)
+
+    def _set_next(self, iteration: int) -> None:
+        now = self.reading()
+        self._reading = ClockReading(now.seed, now.rank, now.world_size, iteration, now.total_iter)
+
+    def _check_reach(self, iteration: int, epoch: int) -> None:
+        now = self.reading()
+        dataset_opt = (self._train_opt.get('datasets') or {}).get('train') or {}
+        if now.total_iter is None or dataset_opt.get('type') != DATASET_TYPE:
+            return
+        check_reach(
+            now.total_iter,
+            int(dataset_opt['batch_size_per_gpu']),
+            now.world_size,
+            int(dataset_opt.get('dataset_enlarge_ratio') or 1),
+            self._replicas(),
+            iteration,
+            epoch,
+        )
+
+    def check(self, batch: Mapping[str, Any]) -> None:
+        """Raise RuntimeError unless this batch is the one of the iteration that has begun.
+
+        A batch of another dataset, which carries no iteration, passes.
+        """
+        arrived = batch.get(ITERATION_KEY)
+        if arrived is None or self._reading is None:
+            return
+        begun = self._reading.next_iteration - 1
+        iterations = sorted(set(arrived.tolist()))
+        if iterations != [begun]:
+            raise RuntimeError(
+                f'Iteration {begun} was given a batch loaded for iteration '
+                f'{", ".join(map(str, iterations))}. The data loader must hand out batches in '
+                'order (in_order: true), start its workers anew for every iterator '
+                '(persistent_workers: false) and fetch nothing ahead without workers '
+                '(prefetch_mode: ~ or num_worker_per_gpu above 0).'
+            )
+        phase = self._phase_of_options(begun)
+        shape = tuple(batch['gt'].shape)
+        if phase is not None and (shape[0], *shape[2:]) != (
+            phase.batch_size,
+            *[phase.patch_size] * 2,
+        ):
+            raise RuntimeError(
+                f'Iteration {begun} was given a batch of shape {shape}; its phase has '
+                f'{phase.batch_size} patches of {phase.patch_size} x {phase.patch_size}.'
+            )
+
+    def _phase_of_options(self, iteration: int) -> Phase | None:
+        """The phase by the options, its batch size that of all GPUs of this process."""
+        from c2fdft_model.data_options import parse_cycle
+
+        section = (self._train_opt.get('datasets') or {}).get('train') or {}
+        cycle = parse_cycle(section)
+        if cycle is None:
+            return None
+        phase = cycle.phase_at(iteration)
+        return Phase(phase.patch_size, phase.batch_size * self._replicas())
+
+    def _replicas(self) -> int:
+        """GPUs that this process drives by itself (DataParallel)."""
+        opt = self._train_opt
+        return 1 if opt.get('dist') else max(1, int(opt.get('num_gpu') or 0))
+
+
+def _same_in_every_rank(seed: int) -> int:
+    """Rank 0's seed: without `manual_seed`, BasicSR draws another one in every rank."""
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return seed
+    seeds = [seed]
+    distributed.broadcast_object_list(seeds, src=0)
+    return seeds[0]
+
+
+training_clock = TrainingClock()

@@ -1,0 +1,194 @@
+"""Perceptual distances between images: LPIPS, and any metric of pyiqa, by name.
+
+Both need a package that is not installed by default and weights that come over the network; each
+is looked for when it is first used, and what is missing is said with the command that gets it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import socket
+import warnings
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+WEIGHTS_VARIABLE = 'C2FDFT_LPIPS_WEIGHTS'
+DOWNLOAD_TIMEOUT = 10.0
+SMALLEST_SIDE = 32
+# LPIPS' names of its backbones and torchvision's names of the same networks' weights.
+BACKBONES = {'alex': 'AlexNet_Weights', 'vgg': 'VGG16_Weights', 'squeeze': 'SqueezeNet1_1_Weights'}
+
+
+class MetricUnavailable(RuntimeError):
+    """A metric's package or weights are missing, or do not fit; the message says what to do."""
+
+
+def bgr_to_tensor(image: np.ndarray, input_order: str = 'HWC') -> Tensor:
+    """BasicSR's image ([0, 255], BGR, HWC or CHW) as an RGB tensor (1, 3, H, W) in [0, 1]."""
+    if input_order not in ('HWC', 'CHW'):
+        raise ValueError(f"input_order is {input_order!r}: 'HWC' or 'CHW'.")
+    if image.ndim == 2:
+        image = np.stack([image] * 3, axis=-1)
+    elif input_order == 'CHW':
+        image = image.transpose(1, 2, 0)
+    if image.shape[-1] != 3:
+        raise ValueError(f'the image has the shape {image.shape}: three channels are wanted.')
+    rgb = np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))
+    return torch.from_numpy(rgb).float().div(255).unsqueeze(0)
+
+
+def lpips_distance(
+    image: Tensor, truth: Tensor, net: str = 'alex', weights: str | os.PathLike | None = None
+) -> float:
+    """LPIPS 0.1 (Zhang et al., 2018) of two RGB images (1, 3, H, W) in [0, 1]; 0 is equal.
+
+    `net` is the backbone: alex (as papers report), vgg or squeeze. `weights` is the file of the
+    backbone's ImageNet weights; without it `$C2FDFT_LPIPS_WEIGHTS`, torch's cache and the network
+    are tried. Raises MetricUnavailable.
+    """
+    if min(image.shape[-2:]) < SMALLEST_SIDE:
+        height, width = image.shape[-2:]
+        raise ValueError(
+            f'LPIPS needs sides of {SMALLEST_SIDE} pixels or more: this is {width} x {height}.'
+        )
+    weights = weights or os.environ.get(WEIGHTS_VARIABLE)
+    model = _lpips_model(net, str(weights) if weights else None)
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        return model(image.to(device) * 2 - 1, truth.to(device) * 2 - 1).item()
+
+
+def iqa_score(
+    image: Tensor, truth: Tensor | None, metric: str, weights: str | os.PathLike | None = None
+) -> float:
+    """The value of a metric of pyiqa for RGB images (1, 3, H, W) in [0, 1].
+
+    `weights` is the metric's own weights file, for machines without a network. Raises
+    MetricUnavailable for a missing package, name or file.
+    """
+    model = _iqa_model(metric, str(weights) if weights else None)
+    if model.metric_mode == 'FR':
+        if truth is None:
+            raise ValueError(f'{metric} compares with a ground truth, and there is none.')
+        return float(model(image, truth))
+    return float(model(image))
+
+
+def check_metrics(metrics: Mapping[str, Mapping[str, Any]] | None) -> None:
+    """Loads what the perceptual metrics of `val: metrics:` need, so that a lack shows at the start.
+
+    Raises MetricUnavailable, naming the metric's key.
+    """
+    for key, options in (metrics or {}).items():
+        weights = options.get('weights')
+        try:
+            if options.get('type') == 'calculate_lpips':
+                weights = weights or os.environ.get(WEIGHTS_VARIABLE)
+                _lpips_model(options.get('net', 'alex'), weights)
+            elif options.get('type') == 'calculate_iqa':
+                _iqa_model(options['metric'], weights)
+        except MetricUnavailable as error:
+            raise MetricUnavailable(f'val: metrics: {key}: {error}') from error
+
+
+def _device() -> torch.device:
+    return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+@lru_cache(maxsize=4)
+def _lpips_model(net: str, weights: str | None) -> nn.Module:
+    if net not in BACKBONES:
+        raise MetricUnavailable(f'no LPIPS backbone {net!r}: there are {", ".join(BACKBONES)}.')
+    try:
+        import lpips
+    except ImportError as error:
+        raise MetricUnavailable(
+            'LPIPS needs the package lpips: pip install c2fdft[metrics]'
+        ) from error
+    parameters = _backbone_parameters(net, weights)
+    with warnings.catch_warnings():
+        # lpips builds its backbone by an argument that torchvision has deprecated
+        warnings.simplefilter('ignore', UserWarning)
+        model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
+    _load_backbone(model.net, parameters, weights or net)
+    return model.to(_device()).eval().requires_grad_(False)
+
+
+def _backbone_parameters(net: str, weights: str | None) -> dict[str, Tensor]:
+    if weights is not None:
+        if not Path(weights).is_file():
+            raise MetricUnavailable(f'the LPIPS weights {weights} do not exist.')
+        try:
+            return torch.load(weights, map_location='cpu', weights_only=True)
+        except Exception as error:
+            raise MetricUnavailable(f'{weights} is not a file of weights ({error}).') from error
+    import torchvision
+
+    entry = getattr(torchvision.models, BACKBONES[net]).IMAGENET1K_V1
+    try:
+        with _short_timeout():
+            return torch.hub.load_state_dict_from_url(entry.url, map_location='cpu')
+    except OSError as error:
+        cache = Path(torch.hub.get_dir()) / 'checkpoints'
+        raise MetricUnavailable(
+            f'the weights of {net} for LPIPS are not here and cannot be downloaded ({error}). '
+            f'Get {entry.url} elsewhere, and put it into {cache}, or name the file in the option '
+            f'`weights` of calculate_lpips or in ${WEIGHTS_VARIABLE}.'
+        ) from error
+
+
+def _load_backbone(backbone: nn.Module, parameters: dict[str, Tensor], source: str) -> None:
+    """Fills LPIPS' slices, whose layers keep their number in torchvision's `features`."""
+    wanted = {name: 'features.' + name.partition('.')[2] for name in backbone.state_dict()}
+    try:
+        backbone.load_state_dict({name: parameters[key] for name, key in wanted.items()})
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise MetricUnavailable(
+            f'{source} does not hold the ImageNet weights of this LPIPS backbone ({error}).'
+        ) from error
+
+
+@lru_cache(maxsize=8)
+def _iqa_model(metric: str, weights: str | None) -> Any:
+    try:
+        import pyiqa
+    except ImportError as error:
+        raise MetricUnavailable(
+            f'{metric!r} needs the package pyiqa: pip install c2fdft[iqa]'
+        ) from error
+    names = pyiqa.list_models()
+    if metric not in names:
+        near = difflib.get_close_matches(metric, names, 3, cutoff=0.4)
+        hint = f' Did you mean {" or ".join(near)}?' if near else ''
+        raise MetricUnavailable(f'pyiqa has no metric {metric!r}.{hint}')
+    settings = {'pretrained_model_path': weights} if weights else {}
+    if weights and not Path(weights).is_file():
+        raise MetricUnavailable(f'the weights {weights} of {metric} do not exist.')
+    try:
+        with _short_timeout():
+            return pyiqa.create_metric(metric, device=_device(), **settings)
+    except OSError as error:
+        raise MetricUnavailable(
+            f'the weights of {metric} are not here and cannot be downloaded ({error}). Name the '
+            'file in the option `weights` of calculate_iqa, or fill the cache of pyiqa elsewhere '
+            f'and copy it to {Path(torch.hub.get_dir()) / "pyiqa"}.'
+        ) from error
+
+
+@contextlib.contextmanager
+def _short_timeout() -> Iterator[None]:
+    """Lets connections that nobody answers fail soon: torch.hub would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,23 @@
+"""The ways results are compared with a ground truth, by name.
+
+Every published number belongs to one of them: the same images differ by several dB or several
+hundredths of SSIM from one to the next.
+"""
+
+from __future__ import annotations
+
+from c2fdft_model.protocols.problems import Problem, summary
+from c2fdft_model.protocols.table import PROTOCOLS, UNITS, Protocol, get_protocol
+from c2fdft_model.protocols.work import Measurements, Work, measure_all
+
+__all__ = [
+    'PROTOCOLS',
+    'UNITS',
+    'Measurements',
+    'Problem',
+    'Protocol',
+    'Work',
+    'get_protocol',
+    'measure_all',
+    'summary',
+]

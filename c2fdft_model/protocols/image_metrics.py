@@ -1,0 +1,98 @@
+"""PSNR and SSIM of two images, as MATLAB's scripts and the papers of the field compute them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from scipy.ndimage import correlate1d
+
+# Of R, G and B in the luma of BT.601, for the range 16 .. 235 (MATLAB's rgb2ycbcr).
+BT601_LUMA = np.array([65.481, 128.553, 24.966]) / 255
+BT601_OFFSET = 16.0
+
+WINDOW_RADIUS = 5
+WINDOW_SIGMA = 1.5
+
+
+def luma(rgb: np.ndarray) -> np.ndarray:
+    """Y of BT.601 of an RGB image (H, W, 3) in [0, 255], as float64 in 16 .. 235, not rounded."""
+    return rgb.astype(np.float64) @ BT601_LUMA + BT601_OFFSET
+
+
+def matlab_luma(rgb: np.ndarray) -> np.ndarray:
+    """Y as MATLAB's `rgb2ycbcr` gives it for a uint8 image: rounded to whole numbers, half up."""
+    return np.floor(luma(rgb) + 0.5)
+
+
+def psnr(image: np.ndarray, truth: np.ndarray, data_range: float) -> float:
+    """Peak signal-to-noise ratio in dB over all values of two arrays; infinite if equal."""
+    error = np.mean((image.astype(np.float64) - truth.astype(np.float64)) ** 2)
+    return float('inf') if error == 0 else float(10 * np.log10(data_range**2 / error))
+
+
+def ssim(image: np.ndarray, truth: np.ndarray, data_range: float) -> float:
+    """SSIM with a Gaussian 11 x 11 window (sigma 1.5), pixels nearer than 5 to the border left out.
+
+    Arrays (H, W) or (H, W, C), sides of 11 or more; the mean over the channels. Equals the
+    authors' `ssim_index.m` (Wang et al., 2004) and BasicSR's `calculate_ssim`.
+    """
+    check_window_fits(image)
+    first, second = _channels(image), _channels(truth)
+    inside = slice(WINDOW_RADIUS, -WINDOW_RADIUS)
+
+    def smooth(x: np.ndarray) -> np.ndarray:
+        weights = _gaussian_window()
+        return cv2.sepFilter2D(x, cv2.CV_64F, weights, weights)[inside, inside]
+
+    per_channel = [
+        _ssim_map(first[..., c], second[..., c], smooth, data_range).mean()
+        for c in range(first.shape[-1])
+    ]
+    return float(np.mean(per_channel))
+
+
+def ssim_3d(image: np.ndarray, truth: np.ndarray, data_range: float) -> float:
+    """SSIM as MATLAB's `ssim` gives it for an RGB array (H, W, 3), which it takes for a volume.
+
+    The window is a Gaussian of 11 x 11 x 11 that also mixes the channels; borders are replicated,
+    and all pixels count. It is higher than `ssim`: the two must not be compared.
+    """
+    first, second = image.astype(np.float64), truth.astype(np.float64)
+
+    def smooth(x: np.ndarray) -> np.ndarray:
+        weights = _gaussian_window()
+        for axis in range(x.ndim):
+            x = correlate1d(x, weights, axis=axis, mode='nearest')
+        return x
+
+    return float(_ssim_map(first, second, smooth, data_range).mean())
+
+
+def check_window_fits(image: np.ndarray) -> None:
+    """Raises ValueError for an image smaller than the window of SSIM."""
+    window = 2 * WINDOW_RADIUS + 1
+    if min(image.shape[:2]) < window:
+        raise ValueError(
+            f'SSIM needs sides of {window} pixels or more: this is '
+            f'{image.shape[1]} x {image.shape[0]}.'
+        )
+
+
+def _gaussian_window() -> np.ndarray:
+    offsets = np.arange(-WINDOW_RADIUS, WINDOW_RADIUS + 1)
+    weights = np.exp(-(offsets**2) / (2 * WINDOW_SIGMA**2))
+    return weights / weights.sum()
+
+
+def _channels(image: np.ndarray) -> np.ndarray:
+    image = image.astype(np.float64)
+    return image if image.ndim == 3 else image[..., np.newaxis]
+
+
+def _ssim_map(x, y, smooth, data_range: float) -> np.ndarray:
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    mean_x, mean_y = smooth(x), smooth(y)
+    variances = smooth(x * x) + smooth(y * y) - mean_x**2 - mean_y**2
+    covariance = smooth(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return luminance * (2 * covariance + c2) / (variances + c2)

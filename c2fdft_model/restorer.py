@@ -1,0 +1,104 @@
+"""A network and the settings with which it restores photographs, one after another."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from c2fdft_model.image_files import Photograph
+from c2fdft_model.memory import available_memory_mb, needed_memory_mb, require_memory
+from c2fdft_model.process import DiffusionProcess
+from c2fdft_model.restoration import DEFAULT_TILE_OVERLAP, inference_settings, restore
+from c2fdft_model.tiling import check_tile
+from c2fdft_model.weights import WeightsError
+
+ALLOCATION_FAILED = ('out of memory', "can't allocate memory", 'not enough memory')
+"""What PyTorch says on CUDA, on Linux and on Windows."""
+
+
+@dataclass(frozen=True)
+class RestorerSettings:
+    """How photographs are restored; see `restoration.restore`."""
+
+    seed: int = 0
+    samples: int = 1
+    precision: str = 'auto'
+    memory_budget_mb: float | None = None
+    tile: int | None = None
+    tile_overlap: int = DEFAULT_TILE_OVERLAP
+
+
+class Restorer:
+    """Restores photographs with one network of 6 input and 3 output channels.
+
+    Raises WeightsError for another network, ValueError for impossible tiles.
+    """
+
+    def __init__(
+        self, network: nn.Module, process: DiffusionProcess, settings: RestorerSettings
+    ) -> None:
+        channels = (getattr(network, 'inp_channels', 6), getattr(network, 'out_channels', 3))
+        if channels != (6, 3):
+            raise WeightsError(
+                f'the network has {channels[0]} input and {channels[1]} output channels; 6 and 3 '
+                'are those of RGB restoration.'
+            )
+        if settings.tile is not None:
+            multiple = int(getattr(network, 'size_multiple', 1))
+            check_tile(settings.tile, settings.tile_overlap, multiple)
+        self.network = network
+        self.process = process
+        self.settings = settings
+
+    @property
+    def calls(self) -> int:
+        """Network calls for a photograph."""
+        return len(self.process.timesteps) * self.settings.samples
+
+    def __call__(
+        self, photograph: Photograph, name: str, step: Callable[[], object] | None = None
+    ) -> Photograph:
+        """Restore a photograph with the noise of `name`; `step` is called after network calls.
+
+        Raises MemoryError if there is too little memory, where possible before the first call.
+        """
+        settings = self.settings
+        degraded = torch.from_numpy(photograph.colour).permute(2, 0, 1)
+        self._check_memory(*degraded.shape[1:])
+        with _memory_errors():
+            restored = restore(
+                self.network,
+                degraded,
+                process=self.process,
+                noise_name=name,
+                seed=settings.seed,
+                precision=settings.precision,
+                samples=settings.samples,
+                memory_budget_mb=settings.memory_budget_mb,
+                tile=settings.tile,
+                tile_overlap=settings.tile_overlap,
+                progress=step,
+            )
+        return photograph.with_colour(restored.permute(1, 2, 0).numpy())
+
+    def _check_memory(self, height: int, width: int) -> None:
+        settings = self.settings
+        with inference_settings(self.network, settings.precision, settings.memory_budget_mb):
+            needed = needed_memory_mb(self.network, height, width, settings.tile)
+        device = next(self.network.parameters()).device
+        require_memory(needed, available_memory_mb(device))
+
+
+@contextlib.contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Turn what PyTorch raises for an allocation that failed, a RuntimeError, into MemoryError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if any(words in str(error) for words in ALLOCATION_FAILED):
+            raise MemoryError(str(error).splitlines()[0]) from error
+        raise

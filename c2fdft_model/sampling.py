@@ -1,0 +1,154 @@
+"""The reverse process: deterministic (DDIM) and stochastic sampling in a few steps.
+
+Source: Song, Meng and Ermon, "Denoising Diffusion Implicit Models" (2021), Eq. 12 and 16;
+Wang et al., Algorithm 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint as checkpointed
+
+from c2fdft_model.noise_schedule import NoiseSchedule
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""Predicts the noise of x_t: (x_t of shape (B, C, H, W), t of shape (B,)) -> eps like x_t."""
+
+
+def sampling_timesteps(steps: int | Sequence[int], num_timesteps: int = 1000) -> list[int]:
+    """The 0-based timesteps of the network calls, in sampling order (falling).
+
+    A number S gives S values evenly spaced over 0 .. T-1, rounded, both ends included:
+    4 -> [999, 666, 333, 0]; S = 1 is [T-1]. An explicit list is checked and sorted.
+
+    Raises ValueError for S outside 1 .. T, and for a list that is empty, repeats a timestep or
+    leaves 0 .. T-1.
+    """
+    if isinstance(steps, int):
+        return _evenly_spaced(steps, num_timesteps)
+    timesteps = sorted((int(t) for t in steps), reverse=True)
+    if not timesteps or len(set(timesteps)) < len(timesteps):
+        raise ValueError(f'sampling_timesteps: {list(steps)} must be a list of distinct timesteps.')
+    if timesteps[0] >= num_timesteps or timesteps[-1] < 0:
+        raise ValueError(
+            f'sampling_timesteps: {list(steps)} must lie in 0 .. {num_timesteps - 1} '
+            '(num_diffusion_timesteps - 1).'
+        )
+    return timesteps
+
+
+def _evenly_spaced(steps: int, num_timesteps: int) -> list[int]:
+    if not 1 <= steps <= num_timesteps:
+        raise ValueError(
+            f'sampling_timesteps: {steps} steps are not possible; 1 .. {num_timesteps} are.'
+        )
+    if steps == 1:
+        return [num_timesteps - 1]
+    last = num_timesteps - 1
+    return [round(last * j / (steps - 1)) for j in reversed(range(steps))]
+
+
+def ddim_step(
+    x_t: Tensor,
+    eps: Tensor,
+    alpha_bar_t: float,
+    alpha_bar_next: float,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """One step from timestep t to the next, less noisy one (Song et al., Eq. 12).
+
+    `alpha_bar_next` is 1 for the last step, whose result is the predicted clean image. `eta`
+    scales the fresh noise: 0 is deterministic, 1 has the variance of DDPM.
+    """
+    x_0 = (x_t - (1 - alpha_bar_t) ** 0.5 * eps) / alpha_bar_t**0.5
+    variance = (1 - alpha_bar_next) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_next)
+    sigma = eta * max(variance, 0.0) ** 0.5
+    direction = max(1 - alpha_bar_next - sigma**2, 0.0) ** 0.5
+    x_next = alpha_bar_next**0.5 * x_0 + direction * eps
+    if sigma > 0:
+        x_next = x_next + sigma * noise_like(x_t, generator)
+    return x_next
+
+
+def ddim_sample(
+    denoise: Denoiser,
+    x_T: Tensor,
+    schedule: NoiseSchedule,
+    timesteps: Sequence[int],
+    *,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+    grad_steps: int | None = None,
+    checkpoint: bool = False,
+) -> Tensor:
+    """Sample an image from noise with one network call per timestep (Wang et al., Algorithm 1).
+
+    `x_T`: (B, C, H, W) standard normal noise. `timesteps`: falling, from `sampling_timesteps`.
+    Differentiable: with `grad_steps` K only the last K steps are (the state that enters them is a
+    constant); with `checkpoint` each step keeps its input only and is evaluated again during
+    back-propagation. The result is not clamped; images are in [-1, 1].
+
+    `generator` draws the noise of eta > 0; with `checkpoint` it is drawn once, before the step.
+    """
+    alpha_bars = [schedule.alpha_bar_at(t) for t in timesteps] + [1.0]
+
+    def step(k: int, x_t: Tensor, eps: Tensor) -> Tensor:
+        return ddim_step(x_t, eps, alpha_bars[k], alpha_bars[k + 1], eta, generator)
+
+    return run_reverse_steps(
+        denoise, x_T, timesteps, step, grad_steps=grad_steps, checkpoint=checkpoint
+    )
+
+
+def run_reverse_steps(
+    denoise: Denoiser,
+    x_T: Tensor,
+    timesteps: Sequence[int],
+    step: Callable[[int, Tensor, Tensor], Tensor],
+    *,
+    grad_steps: int | None = None,
+    checkpoint: bool = False,
+) -> Tensor:
+    """From x_T to the end of any reverse process: at each timestep a network call, then `step`.
+
+    `step(k, x_t, eps)` goes from the k-th of `timesteps` to the one after it, and from the last one
+    to the clean image. `grad_steps` and `checkpoint` as in `ddim_sample`.
+    """
+    first_grad_step = 0 if grad_steps is None else max(len(timesteps) - grad_steps, 0)
+    x_t = x_T
+    for k, t in enumerate(timesteps):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and k >= first_grad_step):
+            t_batch = torch.full((x_t.shape[0],), t, device=x_t.device)
+            if checkpoint and torch.is_grad_enabled():
+                eps = checkpointed(denoise, x_t, t_batch, use_reentrant=False)
+            else:
+                eps = denoise(x_t, t_batch)
+            x_t = step(k, x_t, eps)
+    return x_t
+
+
+def noise_for(name: str, shape: Sequence[int], seed: int = 0) -> Tensor:
+    """Standard normal noise that depends on an image's name, the seed and the shape alone.
+
+    Drawn on the CPU in float32, so that a restoration does not depend on the order of the images,
+    on the batch or on the device.
+    """
+    generator = torch.Generator().manual_seed(seed_for(name, seed))
+    return torch.randn(tuple(shape), generator=generator)
+
+
+def seed_for(name: str, seed: int = 0) -> int:
+    """A 63-bit seed from an image's name and a user's seed; equal on every machine."""
+    digest = hashlib.sha256(f'{seed}:{name}'.encode()).digest()
+    return int.from_bytes(digest[:8], 'big') >> 1
+
+
+def noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal noise of the shape, type and device of `x`, drawn where `generator` lives."""
+    device = x.device if generator is None else generator.device
+    return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)

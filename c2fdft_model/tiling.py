@@ -1,0 +1,81 @@
+"""Evaluating an image function tile by tile, for images too large to be evaluated whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+
+
+def tiled(predict: Predict, tile: int, overlap: int, multiple: int) -> Predict:
+    """Wrap predict(x, t) so that it sees tiles of at most `tile` x `tile` pixels of x (B, C, H, W).
+
+    The results are blended over `overlap` pixels with weights that sum to 1. Applied to every noise
+    prediction of a sampler, whose noise is one full-size map, neighbouring tiles stay in agreement
+    from step to step (Bar-Tal et al., MultiDiffusion, ICML 2023). The tile and the overlap are
+    multiples of `multiple`, and so are the sides of x.
+
+    Raises ValueError if a tile or overlap is impossible.
+    """
+    check_tile(tile, overlap, multiple)
+
+    def tiled_predict(x: Tensor, t: Tensor) -> Tensor:
+        rows = _weighted_starts(x.shape[-2], tile, overlap)
+        columns = _weighted_starts(x.shape[-1], tile, overlap)
+        result: Tensor | None = None
+        for top, row_weight in rows:
+            for left, column_weight in columns:
+                area = (..., slice(top, top + tile), slice(left, left + tile))
+                part = predict(x[area].contiguous(), t)
+                if result is None:
+                    result = part.new_zeros(*part.shape[:-2], *x.shape[-2:])
+                weight = row_weight[:, None] * column_weight[None, :]
+                result[area] += part * weight.to(part)
+        assert result is not None
+        return result
+
+    return tiled_predict
+
+
+def check_tile(tile: int, overlap: int, multiple: int) -> None:
+    """Raise ValueError unless tiles of this size and overlap can cover an image."""
+    if tile < multiple or tile % multiple:
+        raise ValueError(f'tile is {tile}: give a multiple of {multiple} pixels, such as 512.')
+    if overlap < 0 or overlap % multiple or 2 * overlap > tile:
+        raise ValueError(
+            f'the tile overlap is {overlap}: give a multiple of {multiple} from 0 to half the tile '
+            f'({tile // 2}).'
+        )
+
+
+def _weighted_starts(size: int, tile: int, overlap: int) -> list[tuple[int, Tensor]]:
+    starts = tile_starts(size, tile, overlap)
+    return list(zip(starts, blend_weights(starts, size, tile, overlap), strict=True))
+
+
+def tile_starts(size: int, tile: int, overlap: int) -> list[int]:
+    """First pixels of the tiles over a side; neighbours share at least `overlap` pixels."""
+    if size <= tile:
+        return [0]
+    last = size - tile
+    return [*range(0, last, tile - overlap), last]
+
+
+def blend_weights(starts: list[int], size: int, tile: int, overlap: int) -> list[Tensor]:
+    """One line of weights per tile: smooth ramps over the overlaps, with sum 1 at every pixel."""
+    length = min(tile, size)
+    ramp = torch.sin((torch.arange(overlap) + 0.5) / max(overlap, 1) * (torch.pi / 2)) ** 2
+    lines, total = [], torch.zeros(size)
+    for start in starts:
+        line = torch.ones(length)
+        if start > 0:
+            line[:overlap] = ramp
+        if start + length < size:
+            line[length - overlap :] = ramp.flip(0)
+        total[start : start + length] += line
+        lines.append(line)
+    # the last tile is moved inwards and may share more than `overlap` pixels, even with two others
+    return [line / total[start : start + length] for start, line in zip(starts, lines, strict=True)]

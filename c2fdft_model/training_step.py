@@ -1,0 +1,74 @@
+"""One iteration of training: the gradients of a batch, and a step if they are finite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from c2fdft_model import distributed
+from c2fdft_model.average import WeightAverage
+
+Inputs = tuple[Tensor, ...]
+
+
+def backward_in_parts(stage: nn.Module, inputs: Inputs, parts: int = 1) -> dict[str, Tensor]:
+    """Add the gradients of a batch, computed in `parts` pieces, to the parameters.
+
+    `inputs` are tensors of (B, ...), the arguments of `stage`, whose result is the loss terms by
+    name, each a mean over the images. Pieces are weighted by their share of the images, so that
+    the gradients are those of the whole batch. Returns the terms of the whole batch, detached.
+    """
+    batch_size = len(inputs[0])
+    parts = min(parts, batch_size)
+    pieces = list(zip(*(tensor.tensor_split(parts) for tensor in inputs), strict=True))
+    totals: dict[str, Tensor] = {}
+    for number, piece in enumerate(pieces, start=1):
+        share = len(piece[0]) / batch_size
+        with distributed.without_exchange(stage, last_part=number == len(pieces)):
+            terms = {name: term.mean() * share for name, term in stage(*piece).items()}
+            torch.stack(list(terms.values())).sum().backward()
+        for name, term in terms.items():
+            totals[name] = totals[name] + term.detach() if name in totals else term.detach()
+    return totals
+
+
+def gradient_norm(parameters: Sequence[nn.Parameter], clip_to: float | None = None) -> Tensor:
+    """The norm of all gradients together, a scalar; they are then scaled down to `clip_to`."""
+    limit = float('inf') if clip_to is None else clip_to
+    if clip_to is not None:
+        return nn.utils.clip_grad_norm_(parameters, limit)
+    norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
+    return torch.linalg.vector_norm(torch.stack(norms))
+
+
+def fused_if_possible(optimizer_class: type, parameters: list, **kwargs: Any) -> Any:
+    """Build Adam or AdamW in its fused form, if this PyTorch has one for the parameters' device."""
+    if not {'fused', 'foreach', 'capturable'} & kwargs.keys():
+        try:
+            return optimizer_class(parameters, fused=True, **kwargs)
+        except (RuntimeError, TypeError, ValueError):
+            pass
+    return optimizer_class(parameters, **kwargs)
+
+
+def step_unless(
+    skipped: Tensor, optimizer: torch.optim.Optimizer, average: WeightAverage | None
+) -> None:
+    """Step the optimiser and the averaged weights, unless `skipped` (a scalar, 0 or 1) is 1.
+
+    A fused optimiser takes the flag on the device, so that the host need not wait for it. With any
+    other one on a GPU it has to.
+    """
+    takes_flag = any(group.get('fused') for group in optimizer.param_groups)
+    if takes_flag:
+        # The name under which PyTorch's gradient scaler hands a fused optimiser the same thing.
+        optimizer.found_inf = skipped  # type: ignore[attr-defined]
+        optimizer.step()
+        del optimizer.found_inf  # type: ignore[attr-defined]
+    elif not skipped:
+        optimizer.step()
+    if average is not None:
+        average.update(skipped)
