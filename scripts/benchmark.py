@@ -1,0 +1,44 @@
+"""Measure this machine: `python scripts/benchmark.py NAME [options]`.
+
+Every figure is compared with a baseline that is measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+BENCHMARKS = {
+    'data': 'the training data: patches per second against two other schemes',
+    'train': 'training iterations: time and memory of each setting',
+    'precision': 'loss curves of the demo in bfloat16 and in float32',
+    'tiles': 'restoration by tiles: difference to the whole image, and time',
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one benchmark; the exit code is 0 if it ran."""
+    names = '\n'.join(f'  {name:<8} {summary}' for name, summary in BENCHMARKS.items())
+    parser = argparse.ArgumentParser(
+        description=f'{__doc__}\n{names}',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('benchmark', choices=BENCHMARKS, help='what to measure')
+    parser.add_argument('options', nargs=argparse.REMAINDER, help='see BENCHMARK --help')
+    arguments = parser.parse_args(argv)
+
+    module = importlib.import_module(f'benchmarks.{arguments.benchmark}')
+    benchmark_parser = argparse.ArgumentParser(
+        prog=f'benchmark.py {arguments.benchmark}', description=module.__doc__
+    )
+    module.add_arguments(benchmark_parser)
+    return module.run(benchmark_parser.parse_args(arguments.options))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,273 @@
+"""Seconds per training iteration and peak memory of each setting, against the plain network.
+
+An iteration is a forward and a backward pass, a step of AdamW and of the averaged weights, on
+random images. `plain` is the same iteration with PlainDFT, the network as the paper draws it, layer
+by layer, and with AdamW and the average as BasicSR computes them, parameter by parameter. Times are
+taken in one process, in which plain and the settings take turns; memory in a process per case: on
+the CPU the largest resident size of the whole process, on a GPU the largest amount that PyTorch had
+allocated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+# Patch sizes with the batch sizes of options/derain_{coarse,fine}.yml, and what fits two CPU cores.
+FULL_BATCHES = {
+    'coarse': {32: 360, 64: 96, 128: 24},
+    'fine': {32: 96, 64: 24, 128: 6},
+}
+SMALL_BATCHES = {32: 16, 64: 4, 128: 1}
+SETTINGS: dict[str, dict[str, Any]] = {
+    'plain': {},
+    'default': {},
+    'checkpoint_steps': {'steps': True},
+    'checkpoint_blocks': {'blocks': True},
+    'grad_steps_1': {'grad_steps': 1},
+    'accumulate_4': {'parts': 4},
+    'bf16': {'bf16': True},
+    'bf16_checkpoint_blocks': {'bf16': True, 'blocks': True},
+    'compile': {'compiled': True},
+}
+FINE_ONLY = ('checkpoint_steps', 'grad_steps_1')
+USUAL = [name for name in SETTINGS if name != 'compile']
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell of the table."""
+
+    stage: str
+    patch: int
+    batch: int
+    setting: str
+    device: str = 'cpu'
+    dim: int = 48
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `benchmark.py train`."""
+    parser.add_argument('--stages', nargs='+', choices=FULL_BATCHES, default=list(FULL_BATCHES))
+    parser.add_argument('--phases', nargs='+', type=int, default=[32, 64, 128], metavar='PATCH')
+    parser.add_argument(
+        '--settings', nargs='+', choices=SETTINGS, default=USUAL,
+        help=f'default: all but compile, which takes minutes. {", ".join(FINE_ONLY)}: fine only',
+    )  # fmt: skip
+    parser.add_argument(
+        '--batch', default='small',
+        help='small: as many images as 128 x 128 pixels hold (default); full: those of the '
+        'deraining options, for a large GPU; or a number',
+    )  # fmt: skip
+    parser.add_argument('--repeat', type=int, default=3, help='timed iterations (median)')
+    parser.add_argument('--device', default='cpu', help='cpu or cuda')
+    parser.add_argument('--dim', type=int, default=48, help="the network's dim; 48 is full size")
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the cases there')
+    parser.add_argument('--worker', help=argparse.SUPPRESS)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure every case and print it; 0 if all of them ran."""
+    if arguments.worker:
+        print(json.dumps(_work(json.loads(arguments.worker))))
+        return 0
+    rows: list[dict[str, Any]] = []
+    for stage in arguments.stages:
+        for patch in arguments.phases:
+            rows += _measure_phase(arguments, stage, patch)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({'cases': rows}, indent=2) + '\n')
+    return 0 if all(row['seconds'] is not None for row in rows) else 1
+
+
+def _measure_phase(arguments: argparse.Namespace, stage: str, patch: int) -> list[dict[str, Any]]:
+    batch = _batch_size(arguments.batch, stage, patch)
+    names = ['plain'] + [name for name in arguments.settings if name != 'plain']
+    cases = [
+        Case(stage, patch, batch, name, arguments.device, arguments.dim)
+        for name in names
+        if stage == 'fine' or name not in FINE_ONLY
+    ]
+    times = _in_a_process({'time': [asdict(case) for case in cases], 'repeat': arguments.repeat})
+    rows: list[dict[str, Any]] = []
+    for case in cases:
+        memory = _in_a_process({'memory': asdict(case)})
+        row = {
+            'stage': stage,
+            'patch': patch,
+            'batch': batch,
+            'setting': case.setting,
+            'seconds': times.get(case.setting),
+            'plain_seconds': times.get('plain'),
+            'peak_memory_mb': memory.get('peak_memory_mb'),
+        }
+        rows.append(row)
+        print(_line(row, rows[0]), flush=True)
+    return rows
+
+
+def _batch_size(given: str, stage: str, patch: int) -> int:
+    if given == 'full':
+        return FULL_BATCHES[stage].get(patch) or max(1, 24 * 128**2 // patch**2)
+    if given == 'small':
+        return SMALL_BATCHES.get(patch) or max(1, 128**2 // patch**2)
+    return int(given)
+
+
+def _line(row: dict[str, Any], plain: dict[str, Any]) -> str:
+    head = f'{row["stage"]:<6} {row["batch"]:>3} x {row["patch"]:>3}^2  {row["setting"]:<23}'
+    if row['seconds'] is None or row['peak_memory_mb'] is None:
+        return f'{head} did not run (out of memory?)'
+    text = f'{head} {row["seconds"]:8.3f} s {row["peak_memory_mb"]:8.0f} MB'
+    if row['setting'] == 'plain' or plain['peak_memory_mb'] is None:
+        return text
+    return (
+        f'{text}   time x {row["seconds"] / row["plain_seconds"]:.2f}'
+        f' (speed-up {row["plain_seconds"] / row["seconds"]:.2f})'
+        f'   memory x {row["peak_memory_mb"] / plain["peak_memory_mb"]:.2f}'
+    )
+
+
+def _in_a_process(work: dict[str, Any]) -> dict[str, Any]:
+    """What `_work` returns in a process of its own; empty if that died."""
+    script = Path(__file__).resolve().parent.parent / 'benchmark.py'
+    done = subprocess.run(
+        [sys.executable, str(script), 'train', '--worker', json.dumps(work)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'C2FDFT_AUTOLOAD': '0'},
+    )
+    if done.returncode:
+        print(done.stderr[-2000:], file=sys.stderr)
+        return {}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# --- in the process of a case -----------------------------------------------------------------
+
+
+def _work(work: dict[str, Any]) -> dict[str, Any]:
+    if 'time' in work:
+        return _time([Case(**case) for case in work['time']], work['repeat'])
+    iterate = _Trainer(Case(**work['memory'])).iteration(work['memory']['setting'])
+    for _ in range(2):
+        iterate()
+    return {'peak_memory_mb': _peak_memory_mb(work['memory']['device'])}
+
+
+def _time(cases: list[Case], repeat: int) -> dict[str, float]:
+    """Median seconds of each case, which take turns, after one untimed iteration each."""
+    trainers = {True: _Trainer(cases[0]), False: _Trainer(cases[-1])}
+    turns = {c.setting: trainers[c.setting == 'plain'].iteration(c.setting) for c in cases}
+    seconds: dict[str, list[float]] = {name: [] for name in turns}
+    for number in range(repeat + 1):
+        for name, iterate in turns.items():
+            began = time.perf_counter()
+            iterate()
+            if number:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _peak_memory_mb(device: str) -> float:
+    if device != 'cpu':
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+class _Trainer:
+    """A network of a case's kind (plain or not) with its optimiser, average and batch."""
+
+    def __init__(self, case: Case) -> None:
+        import torch
+
+        from c2fdft_arch.dft import DFT
+        from c2fdft_arch.plain_dft import PlainDFT
+        from c2fdft_model.average import WeightAverage
+        from c2fdft_model.training_step import fused_if_possible
+
+        torch.manual_seed(0)
+        self.case = case
+        self.network = (PlainDFT if case.setting == 'plain' else DFT)(dim=case.dim)
+        self.network.to(case.device)
+        self.averaged = copy.deepcopy(self.network)
+        self.average = WeightAverage(self.averaged, self.network, 0.999)
+        self.parameters = list(self.network.parameters())
+        if case.setting == 'plain':
+            self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-5)
+        else:
+            self.optimizer = fused_if_possible(torch.optim.AdamW, self.parameters, lr=1e-5)
+        size = (case.batch, 3, case.patch, case.patch)
+        self.batch = (
+            torch.rand(size, device=case.device),
+            torch.rand(size, device=case.device),
+            torch.randn(size, device=case.device),
+            torch.arange(case.batch, device=case.device) * 7 % 1000,
+        )
+
+    def iteration(self, name: str) -> Callable[[], None]:
+        """One iteration with a setting, as a function that returns when the device is done."""
+        import torch
+
+        from c2fdft_model.training_step import backward_in_parts, gradient_norm, step_unless
+
+        setting = SETTINGS[name]
+        stage = self._stage(setting)
+        never = torch.zeros((), device=self.case.device)
+
+        def iterate() -> None:
+            self.network.checkpoint_blocks = setting.get('blocks', False)
+            self.optimizer.zero_grad(set_to_none=True)
+            backward_in_parts(stage, self.batch, setting.get('parts', 1))
+            if name == 'plain':
+                self._step_as_basicsr()
+            else:
+                gradient_norm(self.parameters)
+                step_unless(never, self.optimizer, self.average)
+            if self.case.device != 'cpu':
+                torch.cuda.synchronize()
+
+        return iterate
+
+    def _step_as_basicsr(self) -> None:
+        self.optimizer.step()
+        current = dict(self.network.named_parameters())
+        for name, average in self.averaged.named_parameters():
+            average.data.mul_(0.999).add_(current[name].data, alpha=0.001)
+
+    def _stage(self, setting: dict[str, Any]) -> Any:
+        from pytorch_msssim import ssim
+        from torch import nn
+
+        from c2fdft_model.process import DDPMProcess
+        from c2fdft_model.stages import CoarseStage, FineStage
+
+        shared = {key: setting[key] for key in ('bf16', 'compiled') if key in setting}
+        if self.case.stage == 'coarse':
+            return CoarseStage(self.network, DDPMProcess(), nn.L1Loss(), **shared)
+
+        def structural(restored: Any, truth: Any) -> Any:
+            return 0.84 * (1 - ssim(restored, truth, data_range=1.0))
+
+        return FineStage(
+            self.network,
+            DDPMProcess(),
+            {'l_pix': nn.L1Loss()},
+            {'l_ssim': structural},
+            grad_steps=setting.get('grad_steps'),
+            checkpoint=setting.get('steps', False),
+            **shared,
+        )

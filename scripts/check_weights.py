@@ -1,0 +1,114 @@
+"""Says what a checkpoint holds: keys, network, layer norm, task, stage; and loads it strictly.
+
+    python scripts/check_weights.py net_g_latest.pth
+
+Ends with 0 if the network can be loaded, 2 if the file is not a checkpoint of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from c2fdft_model.weights import Checkpoint, build_network, network_arguments, read_checkpoint
+
+FULL_SIZE = {'dim': 48, 'num_blocks': [4, 6, 6, 8], 'heads': [1, 2, 4, 8], 'ffn_factor': 4.0}
+
+# The released option files: denoising is the one task without mean and shift in its layer norm.
+TASKS = {
+    'WithBias': 'deraining or deblurring: their networks have the same shapes, the weights do not '
+    'say which',
+    'BiasFree': 'real denoising (the one task trained with this layer norm)',
+}
+FILE_NAME_WORDS = ('coarse', 'fine', 'derain', 'deblur', 'denois')
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('file', type=Path, help='checkpoint (.pth)')
+    parser.add_argument('--param-key', help='key to load (default: params_ema, else params)')
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parse_arguments(arguments)
+    try:
+        checkpoint = read_checkpoint(args.file, args.param_key)
+        build_network(checkpoint)
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    for label, text in describe(args.file, checkpoint):
+        print(f'{label:<11} {text}')
+    return 0
+
+
+def describe(path: Path, checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    """What can be said of a checkpoint, and what cannot, as pairs of a label and a sentence."""
+    content = torch.load(path, map_location='cpu', weights_only=True)
+    network = network_arguments(checkpoint.parameters)
+    count = sum(parameter.numel() for parameter in checkpoint.parameters.values())
+    norm = network['LayerNorm_type']
+    return [
+        ('file', f'{path} ({path.stat().st_size / 1e6:.1f} MB)'),
+        ('keys', _keys(content, checkpoint)),
+        ('names', _prefix(content, checkpoint)),
+        ('network', _network(network)),
+        ('parameters', f'{count:,}'),
+        ('layer norm', norm),
+        ('task', TASKS[norm]),
+        ('stage', f'coarse or fine: the weights do not say{_name_says(path)}'),
+        ('t embedding', 'has no parameters: the weights do not say whether it was used'),
+        ('loads', 'strictly: every name and shape fits, every value is finite'),
+    ]
+
+
+def _keys(content: dict, checkpoint: Checkpoint) -> str:
+    if not checkpoint.key:
+        return 'none, the file is the parameters themselves'
+    others = [key for key in content if key != checkpoint.key]
+    text = f'{checkpoint.key} (loaded)' + ''.join(f', {key}' for key in others)
+    if {'params', 'params_ema'} <= content.keys():
+        text += f'; they differ by {_largest_difference(content):.2g} at most'
+    return text
+
+
+def _largest_difference(content: dict) -> float:
+    raw, average = content['params'], content['params_ema']
+    return max(
+        (raw[name].float() - average[name].float()).abs().max().item()
+        for name in raw.keys() & average.keys()
+    )
+
+
+def _prefix(content: dict, checkpoint: Checkpoint) -> str:
+    names = content[checkpoint.key] if checkpoint.key else content
+    stored, plain = next(iter(names)), next(iter(checkpoint.parameters))
+    prefix = stored.removesuffix(plain)
+    return f'with the prefix {prefix}' if prefix else 'plain, without a prefix'
+
+
+def _network(network: dict) -> str:
+    blocks, heads = (' '.join(map(str, network[key])) for key in ('num_blocks', 'heads'))
+    text = f'DFT, dim {network["dim"]}, blocks {blocks}, heads {heads}, '
+    text += f'ffn_factor {network["ffn_factor"]:g}'
+    text += ', with bias' if network['bias'] else ''
+    text += ', dual_pixel_task' if network['dual_pixel_task'] else ''
+    full = all(network[key] == value for key, value in FULL_SIZE.items())
+    return text + (': the full size of the paper' if full else ': not the size of the paper')
+
+
+def _name_says(path: Path) -> str:
+    said = [word for word in FILE_NAME_WORDS if re.search(word, path.stem, re.IGNORECASE)]
+    return f' (the file name has {", ".join(said)})' if said else ''
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""The parts of scripts/compare.py: systems, equal budgets, measurements, report."""

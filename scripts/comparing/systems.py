@@ -1,0 +1,152 @@
+"""The systems that are compared: one option file each, or several stages joined by `+`."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DATA_KEYS = ('dataroot_lq', 'dataroot_gt')
+
+
+class ComparisonError(ValueError):
+    """The comparison cannot be made; the text says why and what would help."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A label for the table and the option files of its training stages, in their order."""
+
+    label: str
+    files: tuple[Path, ...]
+    stages: tuple[dict[str, Any], ...]
+
+    @property
+    def total_iters(self) -> list[int]:
+        """Iterations of each stage as its file has them."""
+        return [int(stage['train']['total_iter']) for stage in self.stages]
+
+    def fingerprint(self, **settings: Any) -> str:
+        """A digest of the option files and of what else determines the result."""
+        text = json.dumps([[path.read_text() for path in self.files], settings], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_systems(specifications: Sequence[str], root: Path) -> list[System]:
+    """Systems from `FILE`, `FILE+FILE` or `LABEL=...`; data paths become absolute under `root`.
+
+    Raises ComparisonError for a file that is missing or no training, for a label that is there
+    twice, and for systems that do not train on the same images.
+    """
+    systems = [read_system(specification, root) for specification in specifications]
+    labels = [system.label for system in systems]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ComparisonError(f'{label} is there twice; name them: -opt A={label} B={label}.')
+    check_same_data(systems)
+    return systems
+
+
+def read_system(specification: str, root: Path) -> System:
+    """One system from `FILE`, `FILE+FILE` or `LABEL=...`."""
+    label, equals, names = specification.rpartition('=')
+    files = tuple(Path(name) for name in names.split('+'))
+    stages = tuple(read_stage(path, root) for path in files)
+    return System(label if equals else stages[-1]['name'], files, stages)
+
+
+def read_stage(path: Path, root: Path) -> dict[str, Any]:
+    """The options of a training, with absolute paths of its data."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ComparisonError(f'{path}: {error.strerror}.') from error
+    options = yaml.safe_load(text)
+    if not isinstance(options, dict) or 'train' not in options.get('datasets', {}):
+        raise ComparisonError(f'{path} is no option file of a training: it has no datasets: train.')
+    train_data = options['datasets']['train']
+    for key in DATA_KEYS:
+        train_data[key] = str((root / train_data[key]).resolve())
+    start = options['path'].get('pretrain_network_g')
+    if start is not None:
+        options['path']['pretrain_network_g'] = str((root / start).resolve())
+    return options
+
+
+def check_same_data(systems: Sequence[System]) -> None:
+    """Raise ComparisonError unless every stage trains on the same images."""
+    first = systems[0]
+    wanted = first.stages[0]['datasets']['train']
+    for system in systems:
+        for path, stage in zip(system.files, system.stages, strict=True):
+            for key in DATA_KEYS:
+                found = stage['datasets']['train'][key]
+                if found != wanted[key]:
+                    raise ComparisonError(
+                        f'{path}: datasets: train: {key} is {found}, but {wanted[key]} in '
+                        f'{first.files[0]}; a comparison needs the same images.'
+                    )
+
+
+def validation_folders(systems: Sequence[System], root: Path) -> tuple[Path, Path] | None:
+    """The folders of `datasets: val` of the first option file that has them on disk."""
+    for system in systems:
+        for stage in system.stages:
+            data = stage['datasets'].get('val')
+            if data and data['io_backend']['type'] == 'disk':
+                lq, gt = (root / data[key] for key in DATA_KEYS)
+                return lq, gt
+    return None
+
+
+def budgeted(
+    options: dict[str, Any], total_iter: int, log_lines: int = 20, calibrate: int | None = None
+) -> dict[str, Any]:
+    """The options of a stage for `total_iter` iterations, without validation.
+
+    The learning rate's schedule is scaled with them. With `calibrate`, the phases of the patch
+    cycle last that many iterations each.
+    """
+    options = copy.deepcopy(options)
+    train = options['train']
+    factor = total_iter / int(train['total_iter'])
+    train['total_iter'] = total_iter
+    scale_schedule(train['scheduler'], factor, total_iter)
+    if train.get('warmup_iter', -1) > 0:
+        train['warmup_iter'] = round(train['warmup_iter'] * factor)
+    options['datasets'] = {'train': options['datasets']['train']}
+    shorten_cycle(options['datasets']['train'], total_iter, calibrate)
+    options.pop('val', None)
+    options['logger'] = {
+        'print_freq': max(total_iter // log_lines, 1),
+        'save_checkpoint_freq': 10 * total_iter,
+        'use_tb_logger': False,
+    }
+    return options
+
+
+def scale_schedule(scheduler: dict[str, Any], factor: float, total_iter: int) -> None:
+    """Scale `periods` (whose sum stays `total_iter`) and `milestones` in place."""
+    if 'periods' in scheduler:
+        periods = [max(round(period * factor), 1) for period in scheduler['periods']]
+        periods[-1] = max(periods[-1] + total_iter - sum(periods), 1)
+        scheduler['periods'] = periods
+    if 'milestones' in scheduler:
+        scheduler['milestones'] = [round(m * factor) for m in scheduler['milestones']]
+
+
+def shorten_cycle(data: dict[str, Any], total_iter: int, calibrate: int | None) -> None:
+    """Let a short training see every patch size: phases no longer than their share of it."""
+    if 'gt_sizes' not in data:
+        return
+    phases = len(data['gt_sizes'])
+    given = data.get('iters') or [total_iter]
+    lengths = given if len(given) == phases else given * phases
+    longest = calibrate or max(total_iter // phases, 1)
+    data['iters'] = [min(length, longest) for length in lengths]

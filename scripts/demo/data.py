@@ -1,0 +1,130 @@
+"""The demo's data: rainy and clean photographs as PNG folders and as BasicSR's paired LMDBs."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from demo.photos import HELD_OUT_PHOTOS, TRAIN_PHOTOS, read_photo
+from demo.rain import HEAVY_RAIN, RainRange, add_rain
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What determines every pixel of the demo's data."""
+
+    train_photos: tuple[str, ...] = TRAIN_PHOTOS
+    held_out_photos: tuple[str, ...] = HELD_OUT_PHOTOS
+    renderings: int = 6  # of rain on each training photograph
+    tile: int = 128  # pixels; small images decode fast when only a patch of them is wanted
+    seed: int = 0
+    rain: RainRange = field(default=HEAVY_RAIN)
+
+    def fingerprint(self) -> str:
+        """A short digest, equal for equal settings."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def prepare(
+    root: Path,
+    settings: DataSettings | None = None,
+    make_lmdb: Callable[[Path, Path], None] | None = None,
+    photo_folder: Path | None = None,
+) -> bool:
+    """Write the data under `root` unless it is there already; return whether it was written.
+
+    `root`/train and `root`/test each get the folders `input` and `target` and, beside them,
+    `input.lmdb` and `target.lmdb`. What an interrupted run left behind is written anew.
+    """
+    settings = settings or DataSettings()
+    if is_complete(root, settings):
+        return False
+    shutil.rmtree(root, ignore_errors=True)
+    _write_pairs(root / 'train', training_pairs(settings, photo_folder))
+    _write_pairs(root / 'test', held_out_pairs(settings, photo_folder))
+    for folder in sorted(root.glob('*/*')):
+        (make_lmdb or basicsr_lmdb)(folder, folder.with_suffix('.lmdb'))
+    (root / 'settings.json').write_text(json.dumps(asdict(settings), indent=2) + '\n')
+    return True
+
+
+def is_complete(root: Path, settings: DataSettings) -> bool:
+    """Whether `root` holds all the data of these settings; the settings are written last."""
+    try:
+        written = json.loads((root / 'settings.json').read_text())
+    except (OSError, ValueError):
+        return False
+    return written == json.loads(json.dumps(asdict(settings)))
+
+
+Pair = tuple[str, np.ndarray, np.ndarray]
+"""Name, rainy image and clean image, both (H, W, 3) uint8, BGR."""
+
+
+def training_pairs(settings: DataSettings, photo_folder: Path | None = None) -> Iterator[Pair]:
+    """Tiles of the training photographs, each photograph under several renderings of rain.
+
+    Every rendering has the colour channels in another order, for want of colours in so few
+    photographs; the first has them as they are.
+    """
+    orders = list(itertools.permutations(range(3)))
+    for number, photo in enumerate(settings.train_photos):
+        photograph = read_photo(photo, photo_folder)
+        for rendering in range(settings.renderings):
+            clean = photograph[..., orders[rendering % len(orders)]]
+            rng = np.random.default_rng((settings.seed, 0, number, rendering))
+            rainy = add_rain(clean, rng, settings.rain)
+            for top, left in tile_corners(clean.shape[:2], settings.tile):
+                window = np.s_[top : top + settings.tile, left : left + settings.tile]
+                name = f'{Path(photo).stem}_rain{rendering}_y{top}_x{left}'
+                yield name, rainy[window], clean[window]
+
+
+def held_out_pairs(settings: DataSettings, photo_folder: Path | None = None) -> Iterator[Pair]:
+    """The held-out photographs, whole, under one rendering of rain each."""
+    for number, photo in enumerate(settings.held_out_photos):
+        clean = read_photo(photo, photo_folder)
+        rng = np.random.default_rng((settings.seed, 1, number))
+        yield Path(photo).stem, add_rain(clean, rng, settings.rain), clean
+
+
+def tile_corners(shape: tuple[int, int], tile: int) -> list[tuple[int, int]]:
+    """Top left corners of tiles that cover an image with the least overlap, evenly spread."""
+
+    def starts(side: int) -> list[int]:
+        count = -(-side // tile)
+        return np.linspace(0, max(side - tile, 0), count).round().astype(int).tolist()
+
+    return [(top, left) for top in starts(shape[0]) for left in starts(shape[1])]
+
+
+def basicsr_lmdb(folder: Path, lmdb: Path) -> None:
+    """Write the PNG images of a folder as an LMDB, with BasicSR's tool."""
+    from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+
+    names = sorted(path.name for path in folder.glob('*.png'))
+    print(f'  {lmdb}: {len(names)} images', flush=True)
+    keys = [name.removesuffix('.png') for name in names]
+    with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        make_lmdb_from_imgs(str(folder), str(lmdb), names, keys)
+
+
+def _write_pairs(folder: Path, pairs: Iterator[Pair]) -> None:
+    for side in ('input', 'target'):
+        (folder / side).mkdir(parents=True)
+    for name, rainy, clean in pairs:
+        for side, image in (('input', rainy), ('target', clean)):
+            path = folder / side / f'{name}.png'
+            if not cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+                raise OSError(f'{path} could not be written.')

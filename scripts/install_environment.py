@@ -1,0 +1,207 @@
+"""Installs into the running interpreter's environment what the project needs and is missing.
+
+Standard library only. Quick when there is nothing to do. Called by setup_env.sh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BASICSR = 'basicsr==1.4.2'
+PIP = [sys.executable, '-m', 'pip', '--disable-pip-version-check']
+# In BasicSR's setup.py. From Python 3.13 on, exec in a function leaves locals() as they are.
+FAULTY_LINES = {
+    "exec(compile(f.read(), version_file, 'exec'))": (
+        "exec(compile(f.read(), version_file, 'exec'), globals())"
+    ),
+    "return locals()['__version__']": "return globals()['__version__']",
+}
+
+
+def say(text: str) -> None:
+    print(f'[set-up] {text}', flush=True)
+
+
+def pip(*arguments: str) -> None:
+    """Run pip in this environment; ends the program if it fails."""
+    command = [*PIP, *arguments]
+    if sys.stdout.isatty():  # pip shows its progress bars on a terminal only
+        code = subprocess.run(command).returncode
+    else:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            for line in process.stdout or ():
+                if not line.startswith('Requirement already satisfied'):
+                    print(line, end='', flush=True)
+        code = process.returncode
+    if code:
+        sys.exit(f'[set-up] error: {" ".join(command)} failed; see its message above')
+
+
+def version_of(name: str) -> tuple[int, ...] | None:
+    """Return the installed version of a distribution as numbers, or None."""
+    try:
+        text = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return tuple(int(number) for number in re.findall(r'\d+', text)[:3])
+
+
+def requirements(extras: list[str]) -> list[str]:
+    """Return the requirements that setup.py states, those of the extras included."""
+    stated = {}
+    for node in ast.parse((ROOT / 'setup.py').read_text(encoding='utf-8')).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            with contextlib.suppress(ValueError):  # not a literal
+                stated[node.targets[0].id] = ast.literal_eval(node.value)
+    unknown = set(extras) - set(stated['EXTRAS_REQUIRE'])
+    if unknown:
+        known = ', '.join(stated['EXTRAS_REQUIRE'])
+        sys.exit(f'[set-up] error: no extra called {", ".join(sorted(unknown))}; there are {known}')
+    return stated['INSTALL_REQUIRES'] + sum((stated['EXTRAS_REQUIRE'][key] for key in extras), [])
+
+
+def missing(wanted: list[str]) -> list[str]:
+    """Return the requirements that are absent or too old."""
+    result = []
+    for requirement in wanted:
+        name, _, least = requirement.partition('>=')
+        have = version_of(name)
+        if have is None or have < tuple(int(number) for number in (least or '0').split('.')):
+            result.append(requirement)
+    return result
+
+
+def installed_from_here() -> bool:
+    """Whether the package in this environment is this source tree, its start-up files included."""
+    try:
+        distribution = importlib.metadata.distribution('c2fdft')
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    address = json.loads(distribution.read_text('direct_url.json') or '{}').get('url', '')
+    if address != ROOT.as_uri():
+        return False
+    for source in (ROOT / 'c2fdft_arch').glob('c2fdft_autoload.*'):
+        placed = Path(str(distribution.locate_file(source.name)))
+        if not placed.is_file() or placed.read_bytes() != source.read_bytes():
+            return False
+    return True
+
+
+def up_to_date(extras: list[str]) -> bool:
+    """Whether nothing is left to do; decided without importing anything large."""
+    return not missing(requirements(extras)) and installed_from_here()
+
+
+def install_tools() -> None:
+    """Have a pip that knows editable wheels, and what builds packages without isolation."""
+    if version_of('pip') is None:
+        subprocess.run([sys.executable, '-m', 'ensurepip', '--upgrade'], check=True)
+    pip_version, setuptools = version_of('pip') or (), version_of('setuptools') or ()
+    if pip_version < (22,) or setuptools < (64,) or version_of('wheel') is None:
+        pip('install', '--upgrade', 'pip', 'setuptools', 'wheel')
+
+
+def install_torch() -> None:
+    """Install torch and torchvision together: apart, they may not fit each other."""
+    if version_of('torch') is not None and version_of('torchvision') is not None:
+        return
+    say('installing torch and torchvision (with CUDA, about 3 GB to download) …')
+    index = os.environ.get('TORCH_INDEX_URL')
+    pip('install', *(['--index-url', index] if index else []), 'torch>=2.1', 'torchvision')
+
+
+def unpack_basicsr(folder: Path) -> Path:
+    """Download BasicSR's source distribution with pip and return its unpacked tree in `folder`.
+
+    pip prepares a package's metadata even for a mere download, which fails on Python 3.13; what it
+    has unpacked by then is kept, and is the same tree.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / 'download'
+    options = ['--no-clean', '--no-deps', '--no-build-isolation', '--no-binary', 'basicsr']
+    done = subprocess.run(
+        [*PIP, 'download', *options, '--dest', str(target), BASICSR],
+        env={**os.environ, 'TMPDIR': str(folder)},
+        capture_output=True,
+        text=True,
+    )
+    for archive in target.glob('basicsr-*.tar.gz'):
+        with tarfile.open(archive) as tar:
+            tar.extraction_filter = getattr(tarfile, 'data_filter', lambda member, path: member)
+            tar.extractall(folder / 'unpacked')
+        return next((folder / 'unpacked').glob('basicsr-*'))
+    for setup in folder.glob('pip-*/basicsr*/setup.py'):
+        return setup.parent
+    raise FileNotFoundError(f'pip could not download {BASICSR}:\n{done.stdout}{done.stderr}')
+
+
+def mend_setup(tree: Path) -> None:
+    """Edit the two lines of BasicSR's setup.py that fail on Python 3.13 (BasicSR #749)."""
+    setup = tree / 'setup.py'
+    text = setup.read_text(encoding='utf-8')
+    for faulty, mended in FAULTY_LINES.items():
+        if faulty not in text and mended not in text:
+            raise ValueError(f'{setup} does not contain `{faulty}`; cannot mend it')
+        text = text.replace(faulty, mended)
+    setup.write_text(text, encoding='utf-8')
+
+
+def install_basicsr() -> None:
+    """Install BasicSR after torch and without build isolation, which would fetch a second torch."""
+    if version_of('basicsr') is not None:
+        return
+    say(f'installing {BASICSR} from its source distribution …')
+    if sys.version_info < (3, 13):
+        pip('install', '--no-build-isolation', BASICSR)
+        return
+    say('its setup.py fails on Python 3.13 (BasicSR #749): two lines of it are mended in a copy')
+    folder = Path(tempfile.mkdtemp(prefix='c2fdft-basicsr-'))
+    try:
+        tree = unpack_basicsr(folder)
+        mend_setup(tree)
+        pip('install', '--no-build-isolation', str(tree))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def install_project(extras: list[str]) -> None:
+    """Install this source tree in place, with its requirements and extras."""
+    say(f'installing the project in place, with {", ".join(extras) or "no extras"} …')
+    target = f'{ROOT}[{",".join(extras)}]' if extras else str(ROOT)
+    pip('install', '--no-build-isolation', '-e', target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--extras', default='', help='extras of setup.py, separated by commas')
+    extras = [name for name in parser.parse_args().extras.split(',') if name]
+    if up_to_date(extras):
+        say(f'{sys.prefix} has everything')
+        return
+    start = time.monotonic()
+    say(f'preparing {sys.prefix}')
+    install_tools()
+    install_torch()
+    install_basicsr()
+    install_project(extras)
+    if subprocess.run([sys.executable, '-m', 'c2fdft_arch'], cwd=ROOT).returncode:
+        sys.exit('[set-up] error: the installation has a problem; see above')
+    say(f'done in {time.monotonic() - start:.0f} s')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,104 @@
+"""Tables 4 to 7 of the paper at a scale that fits: small networks, photographs, several seeds.
+
+    python scripts/replicate.py --minutes 90
+    python scripts/replicate.py --minutes 60 --photos ~/photographs
+
+The first run measures the machine and plans how long each training is, so that the core rows
+(coarse to fine, t embedding, sampling steps; three seeds of one task) fit the minutes. What is left
+of the time goes to the other rows and tasks. The same command again goes on where it stopped, with
+the plan kept. Writes results/replication/report.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from replication import runner
+from replication.degradations import DEGRADATIONS
+from replication.report import write_report
+from replication.runner import Plan
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    gpu = torch.cuda.is_available()
+    add('--minutes', type=float, default=90, help='stop after so long (default: 90)')
+    add('--photos', type=Path, help='folder of photographs (default: those of scikit-image)')
+    add('--tasks', nargs='+', choices=DEGRADATIONS, default=list(DEGRADATIONS))
+    add('--seeds', type=int, default=3, help='trainings of each kind (default: 3)')
+    add('--iterations', type=int, help='of a coarse training (default: what the minutes allow)')
+    add('--device', default='cuda' if gpu else 'cpu')
+    add('--jobs', type=int, default=3 if gpu else min(os.cpu_count() or 1, 9), help='at a time')
+    add('--output', type=Path, default=Path('results/replication'))
+    add('--fresh', action='store_true', help='remove what an earlier run left')
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parse_arguments(arguments)
+    deadline = time.time() + args.minutes * 60
+    # Beside other trainings each gets its share of the cores, or one where there are fewer.
+    threads = max(1, (os.cpu_count() or 1) // args.jobs)
+    try:
+        plan = _plan(args, threads)
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    jobs = runner.jobs_in_order(plan, args.output, args.device, deadline, threads)
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        # after every training: what is there survives an interruption
+        write_report(args.output, plan, with_plots=False)
+
+    done = runner.perform(jobs, args.jobs, tell)
+    print(f'report: {write_report(args.output, plan)}')
+    if not done:
+        left = sum(not runner.is_done(job) for job in jobs)
+        print(f'{left} of {len(jobs)} jobs are left: the same command goes on with them')
+    return 0
+
+
+def _plan(args: argparse.Namespace, threads: int) -> Plan:
+    """The plan of an earlier run of this folder, or a new one. Raises ValueError if they differ."""
+    if args.fresh and (args.output / runner.PLAN_FILE).exists():
+        shutil.rmtree(args.output)
+    photographs = str(args.photos.resolve()) if args.photos else None
+    plan = Plan.read(args.output)
+    if plan is None:
+        plan = Plan(_iterations(args, threads), args.seeds, tuple(args.tasks), photographs)
+        plan.write(args.output)
+        print(f'{plan.coarse_iterations} iterations of coarse training, {plan.seeds} seeds')
+        return plan
+    wanted = (args.iterations or plan.coarse_iterations, args.seeds, tuple(args.tasks), photographs)
+    kept = (plan.coarse_iterations, plan.seeds, plan.tasks, plan.photographs)
+    if wanted != kept:
+        raise ValueError(
+            f'{args.output} was begun with {kept} (iterations, seeds, tasks, photographs), not '
+            f'{wanted}: give the same, another --output, or --fresh.'
+        )
+    print(f'going on: {plan.coarse_iterations} iterations of coarse training, {plan.seeds} seeds')
+    return plan
+
+
+def _iterations(args: argparse.Namespace, threads: int) -> int:
+    if args.iterations:
+        return args.iterations
+    torch.set_num_threads(threads)
+    seconds = runner.seconds_per_iteration(args.tasks[0], args.photos, torch.device(args.device))
+    print(f'{seconds:.3f} s per coarse iteration in one of {args.jobs} processes')
+    return runner.affordable_iterations(args.minutes, args.jobs, seconds, args.seeds)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

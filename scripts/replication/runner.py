@@ -1,0 +1,201 @@
+"""The plan of a replication, and carrying it out: the important first, parallel, resumable."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from replication import experiments
+from replication.data import TestImage, TrainingPairs, find_photographs, test_images
+from replication.evaluation import evaluate, unrestored
+from replication.experiments import CORE_WAVE, TRAININGS, WAVES, Training
+from replication.training import Trainer, load_state, new_network, save_state
+
+PLAN_FILE = 'plan.json'
+# The rest is for the tests of the networks and for the rows that are not of the core.
+CORE_SHARE = 0.75
+SWEEP_IMAGES = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained; it stays the same when a replication is continued."""
+
+    coarse_iterations: int
+    seeds: int
+    tasks: tuple[str, ...]
+    photographs: str | None  # a folder, None for those of scikit-image
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / PLAN_FILE).write_text(json.dumps(asdict(self), indent=1) + '\n')
+
+    @classmethod
+    def read(cls, folder: Path) -> Plan | None:
+        """The plan that a folder was begun with, if any."""
+        path = folder / PLAN_FILE
+        if not path.exists():
+            return None
+        content = json.loads(path.read_text())
+        return cls(**(content | {'tasks': tuple(content['tasks'])}))
+
+
+@dataclass(frozen=True)
+class Job:
+    """Trainings of one task and seed, one after the other."""
+
+    plan: Plan
+    folder: Path
+    task: str
+    seed: int
+    chain: tuple[str, ...]
+    device: str
+    deadline: float  # time.time()
+    threads: int
+
+
+def affordable_iterations(
+    minutes: float, jobs: int, seconds_per_iteration: float, seeds: int
+) -> int:
+    """Iterations of the coarse training such that the core wave of one task fits the minutes."""
+    seconds = minutes * 60 * CORE_SHARE / experiments.core_length(seeds, jobs)
+    phases = experiments.PHASES_PER_COARSE
+    return max(1, round(seconds / seconds_per_iteration / phases)) * phases
+
+
+def seconds_per_iteration(task: str, photographs: Path | None, device: torch.device) -> float:
+    """Measured over one coarse iteration of each phase, after one that is not counted."""
+    pairs = _pairs(task, str(photographs) if photographs else None)
+    trainer = Trainer(experiments.COARSE, 0, experiments.PHASES_PER_COARSE, pairs, device)
+    phases = len(experiments.PATCHES)
+    trainer.run(lambda: trainer.done == phases, lambda state: None)
+    warm = trainer.seconds
+    trainer.run(lambda: trainer.done == 3 * phases, lambda state: None)
+    return (trainer.seconds - warm) / (2 * phases)
+
+
+def jobs_in_order(
+    plan: Plan, folder: Path, device: str, deadline: float, threads: int
+) -> list[Job]:
+    """All that is to do, the rows that matter most first."""
+    first, others = plan.tasks[:1], plan.tasks[1:]
+    order = [(CORE_WAVE, first), ('Table 5', first), (CORE_WAVE, others)]
+    order += [('beyond the paper', first), ('Table 5', others), ('beyond the paper', others)]
+    return [
+        Job(plan, folder, task, seed, tuple(t.name for t in chain), device, deadline, threads)
+        for wave, tasks in order
+        for task in tasks
+        for seed in range(plan.seeds)
+        for chain in WAVES[wave]
+    ]
+
+
+def perform(jobs: Sequence[Job], processes: int, tell: Callable[[str], object]) -> bool:
+    """Do the jobs that are not done, until the deadline; whether all are done now."""
+    left = [job for job in jobs if not is_done(job)]
+    while left and time.time() < left[0].deadline:
+        for line in _in_processes(left, processes):
+            tell(line)
+        before, left = len(left), [job for job in left if not is_done(job)]
+        if len(left) == before:
+            break
+    return not left
+
+
+def is_done(job: Job) -> bool:
+    """Whether every training of the chain has its numbers."""
+    return all(numbers_file(job.folder, job.task, job.seed, name).exists() for name in job.chain)
+
+
+def numbers_file(folder: Path, task: str, seed: int, name: str) -> Path:
+    return folder / 'runs' / task / f'seed{seed}' / f'{name}.json'
+
+
+def _in_processes(jobs: Sequence[Job], processes: int) -> Iterator[str]:
+    if processes <= 1:
+        for job in jobs:
+            yield from run_chain(job)
+        return
+    with multiprocessing.get_context('spawn').Pool(min(processes, len(jobs))) as pool:
+        for lines in pool.imap_unordered(run_chain, jobs):
+            yield from lines
+
+
+def run_chain(job: Job) -> list[str]:
+    """Train and test the networks of a job, up to the deadline; what to tell about them."""
+    if time.time() >= job.deadline:
+        return []
+    torch.set_num_threads(job.threads)
+    lines = []
+    for name in job.chain:
+        numbers = numbers_file(job.folder, job.task, job.seed, name)
+        if numbers.exists():
+            continue
+        state = _train(job, TRAININGS[name])
+        if state is None:
+            break
+        content = _test(job, TRAININGS[name], state)
+        numbers.write_text(json.dumps(content, indent=1) + '\n')
+        lines.append(
+            f'{job.task}, seed {job.seed}, {TRAININGS[name].title}: {content["psnr"]:.2f} dB, '
+            f'{content["iterations"]} iterations, {content["training_seconds"]:.0f} s'
+        )
+    return lines
+
+
+def _train(job: Job, training: Training) -> dict | None:
+    """The state at the end of a training, None if it is not finished or its base is not."""
+    from c2fdft_arch import autoload
+
+    autoload.install()
+    path = numbers_file(job.folder, job.task, job.seed, training.name).with_suffix('.pth')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    device = torch.device(job.device)
+    pairs = _pairs(job.task, job.plan.photographs)
+    trainer = Trainer(training, job.seed, job.plan.coarse_iterations, pairs, device)
+    if path.exists():
+        trainer.resume(load_state(path))
+    elif training.base:
+        base = path.with_name(f'{training.base}.pth')
+        if not numbers_file(job.folder, job.task, job.seed, training.base).exists():
+            return None
+        trainer.start_from(load_state(base)[training.base_key])
+    finished = trainer.run(lambda: time.time() >= job.deadline, lambda s: save_state(path, s))
+    return trainer.state() if finished else None
+
+
+def _test(job: Job, training: Training, state: dict) -> dict:
+    device = torch.device(job.device)
+    network = new_network(training).to(device)
+    network.load_state_dict(state['params_ema'])
+    images = _images(job.task, job.plan.photographs)
+    content = evaluate(network, job.task, images, training.steps)
+    content |= {
+        'iterations': state['done'],
+        'training_seconds': state['seconds'],
+        'degraded': unrestored(job.task, images),
+    }
+    if training.name == experiments.COARSE.name:
+        some = images[:: max(1, len(images) // SWEEP_IMAGES)][:SWEEP_IMAGES]
+        content['sweep'] = {
+            steps: evaluate(network, job.task, some, steps) for steps in experiments.SWEEP_STEPS
+        }
+    return content
+
+
+@lru_cache(maxsize=3)
+def _pairs(task: str, photographs: str | None) -> TrainingPairs:
+    found = find_photographs(Path(photographs) if photographs else None)
+    return TrainingPairs(task, found.training, max(experiments.PATCHES))
+
+
+@lru_cache(maxsize=3)
+def _images(task: str, photographs: str | None) -> list[TestImage]:
+    return test_images(task, find_photographs(Path(photographs) if photographs else None).held_out)

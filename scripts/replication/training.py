@@ -1,0 +1,150 @@
+"""One training with the plugin's stages, process, averaging and schedule; it can be interrupted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from c2fdft_arch.dft import DFT
+from c2fdft_model.average import WeightAverage
+from c2fdft_model.lr_scheduler import CosineAnnealingRestartCyclicLR
+from c2fdft_model.noise_schedule import antithetic_timesteps
+from c2fdft_model.process import DDPMProcess
+from c2fdft_model.sampling import seed_for
+from c2fdft_model.stages import CoarseStage, FineStage
+from replication import experiments
+from replication.data import TrainingPairs
+from replication.experiments import Training
+
+SECONDS_BETWEEN_SAVES = 60.0
+
+
+class Trainer:
+    """A network in training; `run` goes on until it is done or told to stop."""
+
+    def __init__(
+        self,
+        training: Training,
+        seed: int,
+        coarse_iterations: int,
+        pairs: TrainingPairs,
+        device: torch.device,
+    ) -> None:
+        self.training, self.seed, self.pairs, self.device = training, seed, pairs, device
+        self.total = training.iterations(coarse_iterations)
+        self.cycle = training.cycle(coarse_iterations)
+        torch.manual_seed(seed)
+        self.network = new_network(training).to(device)
+        self.average = new_network(training).to(device).requires_grad_(False)
+        self.average.load_state_dict(self.network.state_dict())
+        self.stage = _stage(training, self.network)
+        lr = experiments.COARSE_LR if training.stage == 'coarse' else experiments.FINE_LR
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=lr, betas=(0.9, 0.999), weight_decay=1e-4
+        )
+        self.scheduler = _scheduler(self.optimizer, training.stage, self.total, lr)
+        self.done = 0
+        self.seconds = 0.0
+
+    def start_from(self, weights: dict[str, torch.Tensor]) -> None:
+        """Begin with these weights instead of random ones."""
+        self.network.load_state_dict(weights)
+        self.average.load_state_dict(weights)
+
+    def run(self, until: Callable[[], bool], save: Callable[[dict], object]) -> bool:
+        """Train; whether it is finished. `save` gets the state now and then, and at the end."""
+        keep = WeightAverage(self.average, self.network, experiments.EMA_DECAY)
+        saved = time.monotonic()
+        while self.done < self.total and not until():
+            started = time.perf_counter()
+            self._iterate(self.done + 1, keep)
+            self.done += 1
+            self.seconds += time.perf_counter() - started
+            if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+                save(self.state())
+                saved = time.monotonic()
+        save(self.state())
+        return self.done == self.total
+
+    def _iterate(self, iteration: int, keep: WeightAverage) -> None:
+        lq, gt = self.pairs.batch(self.seed, iteration, self.cycle.phase_at(iteration))
+        generator = torch.Generator().manual_seed(seed_for(f'iteration {iteration}', self.seed))
+        eps = torch.randn(gt.shape, generator=generator)
+        t = antithetic_timesteps(len(gt), self.stage.process.num_timesteps, generator)
+        terms = self.stage(*(x.to(self.device) for x in (lq, gt, eps, t)))
+        loss = sum(terms.values())
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f'{self.training.name}: the loss of {iteration} is {loss}.')
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.scheduler.step()
+        keep.update(torch.zeros((), device=self.device))
+
+    def state(self) -> dict[str, Any]:
+        """Everything that `resume` needs; `params` and `params_ema` as in BasicSR's checkpoints."""
+        return {
+            'params': self.network.state_dict(),
+            'params_ema': self.average.state_dict(),
+            'optimizer': self.optimizer.state_dict(),
+            'scheduler': self.scheduler.state_dict(),
+            'done': self.done,
+            'seconds': self.seconds,
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.network.load_state_dict(state['params'])
+        self.average.load_state_dict(state['params_ema'])
+        self.optimizer.load_state_dict(state['optimizer'])
+        self.scheduler.load_state_dict(state['scheduler'])
+        self.done, self.seconds = state['done'], state['seconds']
+
+
+def new_network(training: Training) -> DFT:
+    """An untrained network of the replication's size."""
+    return DFT(**experiments.NETWORK, time_embedding=training.time_embedding)
+
+
+def save_state(path: Path, state: dict) -> None:
+    """Write a state aside and rename it."""
+    unfinished = path.with_suffix('.unfinished')
+    torch.save(state, unfinished)
+    unfinished.replace(path)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    return torch.load(path, map_location='cpu', weights_only=True)
+
+
+def _stage(training: Training, network: nn.Module) -> CoarseStage | FineStage:
+    process = DDPMProcess(sampling_steps=training.steps)
+    if training.stage == 'coarse':
+        return CoarseStage(network, process, nn.L1Loss())
+    from basicsr.losses import build_loss
+
+    weight = training.ssim_weight
+    ssim_opt = {
+        'type': 'SSIMLoss',
+        'loss_weight': weight,
+        'data_range': training.ssim_data_range,
+    }
+    l1_opt = {'type': 'L1Loss', 'loss_weight': 1 - weight, 'reduction': 'mean'}
+    unit = {'l_ssim': build_loss(ssim_opt)} if weight else {}
+    return FineStage(
+        network, process, {'l_pix': build_loss(l1_opt)}, unit, grad_steps=training.grad_steps
+    )
+
+
+def _scheduler(optimizer, stage: str, total: int, lr: float) -> CosineAnnealingRestartCyclicLR:
+    """The paper's two periods, scaled: the rate is kept for the first one, then falls."""
+    first = max(1, round(total * (5 / 27 if stage == 'coarse' else 1 / 9)))
+    lowest = lr / 30 if stage == 'coarse' else lr / 1000
+    return CosineAnnealingRestartCyclicLR(
+        optimizer, [first, max(1, total - first)], [1, 1], [lr, lowest]
+    )

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Sets up the environment, then runs the formatter's and linter's checks, the type checker and the
+# tests. Arguments go to pytest: bash scripts/run_tests.sh tests/test_sampling.py -k ddim
+#   PYTHON=/path/to/python    uses that environment instead of .venv
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/setup_env.sh dev,export,mat,metrics,plot,rivals
+
+failed=()
+check() {
+    local name="$1"
+    shift
+    echo
+    echo "== $name"
+    "$@" || failed+=("$name")
+}
+
+check 'ruff check' "$PYTHON" -m ruff check .
+check 'ruff format' "$PYTHON" -m ruff format --check .
+check 'mypy' "$PYTHON" -m mypy
+# A file's tests stay in one process, for the sake of what they share.
+check 'pytest' "$PYTHON" -m pytest -n auto --maxprocesses=4 --dist loadfile --durations=15 "$@"
+
+if [ "${#failed[@]}" -gt 0 ]; then
+    echo
+    echo "FAILED: ${failed[*]}"
+    exit 1
+fi
+echo
+echo 'All checks passed.'

@@ -1,0 +1,232 @@
+"""Quality and time against the number of sampling steps (Table 4 of the paper).
+
+    python scripts/sweep_sampling_steps.py -opt options/derain_test.yml --steps 1 2 3 4 5 10 25 50
+
+Restores the test sets of an option file once for each number of steps, from the same noise, and
+writes steps.csv, steps.md and steps.png. Metrics are those of the option file (val: metrics:), and
+LPIPS where it is installed. Further arguments go to BasicSR (--force_yml …).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from c2fdft_arch import autoload
+from c2fdft_model.option_parsing import OptionError, parse_section
+from c2fdft_model.options import DiffusionOptions, build_process
+from c2fdft_model.perceptual import WEIGHTS_VARIABLE, MetricUnavailable
+
+Row = dict[str, float | int | str]
+SECONDS = 'seconds'
+LPIPS = 'lpips'
+LOWER_IS_BETTER = 'lower'
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('-opt', required=True, help='option file of a test')
+    add('--steps', type=int, nargs='+', default=[1, 2, 3, 4, 5, 10, 25, 50], metavar='S')
+    add('--limit', type=int, metavar='N', help='take only the first N images of each set')
+    add('--output', type=Path, help='folder (default: results/<name>_sampling_steps)')
+    add(
+        '--lpips-weights', help=f'backbone of LPIPS, when there is no network (${WEIGHTS_VARIABLE})'
+    )
+    add('--no-lpips', action='store_true', help='leave LPIPS out')
+    return parser.parse_known_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args, for_basicsr = parse_arguments(arguments)
+    if args.lpips_weights:
+        os.environ[WEIGHTS_VARIABLE] = args.lpips_weights
+    try:
+        opt = read_options(args.opt, for_basicsr)
+        processes = {s: process_with(opt.get('diffusion'), s) for s in sorted(set(args.steps))}
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    metrics = dict(opt.get('val', {}).get('metrics') or {})
+    if not args.no_lpips:
+        metrics |= lpips_if_there()
+    output = args.output or Path('results') / f'{opt["name"]}_sampling_steps'
+    output.mkdir(parents=True, exist_ok=True)
+
+    rows: list[Row] = []
+    try:
+        for row in sweep(opt, processes, metrics, args.limit):
+            rows.append(row)
+            # after every row: what is there survives an interruption
+            write_csv(output / 'steps.csv', rows)
+            (output / 'steps.md').write_text(markdown(rows, opt['name']))
+    except (ValueError, OSError, MetricUnavailable) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    print(markdown(rows, opt['name']))
+    for path in draw(output / 'steps.png', rows, metrics):
+        print(f'wrote {path}')
+    print(f'wrote {output / "steps.csv"} and {output / "steps.md"}')
+    return 0
+
+
+def read_options(path: str, arguments: list[str]) -> dict:
+    """The option file as BasicSR's test command reads it, from the current folder."""
+    autoload.install()
+    from basicsr.utils.options import parse_options
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'{path}: no such option file.')
+    before, sys.argv = sys.argv, [sys.argv[0], '-opt', path, *arguments]
+    try:
+        opt, _ = parse_options(os.getcwd(), is_train=False)
+    finally:
+        sys.argv = before
+    if opt['model_type'] != 'C2FDFTModel':
+        raise OptionError(f'{path}: model_type is {opt["model_type"]}: C2FDFTModel is wanted.')
+    return opt
+
+
+def process_with(section: dict | None, steps: int):
+    """The diffusion process of the option file with another number of sampling steps."""
+    options = parse_section(DiffusionOptions, section, 'diffusion')
+    return build_process(dataclasses.replace(options, sampling_timesteps=steps))
+
+
+def lpips_if_there() -> dict[str, dict]:
+    """LPIPS as an entry of `val: metrics:`, or nothing and a line that says why."""
+    from c2fdft_model.perceptual import lpips_distance
+
+    grey = torch.full((1, 3, 64, 64), 0.5)
+    try:
+        lpips_distance(grey, grey)
+    except MetricUnavailable as error:
+        print(f'LPIPS is left out: {error}')
+        return {}
+    return {LPIPS: {'type': 'calculate_lpips', 'better': LOWER_IS_BETTER}}
+
+
+def sweep(opt: dict, processes: dict, metrics: dict, limit: int | None) -> Iterable[Row]:
+    """One row for each test set and number of steps: the means of the metrics and of the time."""
+    from basicsr.data import build_dataset
+    from basicsr.models import build_model
+
+    model = build_model(opt)
+    for _, dataset_opt in sorted(opt['datasets'].items()):
+        dataset = build_dataset(dataset_opt)
+        count = min(len(dataset), limit or len(dataset))
+        with tqdm(total=count * len(processes), unit='image', disable=None) as bar:
+            for steps, process in processes.items():
+                bar.set_description(f'{dataset_opt["name"]}, {steps} steps')
+                model.process = process
+                row: Row = {'dataset': dataset_opt['name'], 'images': count, 'steps': steps}
+                yield row | measure(model, dataset, range(count), metrics, bar.update)
+
+
+def measure(
+    model, dataset, indices: Iterable[int], metrics: dict, advance: Callable[[], object]
+) -> Row:
+    """Means over images of the metrics and of the seconds of the restoration alone."""
+    from basicsr.metrics import calculate_metric
+    from basicsr.utils import tensor2img
+
+    totals: dict[str, float] = dict.fromkeys([*metrics, SECONDS], 0.0)
+    for count, index in enumerate(indices, 1):
+        data = dataset[index]
+        if 'gt' not in data:
+            raise OptionError(f'datasets: {dataset.opt["name"]} has no ground truth (dataroot_gt).')
+        batch = {
+            key: value.unsqueeze(0) if isinstance(value, torch.Tensor) else [value]
+            for key, value in data.items()
+        }
+        model.feed_data(batch)
+        if count == 1:
+            model.test()  # the first call pays for what later ones find ready
+        started = _now()
+        model.test()
+        totals[SECONDS] += _now() - started
+        pair = {'img': tensor2img([model.output.cpu()]), 'img2': tensor2img([model.gt.cpu()])}
+        for name, metric_opt in metrics.items():
+            totals[name] += float(calculate_metric(pair, metric_opt))
+        advance()
+    return {name: total / count for name, total in totals.items()}
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    with open(path, 'w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def markdown(rows: Sequence[Row], name: str) -> str:
+    """The rows as a table; with several test sets one after the other."""
+    columns = list(rows[0])
+    lines = [
+        f'Sampling steps, {name}',
+        '',
+        f'| {" | ".join(columns)} |',
+        '|---' * len(columns) + '|',
+    ]
+    for row in rows:
+        cells = (_cell(column, row[column]) for column in columns)
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines) + '\n'
+
+
+def _cell(column: str, value: float | int | str) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    digits = 2 if 'psnr' in column or column == SECONDS else 4
+    return f'{value:.{digits}f}'
+
+
+def draw(path: Path, rows: Sequence[Row], metrics: dict) -> list[Path]:
+    """Every metric against the steps (above) and against the seconds per image (below)."""
+    try:
+        import matplotlib
+
+        matplotlib.use('Agg')
+        from matplotlib import pyplot
+    except ImportError:
+        print('No plot: it needs matplotlib, pip install c2fdft[plot]')
+        return []
+    figure, axes = pyplot.subplots(
+        2, len(metrics), figsize=(4 * len(metrics), 6.4), squeeze=False, layout='constrained'
+    )
+    datasets = list(dict.fromkeys(row['dataset'] for row in rows))
+    for column, (name, metric_opt) in enumerate(metrics.items()):
+        better = (metric_opt or {}).get('better', 'higher')
+        for axis, against in zip(axes[:, column], ('steps', SECONDS), strict=True):
+            for dataset in datasets:
+                own = sorted((row[against], row[name]) for row in rows if row['dataset'] == dataset)
+                axis.plot(*zip(*own, strict=True), marker='o', label=dataset)
+            axis.set_xscale('log')
+            axis.set_xlabel('sampling steps' if against == 'steps' else 'seconds per image')
+            axis.set_ylabel(f'{name} ({better} is better)')
+            axis.grid(alpha=0.3)
+    axes[0, 0].legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    return [path]
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
