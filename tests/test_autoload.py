@@ -1,0 +1,369 @@
+"""The hook: what it registers and when, in every import order, and what it does when it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from c2fdft_arch.autoload import LEAVES
+
+REGISTERED = {
+    'ARCH': ['DFT', 'NoisePredictor'],
+    'MODEL': ['C2FDFTModel'],
+    'DATASET': ['PatchCyclePairedDataset'],
+    'LOSS': ['SSIMLoss'],
+    'METRIC': ['calculate_lpips'],
+}
+FIRST_IMPORTS = [
+    'import basicsr',
+    'import basicsr.archs.edsr_arch',
+    'from basicsr.data import build_dataset',
+    'from basicsr.utils.registry import ARCH_REGISTRY',
+    'import basicsr.train',
+    'import c2fdft_arch.basicsr_compat',
+    *[f'import {leaf}' for leaf in LEAVES],
+]
+# Carries out each of its arguments in a process of its own and prints, as a line of JSON, what was
+# registered and what warned. What BasicSR needs is imported once, before the processes part.
+REAL_RUNS = """
+import json, os, sys, warnings
+import cv2, scipy.stats, skimage, torch, torchvision
+def run(first):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        exec(first)
+        import basicsr
+        from basicsr.utils import registry
+    names = {kind: [name for name, thing in getattr(registry, kind + '_REGISTRY')]
+             for kind in ('ARCH', 'MODEL', 'DATASET', 'LOSS', 'METRIC')}
+    told = [str(warning.message) for warning in caught if 'c2fdft' in str(warning.message)]
+    print('RESULT ' + json.dumps([first, names, told]), flush=True)
+for first in sys.argv[1:]:
+    assert 'basicsr' not in sys.modules
+    process = os.fork()
+    if not process:
+        run(first)
+        os._exit(0)
+    os.waitpid(process, 0)
+"""
+
+
+def run_python(code: str, environment: dict, *arguments: str, cwd: Path | None = None, flags=()):
+    """Run code in a fresh interpreter."""
+    command = [sys.executable, *flags, '-c', textwrap.dedent(code), *arguments]
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.fixture(scope='module')
+def real_runs(tmp_path_factory):
+    """For each first import that ended well: the registered names and c2fdft's warnings."""
+    environment = {key: value for key, value in os.environ.items() if key != 'C2FDFT_AUTOLOAD'}
+    done = run_python(REAL_RUNS, environment, *FIRST_IMPORTS, cwd=tmp_path_factory.mktemp('real'))
+    lines = [line for line in done.stdout.splitlines() if line.startswith('RESULT ')]
+    return {first: rest for first, *rest in (json.loads(line[7:]) for line in lines)}, done.stderr
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize('first', FIRST_IMPORTS)
+def test_everything_is_registered_whatever_is_imported_first(first, real_runs):
+    results, errors = real_runs
+    assert first in results, errors
+    names, told = results[first]
+    assert told == []
+    for kind, expected in REGISTERED.items():
+        assert set(expected) <= set(names[kind])
+
+
+@pytest.mark.subprocess
+def test_switched_off_leaves_basicsr_alone(clean_environment, tmp_path):
+    code = """
+    import sys
+    assert not any(hasattr(finder, 'c2fdft_hook') for finder in sys.meta_path)
+    try:
+        import basicsr
+        from basicsr.utils.registry import ARCH_REGISTRY
+        assert 'DFT' not in ARCH_REGISTRY
+    except ModuleNotFoundError as error:  # BasicSR 1.4.2 as it is, with a current torchvision
+        assert 'functional_tensor' in str(error)
+    assert not [name for name in sys.modules if name.startswith('c2fdft_model')]
+    """
+    done = run_python(code, {**clean_environment, 'C2FDFT_AUTOLOAD': '0'}, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+# From here on BasicSR is a stand-in of a few lines, and so are the leaves, so that failures can be
+# made at will and a run takes milliseconds.
+
+
+@pytest.fixture
+def stand_in(tmp_path, clean_environment):
+    """A folder with a package `basicsr` and two leaves that tell the order of events."""
+    package = tmp_path / 'basicsr'
+    package.mkdir()
+    (package / '__init__.py').write_text(
+        'import events\nevents.happened.append("basicsr begins")\n'
+        'from basicsr import part\nevents.happened.append("basicsr ends")\n'
+    )
+    (package / 'part.py').write_text('WHOLE = True\n')
+    (tmp_path / 'events.py').write_text('happened = []\n')
+    for leaf in ('leaf_one', 'leaf_two'):
+        (tmp_path / f'{leaf}.py').write_text(
+            f'import events\nfrom basicsr.part import WHOLE\nevents.happened.append("{leaf}")\n'
+        )
+    (tmp_path / 'setting.py').write_text(
+        textwrap.dedent("""
+        import sys, types
+        import c2fdft_arch, events
+        from c2fdft_arch import autoload, registration
+        compat = types.ModuleType('c2fdft_arch.basicsr_compat')
+        compat.before_import = lambda: events.happened.append('before')
+        compat.after_import = lambda: events.happened.append('after')
+        sys.modules[compat.__name__] = c2fdft_arch.basicsr_compat = compat
+        registration.LEAVES = ('leaf_one', 'leaf_two')
+        """)
+    )
+    clean_environment['PYTHONPATH'] = str(tmp_path)
+    return tmp_path, clean_environment
+
+
+IN_ORDER = "['before', 'basicsr begins', 'basicsr ends', 'after', 'leaf_one', 'leaf_two']"
+
+
+def check(stand_in, code: str, *, flags=(), **variables: str):
+    """Run code after `setting`; returns the finished process, which must have succeeded."""
+    folder, environment = stand_in
+    code = 'import setting, events, sys\n' + textwrap.dedent(code)
+    done = run_python(code, {**environment, **variables}, cwd=folder, flags=flags)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize(
+    'statement',
+    ['import basicsr', 'import basicsr.part', 'from basicsr.part import WHOLE', 'import leaf_two'],
+)
+def test_leaves_are_imported_once_basicsr_is_whole(stand_in, statement):
+    code = f'{statement}\nassert sorted(events.happened) == sorted({IN_ORDER}), events.happened'
+    assert check(stand_in, code).stderr == ''
+
+
+def test_mends_come_before_and_after_basicsr_and_the_leaves_last(stand_in):
+    check(stand_in, f'import basicsr\nassert events.happened == {IN_ORDER}, events.happened')
+
+
+def test_a_second_import_and_a_reload_register_nothing_again(stand_in):
+    code = """
+    import importlib, basicsr
+    importlib.reload(basicsr)
+    import basicsr
+    assert events.happened.count('leaf_one') == events.happened.count('leaf_two') == 1
+    """
+    assert check(stand_in, code).stderr == ''
+
+
+def test_installing_twice_leaves_one_hook(stand_in):
+    code = """
+    from c2fdft_arch import autoload
+    autoload.install()
+    autoload.install()
+    assert sum(hasattr(finder, 'c2fdft_hook') for finder in sys.meta_path) == 1
+    """
+    check(stand_in, code)
+
+
+def test_site_that_runs_the_startup_files_twice_leaves_one_hook(stand_in):
+    code = """
+    import pathlib, site
+    from c2fdft_arch import autoload
+    startup = pathlib.Path(autoload.__file__).with_name('c2fdft_autoload.pth')
+    folder = pathlib.Path('site')
+    folder.mkdir()
+    folder.joinpath(startup.name).write_text(startup.read_text())
+    sys.meta_path.remove(autoload.installed_hook())
+    for _ in range(2):
+        site.addsitedir(str(folder))
+    assert sum(hasattr(finder, 'c2fdft_hook') for finder in sys.meta_path) == 1
+    """
+    assert check(stand_in, code).stderr == ''
+
+
+def test_startup_file_names_a_callable_for_newer_interpreters(stand_in):
+    code = """
+    import pathlib, pkgutil
+    from c2fdft_arch import autoload
+    startup = pathlib.Path(autoload.__file__).with_name('c2fdft_autoload.start')
+    assert pkgutil.resolve_name(startup.read_text().strip()) is autoload.install
+    """
+    check(stand_in, code)
+
+
+def test_hook_installed_after_basicsr_registers_at_once(stand_in):
+    code = """
+    from c2fdft_arch import autoload
+    sys.meta_path.remove(autoload.installed_hook())
+    import basicsr
+    assert 'leaf_one' not in events.happened
+    autoload.install()
+    assert events.happened[-2:] == ['leaf_one', 'leaf_two']
+    """
+    assert check(stand_in, code).stderr == ''
+
+
+def test_hook_installed_while_basicsr_is_being_imported_says_so(stand_in):
+    folder, _ = stand_in
+    (folder / 'basicsr' / 'part.py').write_text(
+        'from c2fdft_arch import autoload\nautoload.install()\nWHOLE = True\n'
+    )
+    code = """
+    from c2fdft_arch import autoload
+    sys.meta_path.remove(autoload.installed_hook())
+    import basicsr
+    """
+    assert 'while basicsr was being imported' in check(stand_in, code).stderr
+
+
+@pytest.mark.parametrize('value', ['0', 'off', 'False', ' no '])
+def test_values_that_switch_off(stand_in, value):
+    code = """
+    import basicsr
+    assert events.happened == ['basicsr begins', 'basicsr ends'], events.happened
+    """
+    assert check(stand_in, code, C2FDFT_AUTOLOAD=value).stderr == ''
+
+
+@pytest.mark.parametrize('value', ['1', ''])
+def test_values_that_leave_it_on(stand_in, value):
+    code = f'import basicsr\nassert events.happened == {IN_ORDER}'
+    check(stand_in, code, C2FDFT_AUTOLOAD=value)
+
+
+def test_failing_leaf_costs_one_warning_and_no_other_leaf(stand_in):
+    (stand_in[0] / 'leaf_one.py').write_text('import a_package_that_is_not_there\n')
+    code = "import basicsr\nassert events.happened[-1] == 'leaf_two'"
+    told = check(stand_in, code).stderr
+    assert told.count('RuntimeWarning') == 1
+    assert "leaf_one: ModuleNotFoundError: No module named 'a_package_that_is_not_there'" in told
+    assert 'C2FDFT_AUTOLOAD=0' in told
+
+
+def test_all_failures_share_one_warning(stand_in):
+    for leaf in ('leaf_one', 'leaf_two'):
+        (stand_in[0] / f'{leaf}.py').write_text('raise RuntimeError("broken " + __name__)\n')
+    code = """
+    def fail():
+        raise ValueError('no mend')
+    sys.modules['c2fdft_arch.basicsr_compat'].after_import = fail
+    import basicsr
+    """
+    told = check(stand_in, code).stderr
+    assert told.count('RuntimeWarning') == 1
+    for cause in ('no mend', 'broken leaf_one', 'broken leaf_two'):
+        assert cause in told
+
+
+def test_failure_does_not_break_the_import_where_warnings_are_errors(stand_in):
+    (stand_in[0] / 'leaf_one.py').write_text('raise RuntimeError("broken")\n')
+    code = "import basicsr\nassert events.happened[-1] == 'leaf_two'"
+    told = check(stand_in, code, flags=['-W', 'error']).stderr
+    assert told.count('RuntimeWarning') == 1
+    assert 'Traceback' not in told
+
+
+def test_error_of_basicsr_itself_is_passed_on_and_a_later_import_works(stand_in):
+    part = stand_in[0] / 'basicsr' / 'part.py'
+    part.write_text('raise ImportError("BasicSR is broken")\n')
+    code = """
+    import pathlib
+    try:
+        import basicsr
+    except ImportError as error:
+        assert str(error) == 'BasicSR is broken'
+    assert 'leaf_one' not in events.happened
+    pathlib.Path('basicsr/part.py').write_text('WHOLE = "now the file has another size"')
+    import basicsr
+    assert events.happened[-2:] == ['leaf_one', 'leaf_two']
+    """
+    assert check(stand_in, code).stderr == ''
+
+
+def test_folder_called_basicsr_without_a_package_is_not_hooked(stand_in):
+    folder, _ = stand_in
+    for name in ('__init__.py', 'part.py'):
+        (folder / 'basicsr' / name).unlink()
+    code = """
+    import pathlib
+    sys.path[:] = [p for p in sys.path if not pathlib.Path(p, 'basicsr', '__init__.py').exists()]
+    import basicsr
+    assert events.happened == []
+    """
+    assert check(stand_in, code).stderr == ''
+
+
+def test_basicsr_in_a_zip_archive(stand_in):
+    folder, _ = stand_in
+    with zipfile.ZipFile(folder / 'archive.zip', 'w') as archive:
+        for name in ('__init__.py', 'part.py'):
+            archive.write(folder / 'basicsr' / name, f'basicsr/{name}')
+            (folder / 'basicsr' / name).unlink()
+    (folder / 'basicsr').rmdir()
+    code = f"""
+    sys.path.insert(0, 'archive.zip')
+    import basicsr
+    assert 'archive.zip' in basicsr.__file__
+    assert events.happened == {IN_ORDER}, events.happened
+    """
+    assert check(stand_in, code).stderr == ''
+
+
+def test_loader_of_basicsr_is_left_as_it_was(stand_in):
+    code = """
+    import importlib.machinery, inspect, basicsr
+    assert type(basicsr.__loader__) is importlib.machinery.SourceFileLoader
+    assert 'exec_module' not in vars(basicsr.__loader__)
+    assert 'basicsr begins' in inspect.getsource(basicsr)
+    """
+    check(stand_in, code)
+
+
+def test_finder_that_asks_the_whole_import_system_again(stand_in):
+    code = f"""
+    import importlib.util
+    class Asking:
+        busy = False
+        def find_spec(self, name, path=None, target=None):
+            if name == 'basicsr' and not Asking.busy:
+                Asking.busy = True
+                return importlib.util.find_spec(name)
+    sys.meta_path.insert(1, Asking())
+    import basicsr
+    assert events.happened == {IN_ORDER}, events.happened
+    """
+    assert check(stand_in, code).stderr == ''
+
+
+def test_threads_that_import_at_the_same_time_all_find_everything_registered(stand_in):
+    code = """
+    import threading
+    seen = []
+    def work():
+        import basicsr
+        seen.append(events.happened[-1])
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    assert seen == ['leaf_two'] * 8, seen
+    """
+    assert check(stand_in, code).stderr == ''
+
+
+def test_an_interpreter_that_does_not_import_basicsr_loads_two_modules_only(clean_environment):
+    code = "import sys; print(sorted(name for name in sys.modules if 'c2fdft' in name))"
+    done = run_python(code, clean_environment)
+    assert done.stdout.strip() == "['c2fdft_arch', 'c2fdft_arch.autoload']"

@@ -1,0 +1,311 @@
+"""Each mend of a fault of BasicSR's does what it says, once, and nothing where it is not needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import types
+
+import basicsr.train
+import pytest
+import torch
+import torch.distributed as dist
+from basicsr.models.base_model import BaseModel
+from basicsr.utils import dist_util
+from basicsr.utils import options as basicsr_options
+from torch.nn.parallel import DistributedDataParallel
+
+from c2fdft_arch import basicsr_compat
+
+OPTION_FILE = """
+name: parsed
+num_gpu: 0
+manual_seed: 0
+datasets: {}
+path: {}
+logger: {}
+"""
+# BasicSR's own function, as a train.py that runs as a script defines it.
+FAULTY = """
+def load_resume_state(opt):
+    device_id = torch.cuda.current_device()
+    check_resume(opt, device_id)
+"""
+SOUND = """
+def load_resume_state(opt):
+    return 'read with care'
+"""
+
+
+def patched_functions() -> list:
+    return [
+        BaseModel.__init__,
+        BaseModel.get_optimizer,
+        BaseModel.model_to_device,
+        BaseModel.resume_training,
+        BaseModel.update_learning_rate,
+        basicsr.train.load_resume_state,
+        basicsr.train.parse_options,
+        basicsr_options.parse_options,
+        dist_util._init_dist_pytorch,
+        dist_util._init_dist_slurm,
+    ]
+
+
+def test_mending_again_changes_nothing():
+    basicsr_compat.announce_iterations()
+    before = patched_functions()
+    basicsr_compat.before_import()
+    basicsr_compat.after_import()
+    basicsr_compat.announce_iterations()
+    assert patched_functions() == before
+
+
+@pytest.mark.parametrize('mend', basicsr_compat.status(), ids=lambda mend: mend.name)
+def test_every_mend_names_its_fault_and_states_what_it_did(mend):
+    assert mend.fault
+    assert mend.upstream
+    assert mend.fixed_in in {basicsr_compat.MASTER, basicsr_compat.NOT_FIXED}
+    assert mend.state in {'applied', 'not needed'}
+
+
+def test_failing_mend_is_reported_and_the_others_are_made(monkeypatch):
+    made = []
+
+    def fail():
+        raise ValueError('cannot')
+
+    mends = [
+        basicsr_compat.Mend(fail, 'a fault', 'none', 'never'),
+        basicsr_compat.Mend(lambda: bool(made.append(1)), 'another', 'none', 'never'),
+    ]
+    monkeypatch.setattr(basicsr_compat, 'AFTER_IMPORT', mends)
+    with pytest.raises(RuntimeError, match='fail: ValueError: cannot'):
+        basicsr_compat.after_import()
+    assert made == [1]
+
+
+def test_module_that_torchvision_dropped_can_be_imported():
+    from torchvision.transforms import functional
+    from torchvision.transforms.functional_tensor import rgb_to_grayscale
+
+    image = torch.rand(3, 2, 2)
+    torch.testing.assert_close(rgb_to_grayscale(image), functional.rgb_to_grayscale(image))
+
+
+def run_with_stand_in(tmp_path, code: str) -> str:
+    environment = {**os.environ, 'PYTHONPATH': str(tmp_path)}
+    command = [sys.executable, '-c', 'from c2fdft_arch import basicsr_compat\n' + code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_module_that_torchvision_still_has_is_kept(tmp_path):
+    transforms = tmp_path / 'torchvision' / 'transforms'
+    transforms.mkdir(parents=True)
+    for folder in (transforms, transforms.parent):
+        (folder / '__init__.py').touch()
+    (transforms / 'functional_tensor.py').write_text('mark = "torchvision\'s own"\n')
+    code = """
+print(basicsr_compat.provide_functional_tensor(), basicsr_compat.BEFORE_IMPORT[0].state)
+from torchvision.transforms import functional_tensor
+print(functional_tensor.mark)
+"""
+    assert run_with_stand_in(tmp_path, code) == "False not needed\ntorchvision's own"
+
+
+def test_absent_torchvision_is_left_to_basicsr_to_report(tmp_path):
+    (tmp_path / 'torchvision.py').write_text('raise ModuleNotFoundError("no torchvision")\n')
+    code = 'print(basicsr_compat.provide_functional_tensor())'
+    assert run_with_stand_in(tmp_path, code) == 'False'
+
+
+def test_distutils_can_be_imported_without_the_help_of_a_startup_file(tmp_path):
+    # As on Python 3.12 and newer in an environment whose own start-up files were not run.
+    code = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if 'distutils' not in repr(finder).lower()]
+had = sys.version_info < (3, 12)
+print(basicsr_compat.provide_distutils() is not had)
+from distutils.version import LooseVersion
+print(LooseVersion('0.10') > LooseVersion('0.9'))
+"""
+    assert run_with_stand_in(tmp_path, code) == 'True\nTrue'
+
+
+def optimizer(name: str) -> torch.optim.Optimizer:
+    weights = [torch.nn.Parameter(torch.zeros(2))]
+    return BaseModel.get_optimizer(None, name, weights, 1e-3, weight_decay=0.1)
+
+
+def test_adamw_is_built_with_its_settings():
+    built = optimizer('AdamW')
+    assert type(built) is torch.optim.AdamW
+    assert built.param_groups[0]['weight_decay'] == 0.1
+
+
+def test_adam_is_built_as_before():
+    assert type(optimizer('Adam')) is torch.optim.Adam
+
+
+def test_unknown_optimizer_is_refused_as_before():
+    with pytest.raises(NotImplementedError, match='Nonesuch'):
+        optimizer('Nonesuch')
+
+
+def parse(tmp_path, monkeypatch, *arguments: str):
+    path = tmp_path / 'options.yml'
+    path.write_text(OPTION_FILE)
+    given = ['train.py', '-opt', str(path), *arguments]
+    monkeypatch.setattr(sys, 'argv', given)
+    _, parsed = basicsr.train.parse_options(str(tmp_path))
+    assert sys.argv == given
+    return parsed
+
+
+@pytest.mark.parametrize(
+    'spelling', [['--local-rank=3'], ['--local-rank', '3'], ['--local_rank=3']], ids=' '.join
+)
+def test_local_rank_in_either_spelling(spelling, tmp_path, monkeypatch):
+    assert parse(tmp_path, monkeypatch, *spelling).local_rank == 3
+
+
+def script_with(source: str) -> types.ModuleType:
+    script = types.ModuleType('__main__')
+    exec(source, vars(script))
+    return script
+
+
+def test_faulty_resume_of_a_running_script_is_replaced(tmp_path, monkeypatch):
+    script = script_with(FAULTY)
+    monkeypatch.setitem(sys.modules, '__main__', script)
+    parse(tmp_path, monkeypatch)
+    assert script.load_resume_state is basicsr_compat.load_resume_state
+
+
+def test_other_resume_of_a_running_script_is_kept(tmp_path, monkeypatch):
+    script = script_with(SOUND)
+    monkeypatch.setitem(sys.modules, '__main__', script)
+    parse(tmp_path, monkeypatch)
+    assert script.load_resume_state({}) == 'read with care'
+
+
+def resume_options(path) -> dict:
+    return {'auto_resume': False, 'path': {'resume_state': path, 'models': 'models'}}
+
+
+def test_no_state_is_named_for_a_fresh_run():
+    assert basicsr_compat.load_resume_state(resume_options(None)) is None
+
+
+def test_state_is_loaded_to_the_cpu_and_its_network_is_named(tmp_path):
+    path = tmp_path / '7.state'
+    torch.save({'epoch': 1, 'iter': 7, 'optimizers': [], 'schedulers': []}, path)
+    opt = {**resume_options(str(path)), 'network_g': {}}
+    assert basicsr_compat.load_resume_state(opt)['iter'] == 7
+    assert opt['path']['pretrain_network_g'] == os.path.join('models', 'net_g_7.pth')
+
+
+def test_missing_state_is_named(tmp_path):
+    path = str(tmp_path / '9.state')
+    with pytest.raises(FileNotFoundError, match='resume_state: there is no file .*9.state'):
+        basicsr_compat.load_resume_state(resume_options(path))
+
+
+def test_file_that_is_no_state_is_named(tmp_path):
+    path = tmp_path / '9.state'
+    path.write_bytes(b'not a checkpoint')
+    with pytest.raises(ValueError, match='9.state cannot be read as a training state'):
+        basicsr_compat.load_resume_state(resume_options(str(path)))
+
+
+class Harmful:
+    def __reduce__(self):
+        return (print, ('code from a checkpoint has run',))
+
+
+def test_code_in_a_state_is_not_run(tmp_path, capsys):
+    path = tmp_path / '9.state'
+    torch.save({'epoch': 1, 'iter': 9, 'harm': Harmful()}, path)
+    with pytest.raises(ValueError, match='cannot be read'):
+        basicsr_compat.load_resume_state(resume_options(str(path)))
+    assert capsys.readouterr().out == ''
+
+
+@pytest.fixture
+def process_group(monkeypatch, tmp_path):
+    """One process as its own group, started the way BasicSR starts it on a machine without GPUs."""
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
+    monkeypatch.setenv('RANK', '0')
+    dist_util._init_dist_pytorch(
+        'nccl', init_method=f'file://{tmp_path}/store', rank=0, world_size=1
+    )
+    yield
+    dist.destroy_process_group()
+
+
+def test_process_group_without_a_gpu_uses_gloo(process_group):
+    assert dist.get_backend() == 'gloo'
+
+
+def test_network_on_the_cpu_is_distributed_without_device_ids(process_group):
+    model = types.SimpleNamespace(opt={'dist': True, 'num_gpu': 0}, device=torch.device('cpu'))
+    net = BaseModel.model_to_device(model, torch.nn.Linear(2, 1))
+    assert isinstance(net, DistributedDataParallel)
+    assert net.device_ids is None
+
+
+def test_network_of_one_process_is_not_wrapped():
+    model = types.SimpleNamespace(opt={'dist': False, 'num_gpu': 0}, device=torch.device('cpu'))
+    net = torch.nn.Linear(2, 1)
+    assert BaseModel.model_to_device(model, net) is net
+
+
+def test_slurm_tells_torch_its_place(monkeypatch, tmp_path):
+    scontrol = tmp_path / 'scontrol'
+    scontrol.write_text('#!/bin/sh\necho node7\necho node8\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+    slurm = {'NODELIST': 'node[7-8]', 'NTASKS': '4', 'PROCID': '3', 'LOCALID': '1'}
+    for name, value in slurm.items():
+        monkeypatch.setenv(f'SLURM_{name}', value)
+    for name in ('MASTER_ADDR', 'MASTER_PORT', 'WORLD_SIZE', 'RANK', 'LOCAL_RANK'):
+        monkeypatch.setenv(name, 'to be restored')
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
+    started = []
+    monkeypatch.setattr(dist, 'init_process_group', lambda **given: started.append(given))
+    dist_util._init_dist_slurm('nccl', port=1234)
+    assert started == [{'backend': 'gloo'}]
+    names = ('MASTER_ADDR', 'MASTER_PORT', 'WORLD_SIZE', 'RANK', 'LOCAL_RANK')
+    assert [os.environ[name] for name in names] == ['node7', '1234', '4', '3', '1']
+
+
+class Clock:
+    """Stands in for the training clock and keeps what it is told."""
+
+    def __init__(self, monkeypatch):
+        from c2fdft_model.patch_cycle import training_clock
+
+        self.told = []
+        monkeypatch.setattr(training_clock, 'start', lambda opt: self.told.append('start'))
+        monkeypatch.setattr(training_clock, 'resumed', lambda *at: self.told.append(at))
+        monkeypatch.setattr(training_clock, 'iteration', lambda i: self.told.append(i))
+
+
+def test_clock_is_told_of_start_resume_and_every_iteration(monkeypatch):
+    basicsr_compat.announce_iterations()
+    clock = Clock(monkeypatch)
+    model = BaseModel({'num_gpu': 0, 'is_train': True})
+    model.resume_training({'epoch': 2, 'iter': 4, 'optimizers': [], 'schedulers': []})
+    for iteration in (5, 6):
+        model.update_learning_rate(iteration, warmup_iter=-1)
+    assert clock.told == ['start', (4, 2), 5, 6]
+
+
+def test_clock_is_not_told_of_a_test(monkeypatch):
+    basicsr_compat.announce_iterations()
+    clock = Clock(monkeypatch)
+    BaseModel({'num_gpu': 0, 'is_train': False})
+    assert clock.told == []

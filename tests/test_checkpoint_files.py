@@ -1,0 +1,165 @@
+"""Checkpoints on disk: whole or not there, found again, pruned."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from c2fdft_model import checkpoint_files
+from c2fdft_model.checkpoint_files import (
+    Checkpoints,
+    damage,
+    prune,
+    resumable_iterations,
+    save_checkpoint,
+    save_json,
+    saved_iterations,
+)
+
+CONTENT = {'params': {'weight': torch.arange(5000.0)}}
+
+
+@pytest.fixture
+def folders(tmp_path):
+    models, states = tmp_path / 'models', tmp_path / 'training_states'
+    models.mkdir()
+    states.mkdir()
+    return models, states
+
+
+def checkpoints(folders, keep_last=None) -> tuple[Checkpoints, list[str]]:
+    complaints: list[str] = []
+    return Checkpoints(*folders, keep_last, complaints.append), complaints
+
+
+def names(folder) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_what_is_saved_is_read_back(tmp_path):
+    save_checkpoint(CONTENT, tmp_path / 'a.pth')
+    read = torch.load(tmp_path / 'a.pth', weights_only=True)
+    assert torch.equal(read['params']['weight'], CONTENT['params']['weight'])
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / 'a.pth'
+    save_checkpoint({'old': torch.ones(1)}, path)
+
+    def full_disk(descriptor):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full_disk)
+    with pytest.raises(OSError, match='No space left'):
+        save_checkpoint(CONTENT, path)
+    assert torch.load(path, weights_only=True) == {'old': torch.ones(1)}
+    assert names(tmp_path) == {'a.pth'}
+
+
+def test_a_file_is_renamed_only_after_it_was_synced(tmp_path, monkeypatch):
+    calls = []
+    for name in ('fsync', 'replace'):
+        original = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, o=original, n=name: (calls.append(n), o(*a))[1])
+    save_json({'a': 1}, tmp_path / 'a.json')
+    assert calls[:2] == ['fsync', 'replace']
+
+
+def test_what_a_killed_writer_left_is_no_checkpoint(folders):
+    _, states = folders
+    (states / '.8.state.123.tmp').write_bytes(b'half')
+    assert saved_iterations(states) == []
+
+
+def test_left_overs_are_removed_and_nothing_else_is(folders):
+    models, states = folders
+    for leftover in (states / '.8.state.123.tmp', models / '.net_g_8.pth.123.tmp'):
+        leftover.write_bytes(b'half')
+    others = (models / '.keep.tmp', models / 'net_g_4.pth')
+    for other in others:
+        other.write_bytes(b'')
+    checkpoint_files.remove_temporaries(models, states)
+    assert names(models) == {path.name for path in others}
+    assert names(states) == set()
+
+
+@pytest.mark.parametrize('cut', [1, 100, 15000])
+def test_a_truncated_file_is_damaged(tmp_path, cut):
+    path = tmp_path / 'a.pth'
+    save_checkpoint(CONTENT, path)
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert damage(path).startswith(f'{path} cannot be read')
+
+
+def test_a_whole_file_is_not_damaged(tmp_path):
+    save_checkpoint(CONTENT, tmp_path / 'a.pth')
+    assert damage(tmp_path / 'a.pth') == ''
+
+
+def test_the_newest_iteration_with_whole_state_and_network_comes_first(folders):
+    models, states = folders
+    writer, _ = checkpoints(folders)
+    for iteration in (4, 8, 12, 16):
+        writer.save(iteration, CONTENT, {'iter': iteration})
+    (states / '16.state').write_bytes(b'PK')
+    (models / 'net_g_12.pth').unlink()
+    skipped: list[str] = []
+    assert list(resumable_iterations(states, models, skipped.append)) == [8, 4]
+    assert ['16.state cannot be read' in skipped[0], 'net_g_12.pth is missing' in skipped[1]] == [
+        True,
+        True,
+    ]
+
+
+def test_iterations_are_ordered_as_numbers(folders):
+    writer, _ = checkpoints(folders)
+    for iteration in (900, 1000, 80):
+        writer.save(iteration, CONTENT, {})
+    assert saved_iterations(folders[1]) == [1000, 900, 80]
+
+
+def test_pruning_keeps_the_newest_and_the_named(folders):
+    models, states = folders
+    writer, _ = checkpoints(folders)
+    for label in (4, 8, 12):
+        writer.save(label, CONTENT, {})
+    writer.save('latest', CONTENT)
+    assert prune(states, models, keep_last=1) == [8, 4]
+    assert names(models) == {'net_g_12.pth', 'net_g_latest.pth'}
+    assert names(states) == {'12.state'}
+
+
+def test_keep_last_prunes_on_saving(folders):
+    writer, _ = checkpoints(folders, keep_last=2)
+    for label in (4, 8, 12):
+        writer.save(label, CONTENT, {})
+    assert saved_iterations(folders[1]) == [12, 8]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_reported_and_prunes_nothing(folders, monkeypatch):
+    writer, complaints = checkpoints(folders, keep_last=1)
+    writer.save(4, CONTENT, {})
+
+    def full_disk(descriptor):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full_disk)
+    assert writer.save(8, CONTENT, {}) is False
+    assert 'No space left' in complaints[0] and 'net_g_4.pth' in complaints[0]
+    assert names(folders[0]) == {'net_g_4.pth'}
+
+
+def test_the_record_of_the_best_is_read_back_with_infinities(folders):
+    writer, _ = checkpoints(folders)
+    record = {'value': 31.5, 'best_metric_results': {'set': {'psnr': {'val': float('-inf')}}}}
+    writer.save_best(CONTENT, record)
+    assert writer.record() == record
+    assert (folders[0] / 'net_g_best.pth').exists()
+
+
+def test_without_a_new_best_only_the_record_is_written(folders):
+    writer, _ = checkpoints(folders)
+    writer.save_best(None, {'value': 1.0})
+    assert names(folders[0]) == {'net_g_best.json'}

@@ -1,0 +1,340 @@
+"""The comparison: equal budgets, the same data, what is measured, and one from end to end."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / 'scripts'))
+
+import compare  # noqa: E402
+from comparing import budget, measuring, report  # noqa: E402
+from comparing.memory_meter import MemoryMeter  # noqa: E402
+from comparing.systems import (  # noqa: E402
+    ComparisonError,
+    budgeted,
+    read_system,
+    read_systems,
+    validation_folders,
+)
+
+from c2fdft_arch.dft import DFT  # noqa: E402
+from c2fdft_arch.plain_dft import PlainDFT  # noqa: E402
+
+DEMO = 'options/demo_coarse.yml', 'options/demo_fine.yml'
+
+
+def demo(*specifications: str):
+    return read_systems([s.replace('options', str(ROOT / 'options')) for s in specifications], ROOT)
+
+
+# --- systems and budgets --------------------------------------------------------------------------
+
+
+def test_a_system_may_have_a_label_and_stages():
+    (system,) = demo(f'Ours={DEMO[0]}+{DEMO[1]}')
+    assert system.label == 'Ours'
+    assert [stage['train']['stage'] for stage in system.stages] == ['coarse', 'fine']
+    assert system.total_iters == [stage['train']['total_iter'] for stage in system.stages]
+
+
+def test_without_a_label_a_system_has_the_name_of_its_last_stage():
+    (system,) = demo(DEMO[0])
+    assert system.label == 'demo_coarse'
+
+
+def test_data_paths_are_absolute():
+    (system,) = demo(DEMO[0])
+    data = system.stages[0]['datasets']['train']
+    assert data['dataroot_lq'] == str(ROOT / 'datasets' / 'demo' / 'train' / 'input.lmdb')
+
+
+@pytest.mark.parametrize(
+    ('specifications', 'words'),
+    [
+        (['options/nowhere.yml'], ['nowhere.yml']),
+        (['options/demo_test.yml'], ['no option file of a training']),
+        ([DEMO[0], DEMO[0]], ['demo_coarse is there twice', '-opt A=']),
+        ([DEMO[0], 'options/derain_coarse.yml'], ['dataroot_lq', 'same images']),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(specifications, words):
+    with pytest.raises(ComparisonError) as error:
+        demo(*specifications)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_iterations_are_shared_in_the_files_proportion_and_sum_to_the_budget():
+    assert budget.iterations_for([600, 400], 100) == [60, 40]
+    assert budget.iterations_for([270_000, 90_000], 10) == [8, 2]
+    assert sum(budget.iterations_for([1, 1, 1], 100)) == 100
+
+
+def test_equal_minutes_give_slow_stages_fewer_iterations():
+    counts = budget.iterations_in([600, 400], [0.1, 0.5], 52)
+    assert counts == [120, 80]
+    assert sum(n * s for n, s in zip(counts, [0.1, 0.5], strict=True)) == pytest.approx(52)
+
+
+def test_seconds_per_iteration_leave_out_the_first_and_weigh_the_phases():
+    times = {'32': [9.0, 1.0, 1.0], '64': [9.0, 3.0]}
+    assert budget.mean_seconds(times, [50, 50]) == 2.0
+    assert budget.mean_seconds(times, [30, 10]) == 1.5
+
+
+def test_a_budget_scales_the_schedule_and_leaves_validation_out():
+    (system,) = demo(DEMO[0])
+    original = system.stages[0]
+    options = budgeted(original, original['train']['total_iter'] // 10)
+    train = options['train']
+    assert train['total_iter'] * 10 == original['train']['total_iter']
+    assert sum(train['scheduler']['periods']) == train['total_iter']
+    assert list(options['datasets']) == ['train']
+    assert 'val' not in options
+    assert original['train']['total_iter'] != train['total_iter']
+
+
+def test_a_short_training_sees_every_patch_size():
+    options = {
+        'datasets': {'train': {'gt_sizes': [32, 64, 128], 'iters': [10_000]}},
+        'train': {'total_iter': 300_000, 'scheduler': {'milestones': [100_000, 200_000]}},
+    }
+    short = budgeted(options, 30)
+    assert short['datasets']['train']['iters'] == [10, 10, 10]
+    assert short['train']['scheduler']['milestones'] == [10, 20]
+
+
+def test_the_test_images_default_to_the_validation_set_on_disk():
+    (system,) = demo('options/derain_coarse.yml')
+    lq, gt = validation_folders([system], ROOT)
+    assert (lq.name, gt.name) == ('input', 'target')
+    assert validation_folders(demo(DEMO[0]), ROOT) is None
+
+
+# --- measurements ---------------------------------------------------------------------------------
+
+
+def test_flops_of_a_convolution_are_two_per_multiplication_and_addition():
+    convolution = torch.nn.Conv2d(3, 5, 3, padding=1, bias=False)
+    counted = measuring.count_flops(convolution, (torch.zeros(1, 3, 8, 10),))
+    assert counted == 2 * 8 * 10 * 3 * 5 * 9
+
+
+def test_flops_of_a_network_that_works_in_strips_are_those_of_the_plain_form():
+    settings = {'dim': 8, 'num_blocks': (1, 1, 1, 1), 'heads': (1, 1, 1, 1)}
+    inputs = torch.zeros(1, 6, 16, 24), torch.zeros(1)
+    strips, plain = (measuring.count_flops(cls(**settings), inputs) for cls in (DFT, PlainDFT))
+    assert strips == plain > 0
+
+
+def test_memory_meter_sees_what_was_allocated_after_its_restart():
+    meter = MemoryMeter()
+    meter.restart()
+    block = np.ones(64 * 2**20, np.uint8)
+    assert meter.peak() >= 0.9 * block.nbytes
+
+
+# --- report ---------------------------------------------------------------------------------------
+
+
+def rows() -> list[report.Row]:
+    scores = {'psnr': 30.126, 'ssim': 0.91234}
+    return [
+        report.Row('input', scores={'psnr': 20.0, 'ssim': 0.5}),
+        report.Row('EDSR', 1.5, 1000, 12.34, 1234.5, 0.456, 321.4, scores),
+    ]
+
+
+def test_markdown_table_has_a_line_per_system_and_no_number_without_a_meaning():
+    lines = report.markdown(rows()).splitlines()
+    assert lines[0].startswith('| system | parameters (M) | iterations |')
+    assert lines[2] == '| input |  |  |  |  |  |  | 20.00 | 0.5000 |'
+    assert lines[3] == '| EDSR | 1.50 | 1,000 | 12.3 | 1,234.5 | 0.46 | 321 | 30.13 | 0.9123 |'
+
+
+def test_csv_and_json_hold_the_unrounded_numbers(tmp_path):
+    report.write_table(tmp_path, rows(), 'how')
+    (first, second) = csv.DictReader((tmp_path / 'table.csv').open())
+    assert float(second['psnr']) == 30.126
+    assert first['gflop'] == ''
+    content = json.loads((tmp_path / 'table.json').read_text())
+    assert content['note'] == 'how'
+    assert content['rows'][1]['ssim'] == 0.91234
+
+
+def test_the_detail_is_where_input_and_truth_differ_most():
+    truth = np.zeros((40, 60, 3), np.uint8)
+    degraded = truth.copy()
+    degraded[20:28, 33:41] = 255
+    assert report.worst_square(degraded, truth, 8) == (20, 33)
+
+
+def test_the_grid_has_a_row_per_image_and_a_column_per_system(tmp_path):
+    picture = np.full((30, 50, 3), 128, np.uint8)
+    columns = {'input': picture, 'EDSR': picture, 'ground truth': picture}
+    images = {'a': columns, 'b': columns}
+    psnr = {'a': {'input': 20.0}, 'b': {}}
+    report.write_grid(tmp_path / 'grid.png', images, psnr, 16)
+    grid = cv2.imread(str(tmp_path / 'grid.png'))
+    height, width = report.CELL + report.LABEL + report.GAP, report.CELL + report.GAP
+    assert grid.shape == (2 * height, 3 * width, 3)
+
+
+# --- from end to end ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch) -> Path:
+    """Images and three tiny option files in an empty folder: EDSR, and both stages of DFT."""
+    rng = np.random.default_rng(0)
+    for part in ('train', 'test'):
+        for side in ('input', 'target'):
+            folder = tmp_path / part / side
+            folder.mkdir(parents=True)
+            for number in range(2):
+                image = rng.integers(0, 256, (33, 40 + number, 3), dtype=np.uint8)
+                cv2.imwrite(str(folder / f'{number}.png'), image)
+    for name, network, train in (
+        ('edsr', TINY_EDSR, {}),
+        ('coarse', TINY_DFT, {'stage': 'coarse'}),
+        ('fine', TINY_DFT, {'stage': 'fine'}),
+    ):
+        options = tiny_options(name, network, train)
+        (tmp_path / f'{name}.yml').write_text(yaml.safe_dump(options, sort_keys=False))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    return tmp_path
+
+
+TINY_EDSR = {
+    'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': 1,
+}  # fmt: skip
+TINY_DFT = {'type': 'DFT', 'dim': 8, 'num_blocks': [1] * 4, 'heads': [1] * 4}
+
+
+def tiny_options(name: str, network: dict, train: dict) -> dict:
+    return {
+        'name': name,
+        'model_type': 'C2FDFTModel' if train else 'SRModel',
+        'scale': 1,
+        'num_gpu': 0,
+        'manual_seed': 0,
+        'datasets': {
+            'train': {
+                'name': 'train',
+                'type': 'PatchCyclePairedDataset',
+                'dataroot_lq': 'train/input',
+                'dataroot_gt': 'train/target',
+                'io_backend': {'type': 'disk'},
+                'gt_sizes': [16, 24],
+                'mini_batch_sizes': [2, 1],
+                'iters': [10],
+                'batch_size_per_gpu': 2,
+                'num_worker_per_gpu': 0,
+            }
+        },
+        'network_g': network,
+        'path': {'pretrain_network_g': 'nowhere.pth' if train.get('stage') == 'fine' else None},
+        'train': {
+            **train,
+            'ema_decay': 0.9,
+            'optim_g': {'type': 'Adam', 'lr': 1e-3},
+            'scheduler': {'type': 'MultiStepLR', 'milestones': [50]},
+            'total_iter': 100,
+            'warmup_iter': -1,
+            'pixel_opt': {'type': 'L1Loss'},
+        },
+        'logger': {'print_freq': 10, 'save_checkpoint_freq': 100, 'use_tb_logger': False},
+        'dist_params': {'backend': 'nccl', 'port': 29500},
+    }
+
+
+FOLDERS = ['--input', 'test/input', '--target', 'test/target']
+
+
+@pytest.mark.subprocess
+def test_a_small_comparison_writes_table_and_picture(workplace, capsys):
+    arguments = [*FOLDERS, '--iters', '4', '-opt', 'EDSR=edsr.yml', 'DFT=coarse.yml+fine.yml']
+    assert compare.main(arguments) == 0
+    out = workplace / 'results' / 'compare'
+    lines = {row['system']: row for row in csv.DictReader((out / 'table.csv').open())}
+    assert list(lines) == ['input', 'EDSR', 'DFT']
+    assert int(lines['EDSR']['iterations']) == int(lines['DFT']['iterations']) == 4
+    network = DFT(**{key: value for key, value in TINY_DFT.items() if key != 'type'})
+    millions = sum(p.numel() for p in network.parameters()) / 1e6
+    assert float(lines['DFT']['parameters_m']) == pytest.approx(millions)
+    # 33 x 40 is padded to 40 x 40, and four network calls restore an image
+    one_call = measuring.count_flops(network, (torch.zeros(1, 6, 40, 40), torch.zeros(1)))
+    assert float(lines['DFT']['gflop']) == pytest.approx(4 * one_call / 1e9)
+    for name in ('EDSR', 'DFT'):
+        assert float(lines[name]['seconds_per_image']) > 0
+        assert float(lines[name]['peak_mib']) > 0
+        assert 0 < float(lines[name]['psnr']) < 60
+    assert cv2.imread(str(out / 'grid.png')) is not None
+
+    assert compare.main(arguments) == 0
+    assert capsys.readouterr().out.count('measured before') == 2
+
+
+@pytest.mark.subprocess
+def test_minutes_are_calibrated_into_iterations(workplace, capsys):
+    arguments = [*FOLDERS, '--minutes', '0.02', '-opt', 'edsr.yml']
+    assert compare.main(arguments) == 0
+    (line,) = [
+        row
+        for row in csv.DictReader((workplace / 'results/compare/table.csv').open())
+        if row['system'] == 'edsr'
+    ]
+    assert int(line['iterations']) > 1
+    assert 'trained in' in capsys.readouterr().out
+
+
+@pytest.mark.subprocess
+def test_a_training_that_fails_is_shown_with_the_end_of_its_log(workplace, capsys):
+    options = tiny_options('edsr', {**TINY_EDSR, 'num_in_ch': 4}, {})
+    (workplace / 'edsr.yml').write_text(yaml.safe_dump(options))
+    assert compare.main([*FOLDERS, '--iters', '2', '-opt', 'edsr.yml']) == 2
+    message = capsys.readouterr().err
+    assert 'timed_training' in message
+    assert 'channels' in message
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['--iters', '2'], '--input DIR'),
+        (['--iters', '2', '--input', 'nowhere', '--target', 'test/target'], 'nowhere'),
+        (['--iters', '2', '--input', 'test', '--target', 'test/target'], 'no images'),
+    ],
+)
+def test_missing_test_images_are_said_before_anything_is_trained(
+    arguments, words, workplace, capsys
+):
+    assert compare.main([*arguments, '-opt', 'edsr.yml']) == 2
+    assert words in capsys.readouterr().err
+    assert not (workplace / 'results').exists()
+
+
+def test_the_help_names_an_example_that_exists():
+    text = importlib.import_module('compare').__doc__
+    for word in text.split():
+        for path in word.rpartition('=')[2].split('+'):
+            if path.startswith('options/'):
+                assert (ROOT / path).is_file()
+
+
+def test_read_system_keeps_the_order_of_the_stages():
+    files = [str(ROOT / name) for name in DEMO]
+    assert [str(path) for path in read_system('+'.join(files), ROOT).files] == files

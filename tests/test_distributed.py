@@ -1,0 +1,314 @@
+"""Several processes train and validate as one does; gloo on the CPU."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from stage_gradients import gradients
+from train_server import Training, TrainServer, free_port, rank_environment
+from training_runs import (
+    assert_equal_weights,
+    checkout,
+    command,
+    environment,
+    loss_lines,
+    options,
+    validation_set,
+    weights,
+)
+
+from c2fdft_model import distributed
+from c2fdft_model.validation import (
+    ImageResult,
+    mean_values,
+    missed_data_sets,
+    record_of_best,
+    results_at,
+)
+
+METRICS = {
+    'psnr': {'type': 'calculate_psnr', 'crop_border': 0, 'test_y_channel': False},
+    'ssim': {'type': 'calculate_ssim', 'crop_border': 0, 'test_y_channel': False},
+}
+
+
+@pytest.fixture(scope='module')
+def server() -> Iterator[TrainServer]:
+    running = TrainServer()
+    yield running
+    running.close()
+
+
+def start_ranks(
+    server: TrainServer, arguments: list[str], folder: Path, label: str, **how: Any
+) -> list[Training]:
+    port = free_port()
+    return [
+        server.start(
+            arguments,
+            folder / f'{label}_rank_{rank}.log',
+            cwd=folder,
+            env=rank_environment(rank, 2, port),
+            **how,
+        )
+        for rank in range(2)
+    ]
+
+
+def wait_for_ranks(ranks: list[Training], expect: int = 0) -> list[str]:
+    codes = [training.wait() for training in ranks]
+    printed = [training.printed() for training in ranks]
+    assert codes == [expect] * len(ranks), '\n'.join(text[-3000:] for text in printed)
+    return printed
+
+
+@pytest.mark.parametrize(
+    ('kind', 'settings'),
+    [
+        ('coarse', {}),
+        ('coarse', {'parts': 2}),
+        ('fine', {}),
+        ('fine', {'parts': 2, 'checkpoint': True}),
+        ('fine', {'grad_steps': 1, 'blocks': True}),
+    ],
+)
+def test_two_processes_of_half_the_batch_have_the_gradients_of_one(
+    server, tmp_path, kind, settings
+):
+    script = str(Path(__file__).with_name('stage_gradients.py'))
+    file = tmp_path / 'gradients.pth'
+    arguments = [script, json.dumps({'kind': kind, **settings}), str(file)]
+    wait_for_ranks(start_ranks(server, arguments, tmp_path, 'gradients'))
+    together = torch.load(file, weights_only=True)
+    alone = gradients(kind, **{**settings, 'parts': 1})
+    for name, value in alone.items():
+        if not name.startswith('loss'):
+            torch.testing.assert_close(together[name], value, rtol=1e-5, atol=1e-6)
+
+
+class TwoRanks:
+    """A training by two processes, in a folder of its own."""
+
+    def __init__(self, server: TrainServer, root: Path, **changes: Any) -> None:
+        self.root = checkout(root)
+        self.server = server
+        self.options = options(root, 'coarse', **changes)
+        self.options['datasets']['val'] = validation_set(root)
+        self.options['val'] = {'val_freq': 7, 'save_img': True, 'metrics': METRICS, 'pbar': False}
+        self.starts = 0
+
+    def start(self) -> list[Training]:
+        self.starts += 1
+        arguments = command(self.root, self.options, '--launcher', 'pytorch', '--auto_resume')
+        return start_ranks(self.server, arguments, self.root, f'start_{self.starts}')
+
+    def finish(self) -> str:
+        return wait_for_ranks(self.start())[0]
+
+
+@pytest.fixture(scope='module')
+def whole(server, tmp_path_factory) -> tuple[TwoRanks, str]:
+    """The uninterrupted run of two ranks, and what rank 0 printed."""
+    run = TwoRanks(server, tmp_path_factory.mktemp('whole'))
+    return run, run.finish()
+
+
+def wait_for(training: Training, text: str) -> None:
+    deadline = time.monotonic() + 240
+    while text not in training.printed():
+        assert time.monotonic() < deadline, training.printed()[-3000:]
+        time.sleep(0.005)
+
+
+def test_two_ranks_train_to_the_end_and_say_the_effective_batch(whole):
+    _, printed = whole
+    assert sorted(loss_lines(printed)) == list(range(1, 15))
+    assert 'effective batch 8 = 4 x 2 processes' in printed
+
+
+def test_validation_by_two_ranks_writes_every_image(whole):
+    run, _ = whole
+    folder = run.root / 'experiments' / 'run' / 'visualization'
+    assert len(list(folder.glob('*/*_14.png'))) == 3
+
+
+def validation_lines(printed: str) -> list[str]:
+    return re.findall(r'# (\w+: [\d.]+)', printed)
+
+
+@pytest.mark.parametrize('label', ['4', 'latest'])
+def test_the_metric_of_two_ranks_is_that_of_one(whole, server, tmp_path, label):
+    run, _ = whole
+    (tmp_path / 'basicsr').mkdir()
+    import basicsr.test
+
+    script = tmp_path / 'basicsr' / 'test.py'
+    shutil.copyfile(basicsr.test.__file__, script)
+    opt = {
+        **run.options,
+        'name': 'testing',
+        'datasets': {'test': run.options['datasets']['val']},
+        'path': {
+            'pretrain_network_g': str(
+                run.root / 'experiments' / 'run' / 'models' / f'net_g_{label}.pth'
+            ),
+            'param_key_g': 'params_ema',
+        },
+    }
+    file = tmp_path / 'testing.yml'
+    file.write_text(yaml.safe_dump(opt))
+    arguments = [str(script), '-opt', str(file)]
+    alone = server.start(arguments, tmp_path / 'alone.log', cwd=tmp_path)
+    (printed,) = wait_for_ranks([alone])
+    shutil.rmtree(tmp_path / 'results')
+    ranks = start_ranks(server, [*arguments, '--launcher', 'pytorch'], tmp_path, 'together')
+    together = wait_for_ranks(ranks)
+    assert validation_lines(printed) == validation_lines(together[0])
+    assert len(validation_lines(printed)) == 2
+    assert len(list((tmp_path / 'results').rglob('*_testing.png'))) == 3
+
+
+@pytest.mark.parametrize('victim', [0, 1])
+def test_after_one_rank_is_killed_both_go_on_exactly(whole, server, tmp_path, victim):
+    run, expected = TwoRanks(server, tmp_path), loss_lines(whole[1])
+    ranks = run.start()
+    wait_for(ranks[0], 'iter:       9,')
+    ranks[victim].kill()
+    # torchrun ends the others when one is gone.
+    ranks[1 - victim].kill(signal.SIGTERM)
+    assert ranks[victim].wait() == -signal.SIGKILL
+    assert ranks[1 - victim].wait() != 0
+    assert not (tmp_path / 'experiments/run/training_states/9.state').exists()
+    printed = run.finish()
+    lines = loss_lines(printed)
+    assert min(lines) == 9
+    assert lines == {i: expected[i] for i in lines}
+    assert_equal_weights(weights(tmp_path, 'latest'), weights(whole[0].root, 'latest'))
+
+
+@pytest.mark.parametrize('told', [(0,), (1,), (0, 1)], ids=['rank 0', 'rank 1', 'both'])
+def test_a_signal_to_any_rank_lets_all_save_and_leave_after_the_same_iteration(
+    whole, server, tmp_path, told
+):
+    run, expected = TwoRanks(server, tmp_path), loss_lines(whole[1])
+    ranks = run.start()
+    wait_for(ranks[0], 'iter:       5,')
+    for rank in told:
+        ranks[rank].kill(signal.SIGTERM)
+    printed = wait_for_ranks(ranks, expect=143)
+    last = max(loss_lines(printed[0]))
+    assert (tmp_path / f'experiments/run/training_states/{last}.state').exists()
+    lines = loss_lines(run.finish())
+    assert min(lines) == last + 1
+    assert lines == {i: expected[i] for i in lines}
+    assert_equal_weights(weights(tmp_path, 'latest'), weights(whole[0].root, 'latest'))
+
+
+def test_another_world_size_is_said_on_resuming(whole, server, tmp_path):
+    run = TwoRanks(server, tmp_path)
+    shutil.copytree(whole[0].root / 'experiments', tmp_path / 'experiments')
+    training = server.start(
+        command(tmp_path, run.options, '--auto_resume'), tmp_path / 'alone.log', cwd=tmp_path
+    )
+    (printed,) = wait_for_ranks([training])
+    assert 'world_size: 2 when the state was written, 1 now; the new one is used' in printed
+
+
+@pytest.mark.subprocess
+def test_torchrun_restarts_a_killed_worker_and_the_run_ends_the_same(whole, server, tmp_path):
+    run = TwoRanks(server, tmp_path)
+    script, *arguments = command(tmp_path, run.options, '--launcher', 'pytorch', '--auto_resume')
+    log = tmp_path / 'torchrun.log'
+    with log.open('w') as stream:
+        launcher = subprocess.Popen(
+            [
+                *(sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2'),
+                *('--max-restarts=2', f'--master_port={free_port()}', script, *arguments),
+            ],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+        wait_for(Training(server, launcher.pid, log), 'iter:       9,')
+        workers = subprocess.run(
+            ['pgrep', '-P', str(launcher.pid)], capture_output=True, text=True, check=True
+        )
+        subprocess.run(['kill', '-9', workers.stdout.split()[0]], check=True)
+        assert launcher.wait(timeout=600) == 0, log.read_text()[-4000:]
+    assert_equal_weights(weights(tmp_path, 'latest'), weights(whole[0].root, 'latest'))
+
+
+@pytest.mark.parametrize('count', [0, 1, 5])
+def test_shares_of_ranks_cover_every_image_once(monkeypatch, count):
+    monkeypatch.setattr(distributed, 'world_size', lambda: 2)
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr(distributed, 'rank', lambda rank=rank: rank)
+        shares.append(distributed.share_of_rank(range(count)))
+    assert sorted(shares[0] + shares[1]) == list(range(count))
+    assert abs(len(shares[0]) - len(shares[1])) <= 1
+
+
+def test_a_mean_is_summed_in_the_order_of_the_images():
+    values = [0.1, 0.2, 0.3, 1e8, -1e8]
+    results = [ImageResult(k, str(k), {'psnr': value}) for k, value in enumerate(values)]
+    assert mean_values(results, ['psnr']) == {'psnr': sum(values) / 5}
+
+
+BEST = {
+    'first': {
+        'psnr': {'better': 'higher', 'val': 31.0, 'iter': 20},
+        'lpips': {'better': 'lower', 'val': 0.1, 'iter': 10},
+    },
+    'second': {'psnr': {'better': 'higher', 'val': 40.0, 'iter': 30}},
+}
+
+
+def best_record(metric: str | None = None, **validated: int) -> dict[str, Any]:
+    return record_of_best(BEST, metric, validated)
+
+
+@pytest.mark.parametrize(
+    ('metric', 'name', 'iteration'), [(None, 'psnr', 20), ('lpips', 'lpips', 10)]
+)
+def test_the_first_data_set_and_the_chosen_metric_decide_what_is_best(metric, name, iteration):
+    record = best_record(metric)
+    assert (record['dataset'], record['metric'], record['iteration']) == ('first', name, iteration)
+
+
+@pytest.mark.parametrize(('iteration', 'expected'), [(30, BEST), (29, {})])
+def test_a_record_of_a_later_validation_does_not_count_on_resuming(iteration, expected):
+    assert results_at(iteration, {}, best_record(first=30, second=20)) == expected
+
+
+VALIDATED_TWICE = {
+    'datasets': {'train': {}, 'val': {'name': 'first'}, 'val_2': {'name': 'second'}},
+    'val': {'val_freq': 10, 'metrics': {'psnr': {}}},
+}
+
+
+@pytest.mark.parametrize(
+    ('iteration', 'validated', 'missed'),
+    [
+        (30, {'first': 30, 'second': 30}, ()),
+        (30, {'first': 30, 'second': 20}, ('val_2',)),
+        (30, {'first': 20, 'second': 20}, ('val', 'val_2')),
+        (30, {'first': 40, 'second': 40}, ('val', 'val_2')),
+        (35, {'first': 30, 'second': 30}, ()),
+    ],
+)
+def test_a_validation_that_was_due_and_did_not_end_is_missed(iteration, validated, missed):
+    assert missed_data_sets(VALIDATED_TWICE, iteration, best_record(**validated)) == missed

@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+from c2fdft_model import image_files
+from c2fdft_model.image_files import (
+    ImageFileError,
+    Photograph,
+    quantised,
+    read_photograph,
+    write_photograph,
+)
+
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+CHANNELS = {'L': 1, 'LA': 2, 'RGB': 3, 'RGBA': 4}
+
+
+def pixels_of(height, width, channels, depth=8, seed=0):
+    rng = np.random.default_rng(seed)
+    kind = np.uint8 if depth == 8 else np.uint16
+    return rng.integers(0, 2**depth, (height, width, channels), dtype=kind)
+
+
+def exif_with(tags):
+    exif = Image.Exif()
+    for tag, value in tags.items():
+        exif[tag] = value
+    return exif.tobytes()
+
+
+def tags_of(content):
+    exif = Image.Exif()
+    exif.load(content)
+    return exif
+
+
+def photograph_of(channels, depth, **fields):
+    pixels = pixels_of(13, 7, channels, depth)
+    colour = pixels[:, :, : 3 if channels > 2 else 1] / (2**depth - 1)
+    return Photograph(
+        colour=np.repeat(colour, 1 if channels > 2 else 3, axis=2).astype(np.float32),
+        alpha=pixels[:, :, -1] if channels in (2, 4) else None,
+        depth=depth,
+        grey=channels < 3,
+        **fields,
+    )
+
+
+def assert_same(read, written):
+    np.testing.assert_array_equal(read.colour, written.colour)
+    assert (read.alpha is None) == (written.alpha is None)
+    if written.alpha is not None:
+        np.testing.assert_array_equal(read.alpha, written.alpha)
+    assert (read.depth, read.grey) == (written.depth, written.grey)
+
+
+@pytest.mark.parametrize('depth', [8, 16])
+@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+@pytest.mark.parametrize('suffix', ['.png', '.tif'])
+def test_lossless_files_come_back_as_they_were(tmp_path, suffix, channels, depth):
+    photograph = photograph_of(channels, depth)
+    write_photograph(tmp_path / f'a{suffix}', photograph)
+    assert_same(read_photograph(tmp_path / f'a{suffix}'), photograph)
+
+
+@pytest.mark.parametrize('channels', [3, 4])
+def test_webp_of_quality_100_comes_back_as_it_was(tmp_path, channels):
+    photograph = photograph_of(channels, 8)
+    write_photograph(tmp_path / 'a.webp', photograph, quality=100)
+    assert_same(read_photograph(tmp_path / 'a.webp'), photograph)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_jpeg_comes_back_nearly_as_it_was(tmp_path, channels):
+    photograph = photograph_of(channels, 8)
+    smooth = photograph.with_colour(photograph.colour * 0 + 0.5)
+    write_photograph(tmp_path / 'a.jpg', smooth)
+    read = read_photograph(tmp_path / 'a.jpg')
+    np.testing.assert_allclose(read.colour, smooth.colour, atol=0.01)
+    assert read.grey == smooth.grey
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.tif'])
+def test_sixteen_bit_files_are_what_others_read(tmp_path, suffix):
+    cv2 = pytest.importorskip('cv2')
+    photograph = photograph_of(3, 16)
+    write_photograph(tmp_path / f'a{suffix}', photograph)
+    blue_first = cv2.imread(str(tmp_path / f'a{suffix}'), cv2.IMREAD_UNCHANGED)
+    expected = np.rint(photograph.colour * 65535).astype(np.uint16)
+    np.testing.assert_array_equal(blue_first[:, :, ::-1], expected)
+
+
+def test_a_tiff_in_a_compression_of_other_programs_is_read(tmp_path):
+    cv2 = pytest.importorskip('cv2')
+    pixels = pixels_of(9, 11, 3, 16)
+    lzw = [cv2.IMWRITE_TIFF_COMPRESSION, 5]
+    cv2.imwrite(str(tmp_path / 'a.tif'), pixels[:, :, ::-1], lzw)
+    read = read_photograph(tmp_path / 'a.tif')
+    np.testing.assert_array_equal(np.rint(read.colour * 65535), pixels)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize(
+    ('suffix', 'depth'), [('.jpg', 8), ('.png', 8), ('.tif', 8), ('.webp', 8), ('.png', 16)]
+)
+def test_pictures_are_turned_upright_and_stored_as_they_lay(tmp_path, suffix, depth, orientation):
+    exif = exif_with({274: orientation})
+    stored = np.zeros((8, 16, 3), np.uint8)
+    stored[:4, :8], stored[:4, 8:], stored[4:, :8] = 255, 160, 80
+    upright = image_files.UPRIGHT[orientation](stored) / np.float32(255)
+    photograph = Photograph(upright, depth=depth, orientation=orientation, exif=exif)
+    write_photograph(tmp_path / f'a{suffix}', photograph, quality=100)
+
+    expected = ImageOps.exif_transpose(Image.open(tmp_path / f'a{suffix}'))
+    np.testing.assert_allclose(np.asarray(expected), upright * 255, atol=2)
+    read = read_photograph(tmp_path / f'a{suffix}')
+    np.testing.assert_allclose(read.colour, upright, atol=0.01)
+    assert read.orientation == orientation
+
+
+@pytest.mark.parametrize('orientation', [3, 6, 8])
+def test_a_turned_sixteen_bit_tiff_is_read_upright(tmp_path, orientation):
+    exif = exif_with({274: orientation})
+    photograph = photograph_of(3, 16, orientation=orientation, exif=exif)
+    write_photograph(tmp_path / 'a.tif', photograph)
+    read = read_photograph(tmp_path / 'a.tif')
+    assert_same(read, photograph)
+    assert read.orientation == orientation
+    assert Image.open(tmp_path / 'a.tif').tag_v2[274] == orientation
+
+
+@pytest.mark.parametrize(
+    ('suffix', 'depth'),
+    [('.jpg', 8), ('.png', 8), ('.tif', 8), ('.webp', 8), ('.png', 16), ('.tif', 16)],
+)
+def test_the_colour_profile_and_the_camera_are_kept(tmp_path, suffix, depth):
+    exif = exif_with({271: 'Maker'})
+    write_photograph(tmp_path / f'a{suffix}', photograph_of(3, depth, icc=ICC, exif=exif))
+    read = read_photograph(tmp_path / f'a{suffix}')
+    assert read.icc == ICC
+    assert tags_of(read.exif)[271] == 'Maker'
+
+
+@pytest.mark.parametrize(('suffix', 'depth'), [('.jpg', 8), ('.png', 8), ('.png', 16)])
+def test_exposure_and_place_are_kept(tmp_path, suffix, depth):
+    exif = exif_with({0x8769: {33434: 0.5}, 0x8825: {1: 'N'}})
+    write_photograph(tmp_path / f'a{suffix}', photograph_of(3, depth, exif=exif))
+    read = tags_of(read_photograph(tmp_path / f'a{suffix}').exif)
+    assert float(read.get_ifd(0x8769)[33434]) == 0.5
+    assert read.get_ifd(0x8825)[1] == 'N'
+
+
+def test_malformed_exif_does_not_stop_a_picture(tmp_path):
+    image = Image.fromarray(pixels_of(8, 8, 3))
+    image.save(tmp_path / 'a.jpg', exif=b'Exif\0\0MM\0*\xff\xff\xff\xff')
+    assert read_photograph(tmp_path / 'a.jpg').orientation == 1
+
+
+def test_a_palette_with_transparency_becomes_colour_with_alpha(tmp_path):
+    image = Image.fromarray(pixels_of(8, 8, 1)[:, :, 0]).convert('P')
+    image.save(tmp_path / 'a.png', transparency=3)
+    read = read_photograph(tmp_path / 'a.png')
+    assert read.alpha is not None and not read.grey
+
+
+def test_black_and_white_becomes_grey(tmp_path):
+    Image.fromarray(pixels_of(8, 8, 1)[:, :, 0] > 128).save(tmp_path / 'a.png')
+    read = read_photograph(tmp_path / 'a.png')
+    assert read.grey and set(np.unique(read.colour)) == {0, 1}
+
+
+def test_cmyk_becomes_rgb_without_its_profile(tmp_path):
+    image = Image.fromarray(pixels_of(8, 8, 4), 'CMYK')
+    image.save(tmp_path / 'a.jpg', icc_profile=ICC)
+    read = read_photograph(tmp_path / 'a.jpg')
+    assert read.colour.shape == (8, 8, 3) and read.icc is None
+
+
+def test_sixteen_bits_are_rounded_to_eight_for_jpeg(tmp_path):
+    photograph = photograph_of(3, 16)
+    photograph = photograph.with_colour(photograph.colour * 0 + 0.25)
+    write_photograph(tmp_path / 'a.jpg', photograph)
+    assert read_photograph(tmp_path / 'a.jpg').depth == 8
+
+
+def test_the_alpha_of_sixteen_bits_is_rounded_to_eight_for_webp(tmp_path):
+    photograph = photograph_of(4, 16)
+    write_photograph(tmp_path / 'a.webp', photograph, quality=100)
+    expected = np.rint(photograph.alpha / 257)
+    np.testing.assert_array_equal(read_photograph(tmp_path / 'a.webp').alpha, expected)
+
+
+def test_the_pictures_of_a_file_are_counted(tmp_path):
+    first, second = (Image.fromarray(pixels_of(8, 8, 3, seed=s)) for s in (0, 1))
+    first.save(tmp_path / 'a.tif', save_all=True, append_images=[second])
+    read = read_photograph(tmp_path / 'a.tif')
+    assert read.frames == 2
+    np.testing.assert_array_equal(read.colour, np.asarray(first) / np.float32(255))
+
+
+def test_quantised_is_what_the_file_holds(tmp_path):
+    photograph = Photograph(np.random.default_rng(0).random((8, 8, 3), np.float32))
+    write_photograph(tmp_path / 'a.png', photograph)
+    np.testing.assert_array_equal(quantised(photograph), read_photograph(tmp_path / 'a.png').colour)
+
+
+def refusal(path):
+    with pytest.raises(ImageFileError) as caught:
+        read_photograph(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert '\n' not in message
+    return message
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    assert 'no such file' in refusal(tmp_path / 'a.png')
+
+
+def test_a_folder_is_refused(tmp_path):
+    assert 'folder' in refusal(tmp_path)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / 'a.png').touch()
+    assert 'empty' in refusal(tmp_path / 'a.png')
+
+
+@pytest.mark.parametrize('content', [b'hello', b'II*\0hello', b'\x89PNG\r\n\x1a\n', b'\xff\xd8'])
+def test_what_is_no_image_is_refused(tmp_path, content):
+    (tmp_path / 'a.png').write_bytes(content)
+    refusal(tmp_path / 'a.png')
+
+
+@pytest.mark.parametrize(
+    ('suffix', 'depth'),
+    [('.jpg', 8), ('.png', 8), ('.tif', 8), ('.webp', 8), ('.png', 16), ('.tif', 16)],
+)
+@pytest.mark.parametrize('share', [0.3, 0.9])
+def test_a_truncated_file_is_refused(tmp_path, suffix, depth, share):
+    pixels = pixels_of(64, 64, 3, depth) / np.float32(2**depth - 1)
+    write_photograph(tmp_path / f'whole{suffix}', Photograph(pixels, depth=depth))
+    whole = (tmp_path / f'whole{suffix}').read_bytes()
+    (tmp_path / f'a{suffix}').write_bytes(whole[: int(len(whole) * share)])
+    refusal(tmp_path / f'a{suffix}')
+
+
+def test_floating_point_tiff_is_refused(tmp_path):
+    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / 'a.tif')
+    assert '32 bits' in refusal(tmp_path / 'a.tif')
+
+
+def test_no_permission_to_read_is_named(tmp_path, monkeypatch):
+    write_photograph(tmp_path / 'a.png', photograph_of(3, 8))
+
+    def refuse(_):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(image_files.Path, 'read_bytes', refuse)
+    assert 'no permission' in refusal(tmp_path / 'a.png')
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(ImageFileError, match=r'a\.gif'):
+        write_photograph(tmp_path / 'a.gif', photograph_of(3, 8))
+
+
+def test_jpeg_refuses_alpha(tmp_path):
+    with pytest.raises(ImageFileError, match='alpha'):
+        write_photograph(tmp_path / 'a.jpg', photograph_of(4, 8))
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    write_photograph(tmp_path / 'a.png', photograph_of(3, 8))
+    before = (tmp_path / 'a.png').read_bytes()
+
+    def fill(path, content):
+        with open(path, 'wb') as file:
+            file.write(content[:10])
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(image_files.Path, 'write_bytes', fill)
+    with pytest.raises(ImageFileError, match='No space left'):
+        write_photograph(tmp_path / 'a.png', photograph_of(3, 16))
+    assert (tmp_path / 'a.png').read_bytes() == before
+    assert os.listdir(tmp_path) == ['a.png']
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(ImageFileError, match='cannot be written'):
+        write_photograph(tmp_path / 'file' / 'a.png', photograph_of(3, 8))
+
+
+@pytest.mark.parametrize('channels', CHANNELS.values(), ids=CHANNELS)
+@pytest.mark.parametrize('depth', [8, 16])
+def test_a_single_pixel_is_read_and_written(tmp_path, channels, depth):
+    photograph = photograph_of(channels, depth)
+    alpha = None if photograph.alpha is None else photograph.alpha[:1, :1]
+    pixel = Photograph(photograph.colour[:1, :1], alpha, depth, photograph.grey)
+    write_photograph(tmp_path / 'a.png', pixel)
+    assert_same(read_photograph(tmp_path / 'a.png'), pixel)

@@ -1,0 +1,218 @@
+"""Files as they are in the wild give the same RGB values by every route."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from c2fdft_model import image_io
+from c2fdft_model.image_io import (
+    ImageReadError,
+    decode_rgb,
+    encode_png,
+    encode_ppm,
+    image_size,
+    jpeg_components,
+    pad_to,
+    read_rgb,
+    to_float,
+)
+
+RNG = np.random.default_rng(0)
+RGB = cv2.resize(RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8), (36, 24))
+RGB16 = RNG.integers(0, 65536, (24, 36, 3), dtype=np.uint16)
+GREY16 = RGB16[..., 0]
+ALPHA = RNG.integers(0, 256, RGB.shape[:2], dtype=np.uint8)
+
+
+def saved(image: Image.Image, kind: str, **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def tiff16(image: np.ndarray, **options) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, image, **options)
+    return stream.getvalue()
+
+
+def three(grey: np.ndarray) -> np.ndarray:
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+COLOUR = Image.fromarray(RGB)
+GREY = COLOUR.convert('L')
+PALETTE = COLOUR.convert('P')
+CLEAR = Image.fromarray(np.dstack([RGB, ALPHA]))
+BILEVEL = COLOUR.convert('1')
+CMYK = COLOUR.convert('CMYK')
+
+
+STORED = {
+    'colour': (COLOUR, RGB, 'PNG TIFF BMP PPM WEBP'),
+    'grey': (GREY, three(np.asarray(GREY)), 'PNG TIFF BMP PPM GIF'),
+    'palette': (PALETTE, np.asarray(PALETTE.convert('RGB')), 'PNG TIFF BMP GIF'),
+    'bilevel': (BILEVEL, three(np.asarray(BILEVEL) * np.uint8(255)), 'PNG TIFF BMP GIF'),
+    'alpha': (CLEAR, RGB, 'PNG TIFF BMP WEBP'),
+    'grey alpha': (CLEAR.convert('LA'), three(np.asarray(CLEAR.convert('LA'))[..., 0]), 'PNG TIFF'),
+}
+
+
+@pytest.mark.parametrize(
+    ('content', 'kind'),
+    [(content, kind) for content, (_, _, kinds) in STORED.items() for kind in kinds.split()],
+)
+def test_eight_bit_files_without_loss(content, kind):
+    image, truth, _ = STORED[content]
+    data = saved(image, kind, **({'lossless': True, 'exact': True} if kind == 'WEBP' else {}))
+    decoded = decode_rgb(data, 'x')
+    assert decoded.dtype == np.uint8
+    assert np.array_equal(decoded, truth)
+    assert image_size(data) == (24, 36)
+
+
+@pytest.mark.parametrize(
+    ('data', 'truth'),
+    [
+        (encode_png(RGB16), RGB16),
+        (encode_ppm(RGB16), RGB16),
+        (tiff16(RGB16, photometric='rgb'), RGB16),
+        (tiff16(RGB16, photometric='rgb', compression='zlib'), RGB16),
+        (tiff16(RGB16, photometric='rgb', bigtiff=True), RGB16),
+        (tiff16(RGB16, photometric='rgb', byteorder='>'), RGB16),
+        (
+            tiff16(np.dstack([RGB16, GREY16]), photometric='rgb', extrasamples=['unassalpha']),
+            RGB16,
+        ),
+        (tiff16(GREY16), three(GREY16)),
+        (cv2.imencode('.png', GREY16)[1].tobytes(), three(GREY16)),
+        (cv2.imencode('.pgm', GREY16)[1].tobytes(), three(GREY16)),
+    ],
+    ids=['png', 'ppm', 'tiff', 'zlib', 'bigtiff', 'motorola', 'alpha', 'grey', 'grey png', 'pgm'],
+)
+def test_sixteen_bits_are_kept(data, truth):
+    decoded = decode_rgb(data, 'x')
+    assert decoded.dtype == np.uint16
+    assert np.array_equal(decoded, truth)
+    assert image_size(data) == (24, 36)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'TIFF', 'WEBP'])
+def test_exif_orientation_is_applied(kind, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    upright = decode_rgb(saved(COLOUR, kind), 'x').astype(int)
+    data = saved(COLOUR, kind, exif=exif)
+    turned = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 3),
+        7: np.rot90(upright, 2).transpose(1, 0, 2),
+        8: np.rot90(upright, 1),
+    }[orientation]
+    assert np.array_equal(decode_rgb(data, 'x'), turned)
+    assert image_size(data) == turned.shape[:2]
+
+
+def test_exif_orientation_of_sixteen_bit_files():
+    data = tiff16(RGB16, photometric='rgb', extratags=[(274, 'H', 1, 6, True)])
+    assert np.array_equal(decode_rgb(data, 'x'), np.rot90(RGB16, 3))
+    assert image_size(data) == (36, 24)
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'TIFF'])
+def test_cmyk_becomes_rgb(kind):
+    decoded = decode_rgb(saved(CMYK, kind, **({'quality': 95} if kind == 'JPEG' else {})), 'x')
+    assert np.abs(decoded.astype(int) - RGB).mean() < (4 if kind == 'JPEG' else 1)
+
+
+@pytest.mark.parametrize(('image', 'components'), [(COLOUR, 3), (GREY, 1), (CMYK, 4)])
+def test_jpeg_components_are_found(image, components):
+    assert jpeg_components(saved(image, 'JPEG')) == components
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'TIFF', 'BMP', 'GIF', 'WEBP', 'PPM'])
+@pytest.mark.parametrize('kept', [0.0, 0.3, 0.9])
+def test_truncated_files_are_named(kind, kept, tmp_path):
+    whole = saved(PALETTE if kind == 'GIF' else COLOUR, kind)
+    path = tmp_path / 'broken.bin'
+    path.write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(ImageReadError, match='broken.bin: .*(truncated|damaged|empty|no.* image)'):
+        read_rgb(path)
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'JPEG'])
+def test_truncation_is_found_whatever_the_decoder_makes_of_it(kind, monkeypatch):
+    """Some versions of OpenCV fill up a truncated file in silence."""
+    data = saved(COLOUR, kind)[:700]
+    monkeypatch.setattr(cv2, 'imdecode', lambda buffer, flags: RGB)
+    with pytest.raises(ImageReadError, match='x: truncated'):
+        decode_rgb(data, 'x')
+
+
+def test_foreign_files_are_named(tmp_path):
+    path = tmp_path / 'page.png'
+    path.write_text('<html>not found</html>')
+    with pytest.raises(ImageReadError, match='page.png: not an image file of a known format'):
+        read_rgb(path)
+    with pytest.raises(ImageReadError, match='page.png: not an image file of a known format'):
+        image_size(path)
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(ImageReadError, match='gone.png: No such file'):
+        read_rgb(tmp_path / 'gone.png')
+    with pytest.raises(ImageReadError, match='gone.png: there is no such file'):
+        image_size(tmp_path / 'gone.png')
+
+
+@pytest.mark.parametrize(
+    'data',
+    [
+        tiff16(RGB.astype(np.float32), photometric='rgb'),
+        tiff16(GREY16.astype(np.float32)),
+        tiff16(RGB16.transpose(2, 0, 1), photometric='rgb', planarconfig='separate'),
+    ],
+    ids=['float colour', 'float grey', 'separate planes'],
+)
+def test_what_cannot_be_read_rightly_is_refused(data):
+    with pytest.raises(ImageReadError, match='^strange.tif: '):
+        decode_rgb(data, 'strange.tif')
+
+
+def test_uncompressed_files_are_not_copied():
+    data = encode_ppm(RGB)
+    assert np.shares_memory(decode_rgb(data, 'x'), np.frombuffer(data, np.uint8))
+
+
+def test_opencv_without_rgb_decoding_gives_the_same(monkeypatch):
+    """IMREAD_COLOR_RGB came with OpenCV 4.11."""
+    monkeypatch.setattr(image_io, '_RGB_FLAG', None)
+    for image in (RGB, RGB16):
+        assert np.array_equal(decode_rgb(encode_png(image), 'x'), image)
+
+
+def test_to_float_covers_the_unit_interval():
+    assert to_float(np.array([[0, 255]], np.uint8)).tolist() == [[0.0, 1.0]]
+    assert to_float(np.array([[0, 65535]], np.uint16)).tolist() == [[0.0, 1.0]]
+    assert to_float(RGB.transpose(2, 0, 1)).flags.c_contiguous
+
+
+@pytest.mark.parametrize('size', [(1, 1), (2, 3), (5, 30), (40, 40)])
+def test_padding_reflects_up_to_the_size_asked_for(size):
+    image = RNG.integers(0, 256, (*size, 3), dtype=np.uint8)
+    padded = pad_to(image, 16, 16)
+    assert padded.shape == (max(16, size[0]), max(16, size[1]), 3)
+    assert np.array_equal(padded[: size[0], : size[1]], image)
+    if 1 < size[0] < 16:
+        assert np.array_equal(padded[size[0], : size[1]], image[size[0] - 2])

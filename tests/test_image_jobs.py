@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from c2fdft_model.image_jobs import JobError, find_jobs
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('photos/b.jpg', 'photos/a.PNG', 'photos/trip/c.tif', 'photos/notes.txt'):
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b'x')
+    return tmp_path
+
+
+def found(*arguments, **options):
+    return [(str(job.source), str(job.target)) for job in find_jobs(*arguments, **options)]
+
+
+def test_a_file_becomes_a_file(photos):
+    assert found(['photos/b.jpg'], 'out/new.png') == [('photos/b.jpg', 'out/new.png')]
+
+
+def test_a_file_goes_into_a_folder(photos):
+    assert found(['photos/b.jpg'], 'out') == [('photos/b.jpg', 'out/b.jpg')]
+
+
+def test_a_folder_is_repeated_with_its_subfolders(photos):
+    assert found(['photos'], 'out') == [
+        ('photos/a.PNG', 'out/a.PNG'),
+        ('photos/b.jpg', 'out/b.jpg'),
+        ('photos/trip/c.tif', 'out/trip/c.tif'),
+    ]
+
+
+def test_a_pattern_keeps_what_lies_below_its_fixed_part(photos):
+    assert found(['photos/**/*.tif'], 'out') == [('photos/trip/c.tif', 'out/trip/c.tif')]
+
+
+def test_files_expanded_by_the_shell_are_taken(photos):
+    assert [t for _, t in found(['photos/a.PNG', 'photos/b.jpg'], 'out')] == [
+        'out/a.PNG',
+        'out/b.jpg',
+    ]
+
+
+def test_a_file_given_twice_is_restored_once(photos):
+    assert len(found(['photos/a.PNG', 'photos/a.PNG'], 'out')) == 1
+
+
+def test_the_ending_can_be_replaced(photos):
+    assert found(['photos/trip'], 'out', suffix='.png') == [('photos/trip/c.tif', 'out/c.png')]
+
+
+def test_earlier_results_below_the_input_are_no_inputs(photos):
+    Path('photos/restored').mkdir()
+    Path('photos/restored/b.jpg').write_bytes(b'x')
+    assert 'photos/restored/b.jpg' not in dict(found(['photos'], 'photos/restored'))
+
+
+def test_unfinished_files_are_no_inputs(photos):
+    Path('photos/.b.jpg').write_bytes(b'x')
+    assert 'photos/.b.jpg' not in dict(found(['photos'], 'out'))
+
+
+def test_comparisons_lie_in_a_folder_of_their_own(photos):
+    jobs = find_jobs(['photos'], 'out')
+    assert [str(job.comparison) for job in jobs] == [
+        'out/compare/a.png',
+        'out/compare/b.png',
+        'out/compare/trip/c.png',
+    ]
+    (job,) = find_jobs(['photos/b.jpg'], 'out/new.png')
+    assert str(job.comparison) == 'out/compare/new.png'
+
+
+def test_the_noise_is_seeded_by_the_name_without_the_ending(photos):
+    assert [job.name for job in find_jobs(['photos/trip'], 'out')] == ['c']
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'output', 'complaint'),
+    [
+        (['missing'], 'out', 'missing: no such file'),
+        (['photos/*.gif'], 'out', 'no file has such a name'),
+        (['photos'], 'photos', 'is an input, too'),
+        (['photos/b.jpg'], 'photos/b.jpg', 'is an input, too'),
+        (['photos/b.jpg'], 'photos/../photos', 'is an input, too'),
+        (['photos'], 'out.png', 'named like one image'),
+        (['photos'], 'photos/notes.txt', 'is a file'),
+        (['photos/trip', 'photos/trip/c.tif'], 'out/c.tif', 'named like one image'),
+    ],
+)
+def test_inputs_and_output_that_do_not_fit_are_refused(photos, inputs, output, complaint):
+    with pytest.raises(JobError, match=complaint) as caught:
+        find_jobs(inputs, output)
+    assert '\n' not in str(caught.value)
+
+
+def test_an_output_that_links_to_the_input_is_refused(photos):
+    Path('link').symlink_to('photos')
+    with pytest.raises(JobError, match='is an input, too'):
+        find_jobs(['photos'], 'link')
+
+
+def test_two_inputs_must_not_become_one_result(photos):
+    Path('photos/b.png').write_bytes(b'x')
+    with pytest.raises(JobError, match=r'photos/b\.jpg and photos/b\.png would both become'):
+        find_jobs(['photos'], 'out', suffix='.png')
+
+
+def test_a_folder_without_images_is_refused(photos):
+    Path('empty').mkdir()
+    with pytest.raises(JobError, match='empty has no images'):
+        find_jobs(['empty'], 'out')

@@ -1,0 +1,360 @@
+"""Pairs go into LMDBs whole, once, under keys BasicSR can use, whatever interrupts the writer."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+from basicsr.data.data_util import paired_paths_from_lmdb
+from basicsr.utils import FileClient, imfrombytes
+from paired_data import pattern, write_rgb
+
+from c2fdft_model import lmdb_target, lmdb_writer
+from c2fdft_model.image_io import ImageReadError, decode_rgb, encode_png, read_rgb
+from c2fdft_model.lmdb_plan import (
+    PairSource,
+    StoreOptions,
+    file_sources,
+    fingerprint,
+    key_of,
+    name_of,
+    windows_of,
+)
+from c2fdft_model.lmdb_target import LmdbWriteError
+from c2fdft_model.lmdb_verify import verify_pairs
+from c2fdft_model.lmdb_writer import write_pairs
+from c2fdft_model.pairing import list_images, pair_files, pair_lmdbs
+
+NAMES = ('plain', 'a/b/deep', 'dots.in.name', 'with space', 'über/bild', 'half%2E')
+
+
+@pytest.fixture
+def folders(tmp_path) -> tuple[Path, Path]:
+    for number, name in enumerate(NAMES):
+        clean = pattern(number, 20 + number, 30)
+        suffix = ('.png', '.bmp', '.tif')[number % 3]
+        write_rgb(tmp_path / 'clean' / f'{name}.png', clean)
+        write_rgb(tmp_path / 'bad' / f'{name}{suffix}', 255 - clean)
+    return tmp_path / 'bad', tmp_path / 'clean'
+
+
+def sources_of(folders: tuple[Path, Path]) -> list[PairSource]:
+    pairs = pair_files(*(list_images(folder) for folder in folders))
+    return file_sources(*folders, pairs)
+
+
+def targets(root: Path) -> tuple[Path, Path]:
+    return root / 'out' / 'input.lmdb', root / 'out' / 'target.lmdb'
+
+
+def content(path: Path) -> dict[str, bytes]:
+    with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin() as txn:
+        return {bytes(key).decode(): bytes(value) for key, value in txn.cursor()}
+
+
+@pytest.mark.parametrize('encoding', ['png', 'raw'])
+def test_basicsr_reads_what_was_written(tmp_path, folders, encoding):
+    sources = sources_of(folders)
+    paths = targets(tmp_path)
+    write_pairs(sources, *paths, StoreOptions(encoding=encoding))
+    listed = paired_paths_from_lmdb([str(path) for path in paths], ['lq', 'gt'])
+    client = FileClient('lmdb', db_paths=[str(path) for path in paths], client_keys=['lq', 'gt'])
+    assert len(listed) == len(NAMES)
+    for pair in listed:
+        number = NAMES.index(name_of(pair['gt_path']))
+        for side, truth in (('gt', pattern(number, 20 + number, 30)),):
+            image = imfrombytes(client.get(pair[f'{side}_path'], side))
+            assert np.array_equal(image[..., ::-1], truth)
+        image = imfrombytes(client.get(pair['lq_path'], 'lq'))
+        assert np.array_equal(255 - image[..., ::-1], pattern(number, 20 + number, 30))
+
+
+def test_the_data_set_pairs_what_was_written(tmp_path, folders):
+    paths = targets(tmp_path)
+    write_pairs(sources_of(folders), *paths)
+    assert sorted(name_of(pair.name) for pair in pair_lmdbs(*paths)) == sorted(NAMES)
+
+
+@pytest.mark.parametrize('name', [*NAMES, 'ключ/図', 'a\tb', "it's (1)"])
+def test_keys_are_ascii_without_dots_and_reversible(name):
+    key = key_of(name)
+    assert key.isascii()
+    assert not set('./') & set(key)
+    assert name_of(key) == name
+
+
+def test_keys_of_long_names_stay_short_and_distinct():
+    long = '図' * 200
+    keys = {key_of(long + str(number)) for number in range(5)}
+    assert len(keys) == 5
+    assert all(len(key) <= 480 and key.isascii() and name_of(key)[:20] == '図' * 20 for key in keys)
+
+
+def test_sixteen_bits_stay_sixteen_bits(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 65536, (16, 20, 3), dtype=np.uint16)
+    for side in ('bad', 'clean'):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / 'deep.png').write_bytes(encode_png(deep))
+    for encoding in ('png', 'raw'):
+        options = StoreOptions(encoding=encoding)
+        paths = tmp_path / encoding / 'a.lmdb', tmp_path / encoding / 'b.lmdb'
+        sources = sources_of((tmp_path / 'bad', tmp_path / 'clean'))
+        write_pairs(sources, *paths, options)
+        assert verify_pairs(sources, *paths, options) == []
+        assert np.array_equal(decode_rgb(content(paths[1])['deep'], 'deep'), deep)
+
+
+@pytest.mark.parametrize(
+    ('size', 'stride', 'length', 'starts'),
+    [
+        (512, 384, 512, [0]),
+        (512, 384, 300, [0]),
+        (512, 384, 1280, [0, 384, 768]),
+        (512, 384, 1300, [0, 384, 768, 788]),
+        (8, 8, 24, [0, 8, 16]),
+    ],
+)
+def test_windows_cover_the_image_up_to_its_edges(size, stride, length, starts):
+    source = PairSource('x', (length, 8), '', '', '', lambda: None)
+    windows = windows_of(source, StoreOptions(size, stride))
+    assert [window.top for window in windows] == starts
+    assert windows[-1].top + windows[-1].height == length
+
+
+def test_sub_images_are_the_windows_of_their_image(tmp_path, folders):
+    sources = sources_of(folders)
+    paths = targets(tmp_path)
+    options = StoreOptions(16, 8)
+    write_pairs(sources, *paths, options)
+    stored = content(paths[1])
+    for source in sources:
+        whole = read_rgb(source.gt)
+        for window in windows_of(source, options):
+            assert np.array_equal(decode_rgb(stored.pop(window.key), ''), window.cut(whole))
+    assert stored == {}
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'size': 4}, '--size 4'),
+        ({'stride': 8}, '--stride 8 must be between 1 and --size'),
+        ({'size': 16, 'stride': 17}, '--stride 17'),
+        ({'encoding': 'gif'}, '--store gif: allowed are png and raw'),
+    ],
+)
+def test_impossible_ways_of_storing_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        StoreOptions(**options)
+
+
+def test_a_second_run_finds_everything_there(tmp_path, folders):
+    paths = targets(tmp_path)
+    write_pairs(sources_of(folders), *paths)
+    before = [path.stat().st_mtime_ns for path in (paths[0] / 'data.mdb', paths[1] / 'data.mdb')]
+    summary = write_pairs(sources_of(folders), *paths)
+    assert (summary.entries, summary.already_there, summary.bytes_written) == (6, 6, 0)
+    after = [path.stat().st_mtime_ns for path in (paths[0] / 'data.mdb', paths[1] / 'data.mdb')]
+    assert before == after
+
+
+def test_lmdbs_of_other_images_are_not_overwritten(tmp_path, folders):
+    paths = targets(tmp_path)
+    write_pairs(sources_of(folders), *paths)
+    kept = content(paths[0])
+    with pytest.raises(LmdbWriteError, match=r'input\.lmdb exists.*--overwrite'):
+        write_pairs(sources_of(folders)[:3], *paths)
+    assert content(paths[0]) == kept
+    write_pairs(sources_of(folders)[:3], *paths, overwrite=True)
+    assert len(content(paths[0])) == 3
+
+
+def test_unreadable_image_is_named_and_the_rest_is_kept(tmp_path, folders, monkeypatch):
+    monkeypatch.setattr(lmdb_writer, 'COMMIT_BYTES', 1)
+    sources = sources_of(folders)
+    broken = folders[1] / 'with space.png'
+    whole = broken.read_bytes()
+    stamp = os.stat(broken)
+    broken.write_bytes(whole[:-60])
+    paths = targets(tmp_path)
+    with pytest.raises(ImageReadError, match=r'with space\.png: truncated'):
+        write_pairs(sources, *paths, threads=1)
+    assert not paths[0].exists()
+    broken.write_bytes(whole)
+    os.utime(broken, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    summary = write_pairs(sources_of(folders), *paths)
+    assert 0 < summary.already_there < 6
+    assert verify_pairs(sources, *paths) == []
+
+
+def test_file_whose_header_lies_about_its_size_is_named(tmp_path, folders):
+    source = sources_of(folders)[0]
+    lying = PairSource(source.name, (99, 99), '', source.lq, source.gt, source.load)
+    with pytest.raises(ImageReadError, match='is 30 x 21, its header says 99 x 99'):
+        write_pairs([lying], *targets(tmp_path))
+
+
+def test_partial_lmdb_of_other_images_is_started_over(tmp_path, folders, monkeypatch):
+    sources = sources_of(folders)
+    paths = targets(tmp_path)
+    monkeypatch.setattr(lmdb_target.LmdbTarget, 'finish', lambda *arguments: None)
+    write_pairs(sources[:4], *paths)
+    monkeypatch.undo()
+    assert write_pairs(sources, *paths).already_there == 0
+    assert verify_pairs(sources, *paths) == []
+
+
+def test_the_fingerprint_tells_images_and_settings_apart(folders):
+    sources = sources_of(folders)
+    digests = {
+        fingerprint(sources, StoreOptions()),
+        fingerprint(sources, StoreOptions(16)),
+        fingerprint(sources, StoreOptions(encoding='raw')),
+        fingerprint(sources[1:], StoreOptions()),
+    }
+    os.utime(sources[0].gt, (1, 1))
+    assert len(digests | {fingerprint(sources_of(folders), StoreOptions())}) == 5
+
+
+def test_images_larger_than_the_map_make_it_grow(tmp_path, folders, monkeypatch):
+    monkeypatch.setattr(lmdb_target, 'MAP_SIZE', 2**15)
+    sources = sources_of(folders)
+    write_pairs(sources, *targets(tmp_path), StoreOptions(encoding='raw'))
+    assert verify_pairs(sources, *targets(tmp_path), StoreOptions(encoding='raw')) == []
+
+
+@pytest.mark.parametrize(
+    ('tamper', 'message'),
+    [
+        (lambda txn: txn.put(b'plain', encode_png(pattern(0, 20, 30))), 'plain differs'),
+        (lambda txn: txn.put(b'plain', b'garbage'), 'plain: not an image'),
+        (lambda txn: txn.delete(b'plain'), 'plain is listed but not stored'),
+    ],
+)
+def test_verify_finds_every_difference(tmp_path, folders, tamper, message):
+    paths = targets(tmp_path)
+    sources = sources_of(folders)
+    write_pairs(sources, *paths)
+    assert verify_pairs(sources, *paths) == []
+    with (
+        lmdb.open(str(paths[0]), map_size=2**24) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        tamper(transaction)
+    (problem,) = verify_pairs(sources, *paths)
+    assert message in problem
+    assert 'input.lmdb' in problem
+
+
+def test_verify_compares_the_list_of_images(tmp_path, folders):
+    paths = targets(tmp_path)
+    sources = sources_of(folders)
+    write_pairs(sources[:5], *paths)
+    problems = verify_pairs(sources, *paths)
+    missing = key_of(sources[5].name)
+    assert f'{paths[0]}: {missing} is missing.' in problems
+
+
+WRITER = """
+import sys
+from c2fdft_model import lmdb_writer
+from c2fdft_model.lmdb_plan import StoreOptions, file_sources
+from c2fdft_model.pairing import list_images, pair_files
+lmdb_writer.COMMIT_BYTES = 1
+bad, clean, lq, gt = sys.argv[1:]
+sources = file_sources(bad, clean, pair_files(list_images(bad), list_images(clean)))
+lmdb_writer.write_pairs(sources, lq, gt, StoreOptions(16, 8), threads=2)
+"""
+
+
+def start_writer(folders, paths, **options) -> subprocess.Popen:
+    arguments = [str(path) for path in (*folders, *paths)]
+    return subprocess.Popen(
+        [sys.executable, '-c', WRITER, *arguments], stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def test_killed_writer_loses_nothing_and_doubles_nothing(tmp_path):
+    for number in range(60):
+        clean = pattern(number, 64, 96)
+        write_rgb(tmp_path / 'clean' / f'{number}.png', clean)
+        write_rgb(tmp_path / 'bad' / f'{number}.png', 255 - clean)
+    folders, paths = (tmp_path / 'bad', tmp_path / 'clean'), targets(tmp_path)
+    partial = paths[1].with_name('target.lmdb.partial') / 'data.mdb'
+    kills, seen = 0, 0
+    while kills < 4:
+        writer = start_writer(folders, paths)
+        while writer.poll() is None and not (partial.exists() and _entries(partial) > seen + 150):
+            time.sleep(0.005)
+        if writer.poll() is not None:
+            break
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        assert not paths[1].exists()
+        kills, seen = kills + 1, _entries(partial)
+    assert kills > 0
+    sources = sources_of(folders)
+    summary = write_pairs(sources, *paths, StoreOptions(16, 8))
+    assert summary.already_there >= min(seen, summary.entries) - 1
+    assert summary.entries == 60 * 7 * 11
+    assert verify_pairs(sources, *paths, StoreOptions(16, 8)) == []
+    assert len(content(paths[0])) == len(content(paths[1])) == summary.entries
+
+
+def _entries(data: Path) -> int:
+    try:
+        with lmdb.open(str(data.parent), readonly=True, lock=False) as environment:
+            return environment.stat()['entries']
+    except lmdb.Error:  # just being created
+        return 0
+
+
+def test_full_disk_is_explained_and_the_next_run_goes_on(tmp_path, folders):
+    paths = targets(tmp_path)
+
+    def limit_files_to_16_kib():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, 2**14))
+
+    writer = start_writer(folders, paths, preexec_fn=limit_files_to_16_kib)
+    error = writer.communicate()[1]
+    assert writer.returncode != 0
+    assert 'LmdbWriteError' in error
+    assert 'input.lmdb.partial: cannot write' in error
+    assert 'run the same command again' in error
+    assert not paths[0].exists()
+    assert not paths[1].exists()
+    sources = sources_of(folders)
+    write_pairs(sources, *paths, StoreOptions(16, 8))
+    assert verify_pairs(sources, *paths, StoreOptions(16, 8)) == []
+
+
+def test_crash_between_the_two_names_is_mended(tmp_path, folders, monkeypatch):
+    paths = targets(tmp_path)
+    finish = lmdb_target.LmdbTarget.finish
+
+    def finish_one(self, *arguments):
+        if self.path.name == 'target.lmdb':
+            raise KeyboardInterrupt
+        finish(self, *arguments)
+
+    monkeypatch.setattr(lmdb_target.LmdbTarget, 'finish', finish_one)
+    with pytest.raises(KeyboardInterrupt):
+        write_pairs(sources_of(folders), *paths)
+    monkeypatch.undo()
+    assert paths[0].exists()
+    assert not paths[1].exists()
+    assert write_pairs(sources_of(folders), *paths).already_there == 6
+    assert verify_pairs(sources_of(folders), *paths) == []
+
+
+def test_name_without_lmdb_is_refused(tmp_path, folders):
+    with pytest.raises(LmdbWriteError, match=r'must end in \.lmdb'):
+        write_pairs(sources_of(folders), tmp_path / 'input', tmp_path / 'target.lmdb')

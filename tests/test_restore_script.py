@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from c2fdft_arch.dft import DFT
+from c2fdft_model import restorer
+from c2fdft_model.image_files import read_photograph
+from c2fdft_model.restoration import restore
+from c2fdft_model.weights import load_network
+
+SCRIPT = Path(__file__).resolve().parent.parent / 'scripts' / 'restore.py'
+
+
+@pytest.fixture(scope='session')
+def script():
+    spec = importlib.util.spec_from_file_location('restore_script', SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='session')
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp('weights') / 'net_g.pth'
+    torch.save({'params_ema': DFT(dim=4, num_blocks=(1, 1, 1, 1)).state_dict()}, path)
+    return path
+
+
+def save(path, height=9, width=13, mode='RGB', seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / 'photos' / 'a.png')
+    save(tmp_path / 'photos' / 'trip' / 'b.png', 5, 3, seed=1)
+    return Path('photos')
+
+
+@pytest.fixture
+def run(script, weights, capsys):
+    def run(*arguments):
+        code = script.main([str(a) for a in arguments] + ['--weights', str(weights)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_a_file_is_restored_as_the_function_does(run, photos, weights):
+    code, _, _ = run(photos / 'a.png', 'new.png', '--precision', 'fp32', '--steps', '2')
+    assert code == 0
+    degraded = torch.from_numpy(read_photograph('photos/a.png').colour).permute(2, 0, 1)
+    expected = restore(
+        load_network(weights), degraded, timesteps=2, noise_name='a', precision='fp32'
+    )
+    np.testing.assert_allclose(
+        read_photograph('new.png').colour, expected.permute(1, 2, 0).numpy(), atol=0.51 / 255
+    )
+
+
+def test_a_folder_is_restored_with_its_subfolders(run, photos):
+    code, printed, _ = run(photos, 'out')
+    assert code == 0
+    assert read_photograph('out/a.png').colour.shape == (9, 13, 3)
+    assert read_photograph('out/trip/b.png').colour.shape == (5, 3, 3)
+    assert '2 restored' in printed and 's per image' in printed
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 20), (8, 8), (7, 33)])
+def test_any_size_is_restored(run, photos, size):
+    save(photos / 'a.png', *size)
+    assert run(photos / 'a.png', 'new.png', '--steps', '1')[0] == 0
+    assert read_photograph('new.png').colour.shape[:2] == size
+
+
+def test_grey_and_alpha_and_depth_are_kept(run, photos):
+    save(photos / 'grey.png', mode='L')
+    save(photos / 'clear.png', mode='RGBA')
+    Image.fromarray(np.full((6, 6), 40000, np.uint16)).save(photos / 'deep.png')
+    assert run(photos, 'out', '--steps', '1')[0] == 0
+    assert Image.open('out/grey.png').mode == 'L'
+    assert Image.open('out/clear.png').mode == 'RGBA'
+    assert read_photograph('out/deep.png').depth == 16
+
+
+def test_what_is_there_is_skipped_unless_told(run, photos):
+    run(photos / 'a.png', 'out', '--steps', '1')
+    before = os.stat('out/a.png').st_mtime_ns
+    code, printed, _ = run(photos / 'a.png', 'out', '--steps', '1')
+    assert code == 0 and os.stat('out/a.png').st_mtime_ns == before
+    assert '1 there already' in printed
+    run(photos / 'a.png', 'out', '--steps', '1', '--overwrite')
+    assert os.stat('out/a.png').st_mtime_ns > before
+
+
+def test_the_seed_decides(run, photos):
+    for name, seed in (('x.png', 1), ('y.png', 1), ('z.png', 2)):
+        run(photos / 'a.png', name, '--seed', seed)
+    assert Path('x.png').read_bytes() == Path('y.png').read_bytes()
+    assert Path('x.png').read_bytes() != Path('z.png').read_bytes()
+
+
+@pytest.mark.parametrize(
+    ('steps', 'shown'), [('1', '999;'), ('2', '999, 0;'), ('999,500,0', '999, 500, 0;')]
+)
+def test_the_timesteps_are_chosen_and_shown(run, photos, steps, shown):
+    _, printed, _ = run(photos / 'a.png', 'new.png', '--steps', steps)
+    assert f'Timesteps: {shown}' in printed
+
+
+@pytest.mark.parametrize(('given', 'shown'), [('fp32', 'float32'), ('bf16', 'bfloat16')])
+def test_the_precision_is_chosen_and_shown(run, photos, given, shown):
+    _, printed, _ = run(photos / 'a.png', 'new.png', '--steps', '1', '--precision', given)
+    assert f'precision: {shown}' in printed
+
+
+def test_the_diffusion_section_of_an_option_file_is_used(run, photos):
+    Path('o.yml').write_text('diffusion: {num_diffusion_timesteps: 500, sampling_timesteps: 2}')
+    _, printed, _ = run(photos / 'a.png', 'new.png', '--opt', 'o.yml')
+    assert 'Timesteps: 499, 0;' in printed
+
+
+def test_comparisons_show_degraded_and_restored_and_truth(run, photos):
+    save(photos / 'a.png', 32, 20)
+    run(photos / 'a.png', 'out', '--steps', '1', '--compare', '--metrics', photos)
+    assert read_photograph('out/compare/a.png').colour.shape == (32, 3 * 20 + 2 * 8, 3)
+
+
+def test_comparisons_are_made_for_what_is_there_already(run, photos):
+    run(photos / 'a.png', 'out', '--steps', '1')
+    _, printed, _ = run(photos / 'a.png', 'out', '--steps', '1', '--compare')
+    assert '0 restored' in printed and Path('out/compare/a.png').exists()
+
+
+def test_the_metrics_are_those_of_the_named_protocol(run, photos):
+    save(photos / 'a.png', 32, 32)
+    code, printed, _ = run(
+        photos / 'a.png', 'out', '--steps', '1', '--metrics', photos, '--protocol', 'rain_y'
+    )
+    assert code == 0
+    assert 'rain_y  psnr' in printed and '(mean of 1)' in printed
+
+
+def test_metrics_of_what_is_there_already_are_printed(run, photos):
+    save(photos / 'a.png', 32, 32)
+    Path('out').mkdir()
+    (Path('out') / 'a.png').write_bytes((photos / 'a.png').read_bytes())
+    _, printed, _ = run(photos / 'a.png', 'out', '--metrics', photos)
+    assert 'psnr inf' in printed
+
+
+def test_a_missing_truth_is_told_and_the_image_restored(run, photos):
+    save(Path('gt/other.png'))
+    code, _, told = run(photos / 'a.png', 'out', '--steps', '1', '--metrics', 'gt')
+    assert code == 1 and 'a.png: no ground truth' in told
+    assert Path('out/a.png').exists()
+
+
+def test_tiles_restore_an_image_of_many(run, photos):
+    save(photos / 'a.png', 40, 30)
+    code, _, _ = run(
+        photos / 'a.png', 'new.png', '--steps', '1', '--tile', '16', '--tile-overlap', '8'
+    )
+    assert code == 0
+    assert read_photograph('new.png').colour.shape == (40, 30, 3)
+
+
+def test_the_results_can_have_another_format(run, photos):
+    run(photos, 'out', '--steps', '1', '--format', '.webp', '--quality', '100')
+    assert Image.open('out/trip/b.webp').format == 'WEBP'
+
+
+BROKEN = {
+    'text.png': (b'hello', 'is not an image'),
+    'empty.jpg': (b'', 'is empty'),
+    'cut.png': (None, 'cut short'),
+}
+
+
+@pytest.mark.parametrize('name', BROKEN)
+def test_a_broken_file_is_named_and_the_others_are_restored(run, photos, name):
+    content, complaint = BROKEN[name]
+    if content is None:
+        content = (photos / 'a.png').read_bytes()[:150]
+    (photos / name).write_bytes(content)
+    code, printed, told = run(photos, 'out', '--steps', '1')
+    assert code == 1
+    assert '2 restored' in printed and '1 failed' in printed
+    (line,) = told.splitlines()
+    assert f'photos/{name}' in line and complaint in line
+    assert not Path('out', name).exists()
+
+
+def test_an_image_without_permission_is_named(run, photos, monkeypatch):
+    read_bytes = Path.read_bytes
+
+    def refuse(path):
+        if path.name == 'a.png':
+            raise PermissionError(13, 'Permission denied')
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, 'read_bytes', refuse)
+    code, _, told = run(photos, 'out', '--steps', '1')
+    assert code == 1 and told == 'failed: photos/a.png: no permission to read it.\n'
+
+
+def test_a_folder_without_permission_is_named_before_anything_is_restored(run, photos, monkeypatch):
+    monkeypatch.setattr(os, 'access', lambda path, _: Path(path).name != 'locked')
+    Path('locked').mkdir()
+    code, printed, told = run(photos, 'locked/out', '--steps', '1')
+    assert code == 1 and '0 restored' in printed
+    assert 'locked/out/a.png cannot be written' in told
+
+
+def test_a_full_disk_leaves_no_half_written_file(run, photos, monkeypatch):
+    def fill(path, content):
+        path.open('wb').write(content[:5])
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(Path, 'write_bytes', fill)
+    code, _, told = run(photos / 'a.png', 'out', '--steps', '1')
+    assert code == 1 and 'out/a.png cannot be written: No space left' in told
+    assert list(Path('out').iterdir()) == []
+
+
+def test_alpha_is_not_lost_in_a_jpeg(run, photos):
+    save(photos / 'clear.png', mode='RGBA')
+    code, _, told = run(photos / 'clear.png', 'clear.jpg', '--steps', '1')
+    assert code == 1 and 'JPEG cannot hold the alpha channel' in told
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'complaint'),
+    [
+        (['photos', 'photos'], 'is an input, too'),
+        (['photos/a.png', 'photos/a.png'], 'is an input, too'),
+        (['missing.png', 'out'], 'missing.png: no such file'),
+        (['photos', 'out', '--tile', '100'], 'tile is 100'),
+        (['photos', 'out', '--metrics', 'gt'], 'gt: no such folder'),
+        (['photos', 'out', '--device', 'cuda:99'], '--device cuda:99'),
+        (['photos', 'out', '--steps', '0'], '0 steps'),
+        (['photos', 'out', '--steps', '5000,0'], '5000'),
+        (['photos', 'out', '--param-key', 'params'], "under 'params'"),
+        (['photos', 'out', '--opt', 'missing.yml'], 'missing.yml'),
+        (['photos', 'out', '--opt', 'photos/a.png'], 'photos/a.png is not an option file'),
+    ],
+)
+def test_what_cannot_begin_is_one_line(run, photos, arguments, complaint):
+    code, _, told = run(*arguments)
+    assert code == 2
+    (line,) = told.splitlines()
+    assert complaint in line
+    assert not Path('out').exists()
+
+
+@pytest.mark.parametrize('content', [None, b'no checkpoint', 'other', 'nine channels'])
+def test_weights_that_do_not_fit_are_one_line(script, photos, capsys, content):
+    if content == 'other':
+        torch.save(torch.nn.Linear(2, 2).state_dict(), 'w.pth')
+    elif content == 'nine channels':
+        network = DFT(inp_channels=9, dim=4, num_blocks=(1, 1, 1, 1))
+        torch.save(network.state_dict(), 'w.pth')
+    elif content:
+        Path('w.pth').write_bytes(content)
+    assert script.main(['photos', 'out', '--weights', 'w.pth']) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert 'w.pth' in line
+
+
+def test_an_image_that_does_not_fit_the_memory_is_not_begun(run, photos, monkeypatch):
+    monkeypatch.setattr(restorer, 'needed_memory_mb', lambda *_: 9 * 1024.0)
+    monkeypatch.setattr(restorer, 'available_memory_mb', lambda _: 2 * 1024.0)
+    code, _, told = run(photos / 'a.png', 'out')
+    assert code == 1 and not Path('out/a.png').exists()
+    (line,) = told.splitlines()
+    assert 'photos/a.png: not enough memory: 9.0 GB are needed and 2.0 GB are free' in line
+
+
+def test_no_memory_for_one_image_does_not_stop_the_others(run, photos, monkeypatch):
+    restore_all = restorer.restore
+
+    def refuse_large(network, image, **options):
+        if image.shape[-1] == 13:
+            raise MemoryError('9 GB are needed')
+        return restore_all(network, image, **options)
+
+    monkeypatch.setattr(restorer, 'restore', refuse_large)
+    code, printed, told = run(photos, 'out', '--steps', '1')
+    assert code == 1 and '1 restored' in printed
+    (line,) = told.splitlines()
+    assert 'photos/a.png' in line and 'not enough memory' in line and '--tile' in line
+
+
+def test_an_interruption_is_told(run, photos, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(restorer, 'restore', interrupt)
+    code, _, told = run(photos, 'out')
+    assert code == 1 and 'interrupted' in told
+
+
+@pytest.mark.subprocess
+def test_the_script_runs_by_itself(photos, weights, clean_environment):
+    command = [sys.executable, SCRIPT, 'photos/*.png', 'out', '--weights', weights, '--steps', '1']
+    done = subprocess.run(command, capture_output=True, text=True, env=clean_environment)
+    assert done.returncode == 0, done.stderr
+    assert 'photos/a.png -> out/a.png  13 x 9' in done.stdout
+    assert done.stderr == ''

@@ -1,0 +1,241 @@
+"""An interrupted and resumed training is the uninterrupted one, bit for bit.
+
+Every training here is BasicSR's unmodified `train.py`, resumed with `--auto_resume`.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from train_server import Training, TrainServer
+from training_runs import (
+    assert_equal_weights,
+    checkout,
+    command,
+    loss_lines,
+    options,
+    validation_set,
+    weights,
+)
+
+EPOCH = {'c2fdft_model.patch_cycle.EPOCH_BATCHES': 6}
+LAST = 14
+PSNR = {'psnr': {'type': 'calculate_psnr', 'crop_border': 0, 'test_y_channel': False}}
+
+
+@pytest.fixture(scope='module')
+def server() -> Iterator[TrainServer]:
+    running = TrainServer()
+    yield running
+    running.close()
+
+
+class Run:
+    """One experiment in a folder of its own, started as often as it takes."""
+
+    def __init__(self, server: TrainServer, root: Path, stage: str, **changes: Any) -> None:
+        self.root = checkout(root)
+        self.server = server
+        self.options = options(root, stage, **changes)
+        self.lines: list[dict[int, str]] = []
+        self.starts = 0
+
+    @property
+    def states(self) -> Path:
+        return self.root / 'experiments' / 'run' / 'training_states'
+
+    @property
+    def models(self) -> Path:
+        return self.root / 'experiments' / 'run' / 'models'
+
+    def start(self, **how: Any) -> Training:
+        self.starts += 1
+        return self.server.start(
+            command(self.root, self.options, '--auto_resume'),
+            self.root / f'start_{self.starts}.log',
+            cwd=self.root,
+            values=EPOCH,
+            **how,
+        )
+
+    def end(self, training: Training, expect: int) -> str:
+        code = training.wait()
+        printed = training.printed()
+        assert code == expect, printed[-5000:]
+        self.lines.append(loss_lines(printed))
+        return printed
+
+    def finish(self) -> str:
+        return self.end(self.start(), expect=0)
+
+    def assert_equals(self, whole: Run) -> None:
+        """Same weights, same averaged weights, and no logged line that the whole run lacks."""
+        assert_equal_weights(weights(self.root, 'latest'), weights(whole.root, 'latest'))
+        (expected,) = whole.lines
+        seen: dict[int, str] = {}
+        for lines in self.lines:
+            assert lines == {i: expected[i] for i in lines}
+            seen.update(lines)
+        assert seen == expected
+
+
+@pytest.fixture(scope='module', params=['coarse', 'fine'])
+def whole(request, server, tmp_path_factory) -> Run:
+    """The uninterrupted run of a stage: 14 iterations, phases of 3 and 2, epochs of 6."""
+    run = Run(server, tmp_path_factory.mktemp(request.param), request.param)
+    run.finish()
+    assert sorted(run.lines[0]) == list(range(1, LAST + 1))
+    return run
+
+
+@pytest.fixture
+def interrupted(whole, server, tmp_path) -> Run:
+    return Run(server, tmp_path, whole.options['train']['stage'])
+
+
+def wait_for(training: Training, text: str) -> None:
+    deadline = time.monotonic() + 240
+    while text not in training.printed():
+        assert time.monotonic() < deadline, training.printed()[-3000:]
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize('moment', ['4: after a save, in a phase', '9: in the second epoch'])
+def test_killed_at_a_random_moment_it_goes_on_exactly(whole, interrupted, moment):
+    training = interrupted.start()
+    wait_for(training, f'iter: {int(moment.split(":")[0]):7,d},')
+    time.sleep(random.uniform(0, 0.15))
+    training.kill(signal.SIGKILL)
+    interrupted.end(training, expect=-signal.SIGKILL)
+    interrupted.finish()
+    interrupted.assert_equals(whole)
+
+
+def test_killed_again_and_again_it_still_ends_at_the_same_weights(whole, interrupted):
+    for _ in range(4):
+        # BasicSR archives a folder without a state under a name that changes every second.
+        time.sleep(1)
+        training = interrupted.start()
+        wait_for(training, 'Start training from')
+        time.sleep(random.uniform(0, 0.6))
+        training.kill(signal.SIGKILL)
+        code = training.wait()
+        interrupted.lines.append(loss_lines(training.printed()))
+        if code == 0:
+            break
+    interrupted.finish()
+    interrupted.assert_equals(whole)
+
+
+@pytest.mark.parametrize(
+    ('call', 'count', 'left'),
+    [
+        ('fsync', 5, {'4.state'}),  # the second network is a temporary file
+        ('replace', 4, {'4.state'}),  # the second state is a temporary file
+    ],
+)
+def test_killed_while_saving_it_goes_on_from_the_save_before(whole, interrupted, call, count, left):
+    training = interrupted.start(die_at=(call, count))
+    interrupted.end(training, expect=-signal.SIGKILL)
+    assert {path.name for path in interrupted.states.glob('*.state')} == left
+    printed = interrupted.finish()
+    assert 'iter: 4.' in printed
+    interrupted.assert_equals(whole)
+
+
+@pytest.mark.parametrize(
+    ('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=['SIGTERM', 'SIGINT']
+)
+def test_a_signal_saves_and_leaves(whole, interrupted, number, code):
+    training = interrupted.start()
+    wait_for(training, 'iter:       6,')
+    training.kill(number)
+    printed = interrupted.end(training, expect=code)
+    last = max(loss_lines(printed))
+    assert (interrupted.states / f'{last}.state').exists()
+    assert 'Interrupted after iteration' in printed
+    interrupted.finish()
+    interrupted.assert_equals(whole)
+
+
+@pytest.mark.parametrize(
+    ('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=['SIGTERM', 'SIGINT']
+)
+def test_a_signal_to_the_loaders_workers_too_saves_and_leaves(server, tmp_path, number, code):
+    run = Run(server, tmp_path, 'coarse')
+    run.options['datasets']['train']['num_worker_per_gpu'] = 2
+    # Nothing is logged while the signal comes, so that it may meet any part of an iteration.
+    run.options['logger']['print_freq'] = 100
+    run.options['train']['total_iter'] = 2000
+    training = run.start()
+    wait_for(training, 'Saving models')
+    time.sleep(random.uniform(0, 0.1))
+    training.kill_group(number)
+    printed = run.end(training, expect=code)
+    (last,) = re.findall(r'Interrupted after iteration ([\d,]+)', printed)
+    assert (run.states / f'{last.replace(",", "")}.state').exists()
+
+
+def test_a_truncated_newest_state_is_passed_over_with_a_warning(server, tmp_path):
+    run = Run(server, tmp_path, 'coarse')
+    run.finish()
+    before = weights(run.root, 'latest')
+    newest = run.states / '12.state'
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    printed = run.finish()
+    assert '12.state cannot be read' in printed
+    assert 'iter: 8.' in printed
+    assert_equal_weights(weights(run.root, 'latest'), before)
+
+
+def test_a_state_without_its_network_is_passed_over(server, tmp_path):
+    run = Run(server, tmp_path, 'coarse')
+    run.finish()
+    (run.models / 'net_g_12.pth').unlink()
+    printed = run.finish()
+    assert 'net_g_12.pth is missing' in printed
+    assert 'iter: 8.' in printed
+
+
+def validated_run(server: TrainServer, root: Path) -> Run:
+    """Validates after every save, with three images."""
+    root.mkdir(exist_ok=True)
+    run = Run(server, root, 'coarse', train={'keep_last': 2})
+    run.options['val'] = {'val_freq': 4, 'save_img': False, 'metrics': PSNR}
+    run.options['datasets']['val'] = validation_set(root)
+    return run
+
+
+def test_the_newest_and_the_best_checkpoints_are_kept(server, tmp_path):
+    run = validated_run(server, tmp_path)
+    run.finish()
+    assert {path.name for path in run.states.iterdir()} == {'8.state', '12.state'}
+    kept = {path.name for path in run.models.iterdir()}
+    assert kept == {
+        'net_g_8.pth', 'net_g_12.pth', 'net_g_latest.pth', 'net_g_best.pth', 'net_g_best.json',
+    }  # fmt: skip
+
+
+def validations(printed: str) -> list[str]:
+    return re.findall(r'# psnr: .*', printed)
+
+
+def test_a_validation_that_was_interrupted_is_made_up_for(server, tmp_path):
+    whole = validated_run(server, tmp_path / 'whole')
+    expected = whole.finish()
+    # A file and its folder are synced for the network, for the state, and then for the best.
+    run = validated_run(server, tmp_path / 'interrupted')
+    first = run.end(run.start(die_at=('fsync', 5)), expect=-signal.SIGKILL)
+    second = run.finish()
+    assert 'after iteration 4 was interrupted and is made up for' in second
+    assert validations(first) + validations(second) == validations(expected)
+    assert_equal_weights(weights(run.root, 'best'), weights(whole.root, 'best'))
+    record = 'net_g_best.json'
+    assert (run.models / record).read_text() == (whole.models / record).read_text()

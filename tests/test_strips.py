@@ -1,0 +1,188 @@
+"""Evaluation without gradients: whatever the strips, the result is that of the plain network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_dft import tiny_input, tiny_network
+
+from c2fdft_arch.inference_settings import InferenceSettings, has_fast_bf16
+from c2fdft_arch.plain_dft import PlainDFT
+from c2fdft_arch.strips import Stack, Workspace, conv3x3, row_strips
+
+OPTIONS = [
+    {},
+    {'LayerNorm_type': 'BiasFree'},
+    {'bias': True},
+    {'bias': True, 'LayerNorm_type': 'BiasFree'},
+    {'dual_pixel_task': True},
+    {'dual_pixel_task': True, 'bias': True},
+    {'time_embedding': False},
+    {'num_blocks': [2, 1, 2, 1], 'heads': [2, 2, 2, 2], 'ffn_factor': 2.66},
+]
+
+
+def errors_of_strips(options, height, width, batch, strip_pixels, precision='fp32', t=None):
+    """Largest difference to PlainDFT, relative to the largest prediction."""
+    net = tiny_network(**options)
+    x, some_t = tiny_input(height, width, batch)
+    t = some_t if t is None else t
+    plain = PlainDFT.forward(net, x, t).detach()
+    with torch.no_grad(), net.inference_settings(precision, strip_pixels=strip_pixels):
+        result = net(x, t)
+    return ((result - plain).abs().max() / plain.abs().max()).item()
+
+
+@pytest.mark.parametrize('options', OPTIONS, ids=str)
+@pytest.mark.parametrize('strip_pixels', [40, 10_000])
+def test_strips_give_the_plain_result_for_every_option(options, strip_pixels):
+    assert errors_of_strips(options, 24, 16, 2, strip_pixels) < 1e-5
+
+
+@pytest.mark.parametrize('strip_pixels', [1, 7, 16, 33, 64, 100, 257, 383, 384, None])
+def test_result_does_not_depend_on_the_strip_height(strip_pixels):
+    assert errors_of_strips({}, 24, 16, 1, strip_pixels) < 1e-5
+
+
+@pytest.mark.parametrize('height, width', [(8, 8), (8, 64), (64, 8), (40, 24), (56, 72)])
+@pytest.mark.parametrize('strip_pixels', [50, None])
+def test_strips_give_the_plain_result_for_every_size(height, width, strip_pixels):
+    assert errors_of_strips({}, height, width, 1, strip_pixels) < 1e-5
+
+
+@pytest.mark.parametrize('batch', [1, 3, 4])
+@pytest.mark.parametrize('strip_pixels', [20, 130, None])
+def test_images_of_a_batch_do_not_mix(batch, strip_pixels):
+    assert errors_of_strips({}, 16, 8, batch, strip_pixels) < 1e-5
+
+
+def test_images_that_share_a_timestep_are_evaluated_together_correctly():
+    t = torch.tensor([7, 900, 7, 7])
+    assert errors_of_strips({}, 16, 16, 4, None, t=t) < 1e-5
+
+
+def test_bf16_differs_from_float32_by_its_rounding_only():
+    assert 1e-5 < errors_of_strips({}, 32, 32, 2, None, 'bf16') < 0.03
+
+
+def test_bf16_result_is_float32():
+    net = tiny_network()
+    with torch.no_grad(), net.inference_settings('bf16'):
+        assert net(*tiny_input()).dtype == torch.float32
+
+
+def test_settings_end_with_the_block():
+    net = tiny_network()
+    with net.inference_settings('bf16', strip_pixels=8):
+        assert net.inference == InferenceSettings('bf16', strip_pixels=8)
+    assert net.inference == InferenceSettings()
+
+
+def test_evaluation_leaves_input_and_weights_alone():
+    net = tiny_network()
+    x, t = tiny_input()
+    weights = {k: v.clone() for k, v in net.state_dict().items()}
+    x_before = x.clone()
+    with torch.no_grad():
+        net(x, t)
+    assert torch.equal(x, x_before)
+    assert all(torch.equal(v, weights[k]) for k, v in net.state_dict().items())
+
+
+def test_autocast_does_not_change_the_precision_asked_for():
+    net = tiny_network()
+    with torch.no_grad():
+        expected = net(*tiny_input())
+        with torch.autocast('cpu', torch.bfloat16):
+            assert torch.equal(net(*tiny_input()), expected)
+
+
+def test_double_precision_stays_double():
+    net = tiny_network().double()
+    x, t = tiny_input()
+    with torch.no_grad():
+        assert net(x.double(), t).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        ({'precision': 'bf61'}, 'did you mean bf16'),
+        ({'precision': 'float32'}, 'fp32, bf16, auto'),
+        ({'memory_budget_mb': 0}, 'memory_budget_mb: 0'),
+        ({'strip_pixels': -1}, 'strip_pixels: -1'),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        InferenceSettings(**settings)
+
+
+def test_auto_is_bf16_exactly_where_the_hardware_has_it():
+    expected = torch.bfloat16 if has_fast_bf16('cpu') else torch.float32
+    assert InferenceSettings('auto').dtype(torch.device('cpu')) == expected
+
+
+def test_timesteps_from_float32_from_on_are_evaluated_in_float32():
+    settings, cpu = InferenceSettings('bf16', float32_from=900), torch.device('cpu')
+    assert [settings.dtype(cpu, t) for t in (899, 900)] == [torch.bfloat16, torch.float32]
+
+
+def test_auto_evaluates_the_first_call_in_float32():
+    assert InferenceSettings('auto').dtype(torch.device('cpu'), 999) == torch.float32
+
+
+def test_each_image_of_a_batch_gets_the_precision_of_its_timestep():
+    net = tiny_network()
+    x, t = tiny_input()  # t is 3 and 997
+    with torch.no_grad():
+        expected = net(x, t)
+        with net.inference_settings('bf16', float32_from=900):
+            result = net(x, t)
+    assert not torch.equal(result[0], expected[0]) and torch.equal(result[1], expected[1])
+
+
+@pytest.mark.parametrize('height, rows, multiple', [(7, 3, 1), (8, 3, 2), (5, 9, 1), (6, 1, 2)])
+def test_row_strips_cover_every_row_once(height, rows, multiple):
+    strips = list(row_strips(height, rows, multiple))
+    covered = [row for first, end in strips for row in range(first, end)]
+    assert covered == list(range(height))
+    assert all(first % multiple == 0 for first, _ in strips)
+
+
+@pytest.mark.parametrize('rows', [1, 2, 5, 9])
+def test_convolution_in_strips_is_the_convolution(rows):
+    torch.manual_seed(0)
+    image, weight, bias = torch.randn(2, 9, 4, 3), torch.randn(5, 3, 3, 3), torch.randn(5)
+    result = torch.empty(2, 9, 4, 5)
+
+    def store(first, end, strip):
+        result[:, first:end] = strip
+
+    conv3x3(image, weight, bias, row_strips(9, rows), store)
+    expected = torch.nn.functional.conv2d(image.permute(0, 3, 1, 2), weight, bias, padding=1)
+    torch.testing.assert_close(result, expected.permute(0, 2, 3, 1))
+
+
+def test_workspace_gives_the_same_memory_again():
+    workspace, kind = Workspace(), (torch.float32, torch.device('cpu'))
+    first = workspace.take('a', (4, 3), *kind)
+    assert workspace.take('a', (6, 2), *kind).data_ptr() == first.data_ptr()
+    assert workspace.take('b', (4, 3), *kind).data_ptr() != first.data_ptr()
+
+
+def test_stack_gives_dropped_memory_again():
+    stack = Stack(torch.empty(64, dtype=torch.uint8))
+    stack.push((2, 2), torch.float32)
+    with stack.frame():
+        inner = stack.push((4,), torch.bfloat16)
+    assert stack.push((2,), torch.float32).data_ptr() == inner.data_ptr()
+
+
+def test_kept_memory_does_not_change_later_results():
+    net = tiny_network()
+    with torch.no_grad():
+        expected = [net(*tiny_input(size, 16)) for size in (32, 8, 32)]
+        with net.inference_settings():
+            again = [net(*tiny_input(size, 16)) for size in (32, 8, 32)]
+    assert all(torch.equal(a, b) for a, b in zip(expected, again, strict=True))

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from c2fdft_model.tiling import blend_weights, check_tile, tile_starts, tiled
+
+
+@pytest.mark.parametrize(
+    ('size', 'tile', 'overlap', 'starts'),
+    [
+        (40, 64, 16, [0]),
+        (64, 64, 16, [0]),
+        (72, 64, 16, [0, 8]),
+        (112, 64, 16, [0, 48]),
+        (120, 64, 16, [0, 48, 56]),
+        (128, 64, 0, [0, 64]),
+    ],
+)
+def test_tiles_start_in_order_and_end_with_the_image(size, tile, overlap, starts):
+    assert tile_starts(size, tile, overlap) == starts
+
+
+@pytest.mark.parametrize('size', [40, 72, 112, 120, 168, 200])
+def test_weights_sum_to_one_at_every_pixel(size):
+    tile, overlap = 64, 16
+    starts = tile_starts(size, tile, overlap)
+    total = torch.zeros(size)
+    for start, line in zip(starts, blend_weights(starts, size, tile, overlap), strict=True):
+        total[start : start + len(line)] += line
+    torch.testing.assert_close(total, torch.ones(size))
+
+
+def test_weights_have_no_jump_where_a_tile_begins():
+    starts = tile_starts(112, 64, 16)
+    first, second = blend_weights(starts, 112, 64, 16)
+    assert second[0] < 0.01
+    assert first[-1] < 0.01
+
+
+def test_a_pointwise_function_is_unchanged_by_tiling():
+    x = torch.rand(2, 6, 72, 120)
+    run = tiled(lambda part, t: part[:, 3:] * t.view(-1, 1, 1, 1), 64, 16, 8)
+    t = torch.tensor([2.0, 3.0])
+    torch.testing.assert_close(run(x, t), x[:, 3:] * t.view(-1, 1, 1, 1))
+
+
+def test_no_tile_is_larger_than_asked():
+    seen = []
+
+    def record(part, t):
+        seen.append(tuple(part.shape[-2:]))
+        return part
+
+    tiled(record, 32, 8, 8)(torch.rand(1, 3, 24, 80), torch.zeros(1))
+    assert set(seen) == {(24, 32)}
+
+
+@pytest.mark.parametrize(
+    ('tile', 'overlap', 'complaint'),
+    [
+        (0, 0, 'tile is 0'),
+        (60, 8, 'tile is 60'),
+        (64, 40, 'overlap is 40'),
+        (64, 12, 'overlap is 12'),
+    ],
+)
+def test_impossible_tiles_are_refused(tile, overlap, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        check_tile(tile, overlap, 8)

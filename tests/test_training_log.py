@@ -1,0 +1,205 @@
+"""What the console, TensorBoard and the first lines of the log say of a training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from paired_data import dataset_opt, training_opt
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from train_server import TrainServer
+from training_runs import checkout, command, loss_lines, options, validation_set
+
+from c2fdft_model.image_strips import GAP, strip
+from c2fdft_model.training_log import Shown, Throughput, epoch_of, line_numbers, schedule_lines
+
+
+def opt_of_a_cycle(**changes: Any) -> dict[str, Any]:
+    """Phases of 2, 3 and 2 iterations: batches of 6, 4 and 2, patches of 8, 16 and 32."""
+    return training_opt(dataset_opt({'dataroot_lq': 'lq', 'dataroot_gt': 'gt'}), **changes)
+
+
+def test_a_shown_number_prints_its_text_and_is_a_number():
+    shown = Shown(2, '2/3')
+    assert f'{shown:.4e}' == '2/3'
+    assert shown + 1 == 3
+
+
+@pytest.mark.parametrize(('value', 'text'), [(64, '64'), (0.5, '0.5')])
+def test_a_shown_number_without_text_is_not_in_scientific_notation(value, text):
+    assert f'{Shown(value):.4e}' == text
+
+
+def test_images_per_second_leave_out_validation(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, 'perf_counter', lambda: now[0])
+    throughput = Throughput()
+    throughput.add(6)
+    now[0] = 1.0
+    throughput.pause()
+    now[0] = 101.0
+    throughput.go_on()
+    throughput.add(6)
+    now[0] = 103.0
+    assert throughput.read() == 12 / 3
+    throughput.add(8)
+    now[0] = 107.0
+    assert throughput.read() == 8 / 4
+
+
+def line(opt: dict[str, Any], iteration: int, **changes: Any) -> dict[str, float]:
+    given = {
+        'losses': {'l_noise': 0.5, 'grad_norm': 1.5},
+        'batch_shape': (4, 3, 16, 16),
+        'lr': 3e-4,
+        'images_per_second': 12.5,
+        'skipped': 0,
+    }
+    return line_numbers(opt=opt, iteration=iteration, **{**given, **changes})
+
+
+def test_a_line_names_the_phase_and_has_numbers_only():
+    numbers = line(opt_of_a_cycle(), 4)
+    assert f'{numbers["phase"]:.4e}' == '2/3 (16 x 16, batch 4)'
+    assert all(isinstance(value, (int, float)) for value in numbers.values())
+
+
+def test_a_line_has_what_people_look_at():
+    numbers = line(opt_of_a_cycle(), 4)
+    names = {'l_noise', 'grad_norm', 'images_per_second', 'patch_size', 'batch_size', 'lr'}
+    assert names <= numbers.keys()
+    assert (numbers['patch_size'], numbers['batch_size'], numbers['lr']) == (16, 4, 3e-4)
+
+
+@pytest.mark.parametrize(('skipped', 'shown'), [(0, False), (2, True)])
+def test_skipped_iterations_are_counted_once_there_are_any(skipped, shown):
+    assert ('skipped_iterations' in line(opt_of_a_cycle(), 4, skipped=skipped)) is shown
+
+
+def test_epochs_are_counted_as_if_a_run_had_not_been_interrupted(monkeypatch):
+    monkeypatch.setattr('c2fdft_model.patch_cycle.EPOCH_BATCHES', 5)
+    opt = opt_of_a_cycle()
+    assert [epoch_of(opt, i) for i in (1, 5, 6, 10, 11)] == [0, 0, 1, 1, 2]
+
+
+def test_another_data_set_has_one_phase_and_basicsrs_epochs():
+    opt = opt_of_a_cycle()
+    opt['datasets']['train'] = {'type': 'PairedImageDataset', 'gt_size': 16}
+    numbers = line(opt, 4)
+    assert f'{numbers["phase"]}'.startswith('1/1')
+    assert 'epoch' not in numbers
+
+
+@pytest.mark.parametrize(
+    ('changes', 'accumulate', 'expected'),
+    [
+        ({}, 1, 'effective batch 6 = 6 x 1 process'),
+        ({'dist': True, 'world_size': 2}, 1, 'effective batch 12 = 6 x 2 processes'),
+        ({'num_gpu': 2}, 1, 'effective batch 12 = 6 x 2 processes'),
+        ({}, 4, 'effective batch 6 = 6 x 1 process, each computed in 4 parts of up to 2'),
+    ],
+)
+def test_the_schedule_says_the_effective_batch_of_each_phase(changes, accumulate, expected):
+    lines = schedule_lines(opt_of_a_cycle(**changes), accumulate)
+    assert lines[1] == f'  phase 1: 2 iterations of 8 x 8, {expected}'
+    assert len(lines) == 4
+
+
+def test_a_strip_shows_degraded_restored_and_truth_side_by_side():
+    images = [torch.full((1, 3, 8, 10), value) for value in (0.0, 0.5, 1.0)]
+    shown = strip(images)
+    assert shown.shape == (8, 3 * 10 + 2 * GAP, 3)
+    assert [shown[0, x, 0] for x in (0, 10 + GAP, 2 * (10 + GAP))] == [0, 128, 255]
+
+
+def test_a_strip_of_large_images_is_shown_smaller():
+    assert strip([torch.zeros(3, 100, 400)], max_side=40).shape == (10, 40, 3)
+
+
+# --- whole trainings --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def server() -> Iterator[TrainServer]:
+    running = TrainServer()
+    yield running
+    running.close()
+
+
+def run(server: TrainServer, root: Path, opt: dict[str, Any], expect: int = 0) -> str:
+    training = server.start(command(root, opt), root / f'{opt["name"]}.log', cwd=root)
+    code = training.wait()
+    assert code == expect, training.printed()[-4000:]
+    return training.printed()
+
+
+@pytest.fixture(scope='module')
+def board(server, tmp_path_factory) -> tuple[EventAccumulator, str]:
+    """TensorBoard's file of a coarse training with validation, and what was printed."""
+    root = checkout(tmp_path_factory.mktemp('board'))
+    opt = options(root, 'coarse', logger={'use_tb_logger': True})
+    opt['train']['total_iter'] = 5
+    opt['datasets']['val'] = validation_set(root)
+    metric = {'type': 'calculate_psnr', 'crop_border': 0, 'test_y_channel': False}
+    opt['val'] = {'val_freq': 5, 'save_img': False, 'strips': 2, 'metrics': {'psnr': metric}}
+    printed = run(server, root, opt)
+    events = EventAccumulator(str(root / 'tb_logger' / 'run'))
+    events.Reload()
+    return events, printed
+
+
+def test_tensorboard_gets_every_number_by_name(board):
+    expected = {
+        'losses/l_noise', 'lr', 'patch_size', 'batch_size', 'grad_norm', 'images_per_second',
+        'metrics/held_out/psnr', 'phase',
+    }  # fmt: skip
+    assert expected <= set(board[0].Tags()['scalars'])
+
+
+def test_tensorboard_gets_strips_of_the_first_validation_images(board):
+    assert board[0].Tags()['images'] == ['strips/held_out/000', 'strips/held_out/001']
+
+
+def test_the_console_line_says_the_phase(board):
+    lines = loss_lines(board[1])
+    assert 'phase: 1/2 (16 x 16, batch 4)' in lines[3]
+    assert 'phase: 2/2 (24 x 24, batch 2)' in lines[4]
+
+
+def test_the_first_lines_say_schedule_and_start(board):
+    for text in (
+        'Schedule of 2 phases',
+        'phase 2: 2 iterations of 24 x 24, effective batch 2 = 2 x 1 process',
+        'No weights loaded',
+    ):
+        assert text in board[1]
+
+
+def test_a_fine_run_says_which_weights_it_started_from_and_logs_both_losses(server, tmp_path):
+    root = checkout(tmp_path)
+    coarse = options(root, 'coarse')
+    coarse['name'], coarse['train']['total_iter'] = 'coarse', 1
+    run(server, root, coarse)
+    fine = options(root, 'fine')
+    fine['train']['total_iter'] = 1
+    network = root / 'experiments' / 'coarse' / 'models' / 'net_g_latest.pth'
+    fine['path'] = {'pretrain_network_g': str(network), 'param_key_g': 'params_ema'}
+    printed = run(server, root, fine)
+    assert f'from {network}, key params_ema.' in printed
+    assert 'l_pix: ' in loss_lines(printed)[1] and 'l_ssim: ' in loss_lines(printed)[1]
+
+
+def test_a_diverged_training_stops_and_names_the_checkpoint_before(server, tmp_path):
+    root = checkout(tmp_path)
+    opt = options(root, 'coarse', logger={'save_checkpoint_freq': 1})
+    opt['train']['optim_g']['lr'] = 1e30
+    opt['train']['scheduler']['eta_mins'] = [1e30, 1e30]
+    opt['train']['max_bad_iterations'] = 3
+    printed = run(server, root, opt, expect=1)
+    assert 'Iteration 2 skipped' in printed and 'images: 00' in printed
+    assert 'TrainingDiverged: 3 iterations in a row, up to 4,' in printed
+    assert 'net_g_3.pth' in printed

@@ -1,0 +1,135 @@
+"""What a training state says of its run, and the random states in it."""
+
+from __future__ import annotations
+
+import copy
+import io
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from c2fdft_model.training_state import (
+    ResumeError,
+    check_ranks,
+    check_same_run,
+    describe_run,
+    differences,
+    random_states,
+    restore_random_states,
+    with_fusion_of,
+)
+
+OPT = {
+    'network_g': {'type': 'DFT', 'dim': 48, 'num_blocks': [4, 6, 6, 8]},
+    'train': {
+        'stage': 'coarse',
+        'total_iter': 100,
+        'optim_g': {'type': 'AdamW', 'lr': 3e-4, 'betas': (0.9, 0.999)},
+        'scheduler': {'type': 'CosineAnnealingRestartCyclicLR', 'periods': [30, 70]},
+        'accumulate': 1,
+    },
+    'diffusion': {'beta_schedule': 'linear'},
+    'datasets': {
+        'train': {'gt_sizes': [32, 64], 'mini_batch_sizes': [8, 4], 'iters': [10], 'io_backend': {}}
+    },
+    'manual_seed': 100,
+    'world_size': 2,
+    'num_gpu': 2,
+}
+
+
+def changed(path: str, value) -> dict:
+    opt = copy.deepcopy(OPT)
+    *sections, key = path.split(': ')
+    section = opt
+    for name in sections:
+        section = section[name]
+    section[key] = value
+    return describe_run(opt)
+
+
+def draws() -> list:
+    return [random.random(), np.random.rand(), torch.rand(3)]  # noqa: NPY002
+
+
+def test_restored_generators_draw_the_same_numbers_again():
+    np.random.standard_normal()  # noqa: NPY002  (leaves a second number waiting)
+    states = random_states()
+    first = [*draws(), np.random.standard_normal()]  # noqa: NPY002
+    restore_random_states(states)
+    second = [*draws(), np.random.standard_normal()]  # noqa: NPY002
+    assert first[:2] == second[:2] and first[3] == second[3]
+    assert torch.equal(first[2], second[2])
+
+
+def test_random_states_can_be_read_without_running_code():
+    buffer = io.BytesIO()
+    torch.save(random_states(), buffer)
+    buffer.seek(0)
+    restore_random_states(torch.load(buffer, weights_only=True))
+
+
+def test_a_description_can_be_read_without_running_code():
+    buffer = io.BytesIO()
+    torch.save(describe_run(OPT), buffer)
+    buffer.seek(0)
+    assert torch.load(buffer, weights_only=True) == describe_run(OPT)
+
+
+def test_the_same_options_differ_in_nothing():
+    assert check_same_run(describe_run(OPT), describe_run(copy.deepcopy(OPT))) == []
+
+
+@pytest.mark.parametrize(
+    ('path', 'value'),
+    [('network_g: dim', 32), ('network_g: num_blocks', [1, 1, 1, 1]), ('train: stage', 'fine')],
+)
+def test_another_network_or_stage_cannot_be_resumed(path, value):
+    with pytest.raises(ResumeError, match=path) as error:
+        check_same_run(describe_run(OPT), changed(path, value))
+    assert f'{value} now' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'used'),
+    [
+        ('world_size', 4, 'new'),
+        ('datasets: train: gt_sizes', [32, 128], 'new'),
+        ('datasets: train: iters', [20], 'new'),
+        ('diffusion: beta_schedule', 'quad', 'new'),
+        ('train: accumulate', 4, 'new'),
+        ('train: scheduler: periods', [50, 50], 'of the state'),
+        ('train: optim_g: lr', 1e-4, 'of the state'),
+        ('manual_seed', 7, 'of the state'),
+    ],
+)
+def test_another_schedule_or_world_size_is_said_with_both_values_and_which_is_used(
+    path, value, used
+):
+    (note,) = check_same_run(describe_run(OPT), changed(path, value))
+    assert note.startswith(f'{path}: ')
+    assert f'{value} now' in note and used in note
+
+
+@pytest.mark.parametrize('path', ['train: total_iter', 'datasets: train: io_backend'])
+def test_a_change_that_alters_no_iteration_is_not_mentioned(path):
+    assert check_same_run(describe_run(OPT), changed(path, 5)) == []
+
+
+def test_a_key_that_only_one_side_has_is_a_difference():
+    assert list(differences({'a': {'b': 1}}, {'a': {}})) == [('a: b', 1, None)]
+
+
+def test_ranks_that_found_different_states_are_refused():
+    with pytest.raises(ResumeError, match=r'rank 0 8\.state, rank 1 none'):
+        check_ranks(['8.state', 'none'])
+
+
+def test_an_optimiser_state_takes_the_fusion_of_the_optimiser_that_loads_it():
+    parameter = [torch.nn.Parameter(torch.ones(2))]
+    saved = torch.optim.AdamW(parameter, lr=0.1, foreach=True)
+    loading = torch.optim.AdamW(parameter, lr=0.1, fused=True)
+    loading.load_state_dict(with_fusion_of(loading, saved.state_dict()))
+    assert (loading.param_groups[0]['fused'], loading.param_groups[0]['foreach']) == (True, None)
