@@ -316,6 +316,7 @@ def launch_without_cuda() -> bool:
         return True
 
     def init_dist_pytorch(backend, **kwargs):
+        kwargs = _store_of_restart() | kwargs
         if torch.cuda.device_count():
             return start_pytorch(backend, **kwargs)
         return dist.init_process_group(backend='gloo', **kwargs)
@@ -329,6 +330,26 @@ def launch_without_cuda() -> bool:
     dist_util._init_dist_pytorch = _as_ours(init_dist_pytorch, start_pytorch)
     dist_util._init_dist_slurm = _as_ours(init_dist_slurm, start_slurm)
     return True
+
+
+def _store_of_restart() -> dict[str, Any]:
+    """Arguments of `init_process_group` for workers that torchrun has started again; else none.
+
+    From PyTorch 2.5 on they share a key-value store with the workers before them, may read the
+    addresses of those that died, and then wait until the time-out (PyTorch #135712). Keys with the
+    number of the restart are their own.
+    """
+    import torch.distributed as dist
+
+    restart = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
+    if restart == '0':
+        return {}
+    store, rank, world_size = next(iter(dist.rendezvous('env://')))
+    return {
+        'store': dist.PrefixStore(f'restart_{restart}', store),
+        'rank': rank,
+        'world_size': world_size,
+    }
 
 
 def _environment_from_slurm(port: int | None) -> None:

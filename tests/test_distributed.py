@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -244,10 +245,15 @@ def test_torchrun_restarts_a_killed_worker_and_the_run_ends_the_same(whole, serv
         )
         wait_for(Training(server, launcher.pid, log), 'iter:       9,')
         workers = subprocess.run(
-            ['pgrep', '-P', str(launcher.pid)], capture_output=True, text=True, check=True
-        )
-        subprocess.run(['kill', '-9', workers.stdout.split()[0]], check=True)
-        assert launcher.wait(timeout=600) == 0, log.read_text()[-4000:]
+            ['pgrep', '-P', str(launcher.pid), '-f', 'train.py'],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        os.kill(int(workers.stdout.split()[0]), signal.SIGKILL)
+        try:
+            assert launcher.wait(timeout=300) == 0, log.read_text()[-4000:]
+        finally:
+            launcher.kill()
+    assert log.read_text().count('Resuming training from') == 1
     assert_equal_weights(weights(tmp_path, 'latest'), weights(whole[0].root, 'latest'))
 
 
