@@ -79,8 +79,9 @@ class AttentionBranch(torch.autograd.Function):
         z = convolve(y, casts(w_qkv), casts(b_qkv))
         qkv = convolve(z, casts(w_dw), casts(b_dw)).reshape(b, h * w, 3 * c)
         qk, v = by_head(qkv, temperature.shape[0])
-        products = torch.matmul(qk[0].transpose(2, 3), qk[1]).float()
-        squares = (qk * qk).sum(3).float()
+        heads = temperature.shape[0]
+        products = torch.bmm(qk[0].transpose(1, 2), qk[1]).float().unflatten(0, (b, heads))
+        squares = (qk * qk).sum(2).float().unflatten(1, (b, heads))
         attention = attention_matrix(products, squares, temperature)
         mixing = mixing_matrix(attention, w_o).to(casts.dtype)
         if casts.dtype == x.dtype:
@@ -111,10 +112,10 @@ class AttentionBranch(torch.autograd.Function):
         d_products, d_squares, d_temperature = attention_matrix_backward(
             d_attention, attention, products, squares, temperature
         )
-        d_products = d_products.to(casts.dtype)
-        d_qk = qk * (2 * d_squares[:, :, :, None]).to(casts.dtype)
-        d_qk[0] += torch.matmul(qk[1], d_products.transpose(2, 3))
-        d_qk[1] += torch.matmul(qk[0], d_products)
+        d_products = d_products.to(casts.dtype).flatten(0, 1)
+        d_qk = qk * (2 * d_squares).to(casts.dtype).flatten(1, 2)[:, :, None]
+        d_qk[0].baddbmm_(qk[1], d_products.transpose(1, 2))
+        d_qk[1].baddbmm_(qk[0], d_products)
         d_qkv = by_pixel(d_qk, torch.bmm(d_out, mixing.transpose(1, 2)))
         d_z, d_w_dw, d_b_dw = convolve_backward(
             d_qkv.view(b, h, w, 3 * c), z, casts(w_dw), ctx.biases[1]
@@ -192,17 +193,18 @@ def full(gradient: Tensor | None) -> Tensor | None:
 
 
 def by_head(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    """(B, n, 3C) as queries and keys (2, B, heads, n, c), and values (B, n, C), both contiguous."""
+    """(B, n, 3C) as queries and keys (2, B * heads, n, c), and values (B, n, C), both contiguous."""
     b, n, channels = qkv.shape
     c = channels // 3
     qk = qkv[:, :, : 2 * c].view(b, n, 2, heads, c // heads).permute(2, 0, 3, 1, 4)
-    return qk.contiguous(), qkv[:, :, 2 * c :].contiguous()
+    return qk.contiguous().flatten(1, 2), qkv[:, :, 2 * c :].contiguous()
 
 
 def by_pixel(qk: Tensor, v: Tensor) -> Tensor:
     """The inverse of `by_head`."""
     b, n, c = v.shape
     qkv = v.new_empty(b, n, 3 * c)
+    qk = qk.unflatten(1, (b, -1))
     heads = qk.shape[2]
     qkv[:, :, : 2 * c].view(b, n, 2, heads, c // heads).copy_(qk.permute(1, 3, 0, 2, 4))
     qkv[:, :, 2 * c :] = v
