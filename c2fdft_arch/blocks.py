@@ -193,7 +193,7 @@ def full(gradient: Tensor | None) -> Tensor | None:
 
 
 def by_head(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    """(B, n, 3C) as queries and keys (2, B * heads, n, c), and values (B, n, C), both contiguous."""
+    """(B, n, 3C) as contiguous queries and keys (2, B * heads, n, c), and values (B, n, C)."""
     b, n, channels = qkv.shape
     c = channels // 3
     qk = qkv[:, :, : 2 * c].view(b, n, 2, heads, c // heads).permute(2, 0, 3, 1, 4)
