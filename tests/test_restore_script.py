@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -322,3 +324,31 @@ def test_the_script_runs_by_itself(photos, weights, clean_environment):
     assert done.returncode == 0, done.stderr
     assert 'photos/a.png -> out/a.png  13 x 9' in done.stdout
     assert done.stderr == ''
+
+
+@pytest.mark.subprocess
+@pytest.mark.skipif(sys.platform == 'win32', reason='needs a pseudo-terminal')
+def test_a_terminal_sees_seconds_per_image_and_what_remains(weights, photos):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    terminal, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack('4H', 24, 120, 0, 0))  # rows, columns
+    with subprocess.Popen(
+        [sys.executable, str(SCRIPT), 'photos', 'out', '--weights', str(weights)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=side,
+    ) as running:
+        os.close(side)
+        shown = b''
+        with contextlib.suppress(OSError):  # Linux reports the end of a terminal so
+            while piece := os.read(terminal, 4096):
+                shown += piece
+    os.close(terminal)
+    assert running.returncode == 0
+    assert re.search(rb'image 1/2 .*remain, a\.png', shown)
+    assert re.search(rb'image 2/2 .*remain, [\d.]+ s per image, b\.png', shown)
+    assert b'100%' in shown
