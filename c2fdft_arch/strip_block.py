@@ -14,14 +14,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from c2fdft_arch.attention_matrices import attention_matrix, mixing_matrix
 from c2fdft_arch.channel_norm import shifted_norm
+from c2fdft_arch.fused_ops import PixelLinear
 from c2fdft_arch.plain_dft import ChannelNorm, DiffusionTransformerBlock
 from c2fdft_arch.strips import Workspace, row_strips
-
-SQUARES_PIXELS = 2048
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ class StripBlock:
         self.qkv = self.matrix('qkv', attention.qkv.weight), self.cast(attention.qkv.bias)
         self.depthwise = self.cast(attention.qkv_dwconv.weight)
         self.depthwise_bias = self.cast(attention.qkv_dwconv.bias)
-        self.expand = self.matrix('expand', ffn.project_in.weight), self.cast(ffn.project_in.bias)
-        self.contract = self.matrix('contract', ffn.project_out.weight), ffn.project_out.bias
+        self.expand = self.linear('expand', ffn.project_in)
+        self.contract = self.linear('contract', ffn.project_out)
 
     def matrix(self, name: str, weight: Tensor) -> Tensor:
         """The kernel of a 1x1 convolution (out, in, 1, 1) as a matrix (in, out)."""
@@ -64,6 +63,14 @@ class StripBlock:
         if weight.dtype != self.plan.dtype:
             weight = self.plan.take(name, *weight.shape).copy_(weight)
         return weight.t()
+
+    def linear(self, name: str, convolution: nn.Conv2d) -> PixelLinear:
+        """A 1x1 convolution of pixels."""
+        return self.packed(self.matrix(name, convolution.weight).t(), convolution.bias)
+
+    def packed(self, weight: Tensor, bias: Tensor | None) -> PixelLinear:
+        """Multiplication by a weight (out, in) in the number format of matrix products."""
+        return PixelLinear(weight, self.cast(bias), self.plan.pixels)
 
     def cast(self, parameter: Tensor | None) -> Tensor | None:
         """A parameter, if there is one, in the number format of matrix products."""
@@ -82,11 +89,12 @@ class StripBlock:
             values[some, part] = qkv[..., 2 * channels :]
         weights = attention_matrix(sums.products, sums.squares, self.attention.temperature)
         mixing = mixing_matrix(weights, self.attention.project_out.weight).to(self.plan.dtype)
+        project = [self.packed(matrix.t(), self.attention.project_out.bias) for matrix in mixing]
         flat = x.flatten(1, 2)
         for some, part in pixel_strips(images, pixels, self.plan.pixels):
-            strip = flat[some, part]
-            self.add_attention(strip, values[some, part], mixing[some])
-            self.add_feed_forward(strip.flatten(0, 1))
+            for image in range(some.start, some.stop):
+                self.add(flat[image, part], project[image](values[image, part]))
+            self.add_feed_forward(flat[some, part].flatten(0, 1))
 
     def queries_keys_values(self, x: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
         """Yield (images, pixels, qkv) over all of x (B, H, W, C); qkv is (images, pixels, 3C)."""
@@ -147,31 +155,16 @@ class StripBlock:
         )
         return qkv.permute(0, 2, 3, 1).flatten(1, 2)
 
-    def add_attention(self, x: Tensor, values: Tensor, mixing: Tensor) -> None:
-        """x (B, n, C) += values (B, n, C) times mixing (B, C, C), plus the projection's bias."""
-        if x.shape[0] == 1:
-            self.accumulate(x[0], values[0], mixing[0], self.attention.project_out.bias)
-            return
-        x += torch.bmm(values, mixing)
-        if self.attention.project_out.bias is not None:
-            x += self.attention.project_out.bias
-
     def add_feed_forward(self, pixels: Tensor) -> None:
         """pixels += DFN(LN(pixels) + T)."""
-        hidden = self.plan.take('wide', len(pixels), self.expand[0].shape[1])
-        product(self.normalized(self.norm2, pixels), *self.expand, hidden)
-        torch.ops.aten.gelu_(hidden)
-        self.accumulate(pixels, hidden, *self.contract)
+        hidden = self.expand.gelu(self.normalized(self.norm2, pixels))
+        self.add(pixels, self.contract(hidden))
 
-    def accumulate(self, x: Tensor, pixels: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-        """x (n, C) in float32 += pixels (n, C') times weight (C', C), plus bias."""
-        if self.plan.dtype == x.dtype:
-            x.addmm_(pixels, weight)
-        else:
-            result = torch.mm(pixels, weight, out=self.plan.take('result', *x.shape))
-            x += self.plan.take('sum', *x.shape, dtype=x.dtype).copy_(result)
-        if bias is not None:
-            x += bias
+    def add(self, x: Tensor, branch: Tensor) -> None:
+        """x (n, C) in float32 += branch (n, C)."""
+        if branch.dtype != x.dtype:
+            branch = self.plan.take('sum', *x.shape, dtype=x.dtype).copy_(branch)
+        x += branch
 
 
 def pixel_strips(images: int, pixels: int, limit: int) -> Iterator[tuple[slice, slice]]:
@@ -189,28 +182,34 @@ class AttentionSums:
     """Running float32 sums over pixels: q^T k of each head, and the squares of q and k."""
 
     def __init__(self, images: int, channels: int, heads: int, plan: StripPlan) -> None:
-        self.width = channels // heads
-        self.channels = channels
+        width = channels // heads
         self.plan = plan
-        self.products = torch.zeros(images, heads, self.width, self.width, device=plan.device)
-        self.squares = torch.zeros(2, images, heads, self.width, device=plan.device)
+        self.products = torch.zeros(images, heads, width, width, device=plan.device)
+        self.squares = torch.zeros(2, images, heads, width, device=plan.device)
 
     def add(self, some: slice, qkv: Tensor) -> None:
         """Add the pixels of qkv (B, n, 3C), which belong to the images `some`."""
+        heads, width = self.products.shape[1:3]
         for image, of_image in enumerate(qkv, some.start):
-            q, k = of_image[:, : self.channels], of_image[:, self.channels : 2 * self.channels]
-            pairs = zip(q.split(self.width, 1), k.split(self.width, 1), strict=True)
-            for head, (q_h, k_h) in enumerate(pairs):
-                self.products[image, head] += torch.mm(q_h.t(), k_h)
-            self.squares[:, image] += self.sum_of_squares(of_image[:, : 2 * self.channels])
+            both = of_image[:, : 2 * heads * width]
+            self.add_products(self.products[image], both.view(-1, 2, heads, width))
+            self.squares[:, image] += self.sum_of_squares(both).view(2, heads, width)
+
+    def add_products(self, products: Tensor, both: Tensor) -> None:
+        """products (heads, c, c) += q^T k of both (n, 2, heads, c)."""
+        q, k = both.unbind(1)
+        if both.dtype == products.dtype:
+            torch.baddbmm(products, q.permute(1, 2, 0), k.transpose(0, 1), out=products)
+            return
+        for total, q_h, k_h in zip(products, q.unbind(1), k.unbind(1), strict=True):
+            total += torch.mm(q_h.t(), k_h)
 
     def sum_of_squares(self, both: Tensor) -> Tensor:
-        """The squares of q and k (n, 2C) added up, (2, heads, c)."""
-        total = torch.zeros(both.shape[1], device=both.device)
-        for some in both.split(SQUARES_PIXELS):
-            squares = self.plan.take('squares', *some.shape, dtype=torch.float32)
-            total += squares.copy_(some).mul_(squares).sum(0)
-        return total.view(2, -1, self.width)
+        """The squares of q and k (n, 2C) added up, (2C,)."""
+        squares = self.plan.take('squares', *both.shape, dtype=torch.float32)
+        if both.dtype == squares.dtype:
+            return torch.mul(both, both, out=squares).sum(0)
+        return squares.copy_(both).mul_(squares).sum(0)
 
 
 def product(pixels: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
