@@ -41,7 +41,7 @@ class PixelLinear:
 
 @functools.cache
 def has_packed_products(device_type: str, dtype: torch.dtype) -> bool:
-    """Whether oneDNN's operations are there, work with this number format and give right results."""
+    """Whether oneDNN's operations are there and give right results in this number format."""
     if device_type != 'cpu' or not torch.backends.mkldnn.is_available():
         return False
     pixels = torch.linspace(-2, 2, 32, dtype=dtype).view(4, 8)

@@ -17,6 +17,7 @@ BENCHMARKS = {
     'data': 'the training data: patches per second against two other schemes',
     'train': 'training iterations: time and memory of each setting',
     'precision': 'loss curves of the demo in bfloat16 and in float32',
+    'restore': 'restoration: time and memory of a network call, against the plain network',
     'tiles': 'restoration by tiles: difference to the whole image, and time',
 }
 
