@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from c2fdft_arch.inference_settings import InferenceSettings
+from c2fdft_arch.memory_plan import MIB, MemoryPlan
 from c2fdft_arch.network_options import check_input
 from c2fdft_arch.plain_dft import PlainDFT
 from c2fdft_arch.strip_network import evaluate
@@ -55,6 +57,20 @@ class DFT(PlainDFT):
             yield
         finally:
             self.inference, self._workspace = before
+
+    def inference_memory_mb(self, batch: int, height: int, width: int) -> float:
+        """Memory in MiB of an evaluation of (B, 6, H, W) with the present settings.
+
+        Beside weights, input and result; of the timestep that needs most. Raises MemoryBudgetError
+        where a memory budget does not suffice.
+        """
+        device = self.output.weight.device
+        dtypes = {self.inference.dtype(device, timestep) for timestep in (0, math.inf)}
+        plans = [
+            MemoryPlan(self.dim, self.ffn_factor, height, width, self.inference, device, dtype)
+            for dtype in dtypes
+        ]
+        return max(plan.total_bytes(batch) for plan in plans) / MIB
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Predict the noise (B, 3, H, W) in x_t; see `PlainDFT.forward`.

@@ -76,20 +76,41 @@ class MemoryPlan:
                 f'{self.width} x {self.height} pixels takes at least {least} MiB in '
                 f'{str(self.dtype).removeprefix("torch.")}: raise the budget, or evaluate tiles'
             )
-        return max(1, min(pixels, left // self._pixel_bytes(channels)))
+        fitting = left // self._pixel_bytes(channels) - self._carried_pixels(channels)
+        return max(1, min(pixels, fitting))
+
+    def total_bytes(self, images: int) -> int:
+        """Memory of an evaluation of so many images, beside weights, input and result.
+
+        Raises MemoryBudgetError like `strip_pixels`.
+        """
+        together = min(images, self.images_together)
+        strips = 0
+        for level in range(4):
+            channels = self.dim * 2 ** max(level, 1)
+            pixels = together * self.height * self.width >> 2 * level
+            pixels = min(pixels, self.strip_pixels(channels, together))
+            pixels += self._carried_pixels(channels)
+            strips = max(strips, pixels * self._pixel_bytes(channels))
+        return self.feature_bytes(together) + self._kernel_bytes + strips
 
     @property
     def _budget(self) -> int:
         return int((self.settings.memory_budget_mb or 0) * MIB)
 
     def _pixel_bytes(self, channels: int) -> int:
-        """Memory for the intermediate results of a pixel, with margins for the carried rows."""
+        """Memory for the intermediate results of a pixel."""
         size = self.dtype.itemsize
-        wide = max(3.0, self.ffn_factor) * size  # the projected q, k, v, or the hidden channels
-        rest = 3 * size + 4  # q, k, v behind the depth-wise convolution; the normalised input
+        kept = 3 * size + 2 * 4  # the projected q, k, v; the squares of q and k
         if self.dtype != torch.float32:
-            rest += 2 * size + 4  # the input converted; what is added to the features, twice
-        return int(channels * (wide + rest))
+            kept += size + 4  # the normalised input and what is added to the features, converted
+        first_pass = 3 * size + 4  # q, k, v behind the depth-wise convolution; the normalised input
+        second_pass = self.ffn_factor * size + 4 + size  # the hidden channels; input and output
+        return int(channels * (kept + max(first_pass, second_pass)))
+
+    def _carried_pixels(self, channels: int) -> int:
+        """Pixels of the rows around a strip, at most, at a level with so many channels."""
+        return 3 * self.width * 2 * self.dim // max(channels, 2 * self.dim)
 
     def _row_bytes(self) -> int:
         """Memory for the narrowest strip, a row, with the rows around it, at the last level."""
