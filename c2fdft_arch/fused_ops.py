@@ -13,17 +13,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+PACKING_NUMBERS = 3 * 2**17
+"""Numbers in the narrower of input and result from which on a weight is laid out (measured)."""
+
 
 class PixelLinear:
     """A 1x1 convolution of pixels (n, in), with its weight (out, in) laid out for many products.
 
-    `pixels` is about how many there will be at a time. The weight is copied, or kept as it is: a
-    `PixelLinear` must not outlive a change of it.
+    `pixels` is how many there will be in all: for few the layout costs more than it saves. The
+    weight is copied, or kept as it is: a `PixelLinear` must not outlive a change of it.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, pixels: int) -> None:
         self.bias = bias
-        self.packed = has_packed_products(weight.device.type, weight.dtype)
+        enough = pixels * min(weight.shape) >= PACKING_NUMBERS
+        self.packed = enough and has_packed_products(weight.device.type, weight.dtype)
         self.weight = _pack(weight, pixels) if self.packed else weight
 
     def __call__(self, pixels: Tensor) -> Tensor:

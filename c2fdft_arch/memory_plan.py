@@ -103,7 +103,7 @@ class MemoryPlan:
         size = self.dtype.itemsize
         kept = 3 * size + 2 * 4  # the projected q, k, v; the squares of q and k
         if self.dtype != torch.float32:
-            kept += size + 4  # the normalised input and what is added to the features, converted
+            kept += size  # the normalised input, converted
         first_pass = 3 * size + 4  # q, k, v behind the depth-wise convolution; the normalised input
         second_pass = self.ffn_factor * size + 4 + size  # the hidden channels; input and output
         return int(channels * (kept + max(first_pass, second_pass)))

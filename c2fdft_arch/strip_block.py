@@ -28,6 +28,7 @@ class StripPlan:
     """How feature maps are evaluated: how many pixels at a time, and in what number format."""
 
     pixels: int
+    all_pixels: int  # of the feature maps
     dtype: torch.dtype
     device: torch.device
     workspace: Workspace
@@ -70,7 +71,7 @@ class StripBlock:
 
     def packed(self, weight: Tensor, bias: Tensor | None) -> PixelLinear:
         """Multiplication by a weight (out, in) in the number format of matrix products."""
-        return PixelLinear(weight, self.cast(bias), self.plan.pixels)
+        return PixelLinear(weight, self.cast(bias), self.plan.all_pixels)
 
     def cast(self, parameter: Tensor | None) -> Tensor | None:
         """A parameter, if there is one, in the number format of matrix products."""
@@ -163,7 +164,7 @@ class StripBlock:
     def add(self, x: Tensor, branch: Tensor) -> None:
         """x (n, C) in float32 += branch (n, C)."""
         if branch.dtype != x.dtype:
-            branch = self.plan.take('sum', *x.shape, dtype=x.dtype).copy_(branch)
+            branch = self.plan.take('float32', *x.shape, dtype=x.dtype).copy_(branch)
         x += branch
 
 
@@ -206,7 +207,7 @@ class AttentionSums:
 
     def sum_of_squares(self, both: Tensor) -> Tensor:
         """The squares of q and k (n, 2C) added up, (2C,)."""
-        squares = self.plan.take('squares', *both.shape, dtype=torch.float32)
+        squares = self.plan.take('float32', *both.shape, dtype=torch.float32)
         if both.dtype == squares.dtype:
             return torch.mul(both, both, out=squares).sum(0)
         return squares.copy_(both).mul_(squares).sum(0)

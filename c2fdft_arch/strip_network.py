@@ -84,9 +84,8 @@ class StripEvaluation:
         b, h, w, channels = x.shape
         with self.stack.frame():
             values = self.stack.push((b, h * w, channels), self.dtype)
-            plan = StripPlan(
-                self.plan.strip_pixels(channels, b), self.dtype, x.device, self.workspace
-            )
+            pixels = self.plan.strip_pixels(channels, b)
+            plan = StripPlan(pixels, b * h * w, self.dtype, x.device, self.workspace)
             for block in blocks.children():
                 StripBlock(block, self.shifts[channels], plan)(x, values)
         return x
@@ -108,7 +107,7 @@ class StripEvaluation:
 
     def down(self, module: nn.Module, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H/2, W/2, 2C): 3x3 convolution, then pixel-unshuffle."""
-        weight = module.body[0].weight.to(self.dtype)
+        weight = self.kernel(module.body[0].weight)
         b, h, w, c = x.shape
         result = self.stack.push((b, h // 2, w // 2, c // 2, 2, 2), torch.float32)
 
@@ -127,10 +126,7 @@ class StripEvaluation:
         """
         b, h, w, c = x.shape
         half = c // 2
-        # The kernel's outputs in the order (row, column, channel) instead of (channel, row,
-        # column): the shuffle then moves pixels, not single numbers.
-        weight = module.body[0].weight.to(self.dtype).unflatten(0, (half, 4))
-        weight = weight.transpose(0, 1).flatten(0, 1)
+        weight = self.kernel(module.body[0].weight, groups=half)
         reduction = None if reduce is None else reduce.weight.flatten(1).to(self.dtype).t()
 
         def join(first: int, end: int, strip: Tensor) -> None:
@@ -146,6 +142,17 @@ class StripEvaluation:
                 rows += reduce.bias
 
         conv3x3(x, weight, None, self.strips(x), join)
+
+    def kernel(self, weight: Tensor, groups: int = 1) -> Tensor:
+        """A kernel (C', C, 3, 3) in the number format and layout of the convolutions.
+
+        With `groups`, outputs in the order (row, column, channel) instead of (channel, row, column)
+        of a pixel-shuffle to so many channels: it then moves pixels, not single numbers.
+        """
+        kernel = torch.empty_like(weight, dtype=self.dtype, memory_format=torch.channels_last)
+        ordered = weight.unflatten(0, (groups, -1)).transpose(0, 1)
+        kernel.unflatten(0, ordered.shape[:2]).copy_(ordered)
+        return kernel
 
     def output(self, features: Tensor, x: Tensor) -> Tensor:
         """The closing convolution, in float32, and the global residual: (B, 3, H, W)."""

@@ -11,6 +11,12 @@ from c2fdft_arch import fused_ops
 from c2fdft_arch.fused_ops import PixelLinear, has_packed_products
 
 
+@pytest.fixture(autouse=True)
+def pack_always(monkeypatch):
+    """As if there were many pixels."""
+    monkeypatch.setattr(fused_ops, 'PACKING_NUMBERS', 0)
+
+
 @pytest.fixture(params=[True, False], ids=['as found', 'without oneDNN'])
 def machine(request, monkeypatch):
     """This machine, and one on which oneDNN's operations are missing."""
@@ -63,6 +69,13 @@ def test_operations_that_a_version_lacks_are_not_used(monkeypatch):
 
     monkeypatch.setattr(torch.ops, 'mkldnn', Missing())
     assert not has_packed_products.__wrapped__('cpu', torch.float32)
+
+
+def test_weights_are_not_laid_out_for_few_pixels(monkeypatch):
+    monkeypatch.setattr(fused_ops, 'PACKING_NUMBERS', 8 * 100)
+    weight = torch.randn(12, 8)
+    assert not PixelLinear(weight, None, 99).packed
+    assert PixelLinear(weight, None, 100).packed == has_packed_products('cpu', torch.float32)
 
 
 def test_other_devices_do_without_them():
