@@ -14,7 +14,6 @@ import argparse
 import copy
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -185,7 +184,10 @@ def _peak_memory_mb(device: str) -> float:
         import torch
 
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    from comparing.memory_meter import resident
+
+    # getrusage's figure would begin with that of the process that started this one
+    return resident('VmHWM') / 2**20
 
 
 class _Trainer:
