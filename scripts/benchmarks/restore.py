@@ -15,15 +15,14 @@ import argparse
 import contextlib
 import copy
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks import in_a_process, peak_memory_mb
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SIZES = [(256, 256), (512, 512), (1024, 1024), (321, 481)]
@@ -92,9 +91,11 @@ def _measure_size(arguments: argparse.Namespace, height: int, width: int) -> lis
     with_plain = arguments.plain_everywhere or height * width <= PLAIN_PIXELS
     names = ['plain'] * with_plain + arguments.precisions
     cases = [Case(height, width, name, arguments.device, arguments.dim) for name in names]
-    times = _in_a_process({'time': [asdict(case) for case in cases], 'repeat': arguments.repeat})
+    times = in_a_process(
+        'restore', {'time': [asdict(case) for case in cases], 'repeat': arguments.repeat}
+    )
     memory = {
-        case.precision: _in_a_process({'memory': asdict(case)}).get('extra_memory_mb')
+        case.precision: in_a_process('restore', {'memory': asdict(case)}).get('extra_memory_mb')
         for case in cases
     }
     rows = []
@@ -131,21 +132,6 @@ def _line(row: dict[str, Any], restoration: float | None) -> str:
         f'{text}   plain: {plain_seconds:.3f} s, {plain_memory:.0f} MB'
         f' (speed-up {plain_seconds / seconds:.2f}, memory x {memory / plain_memory:.2f})'
     )
-
-
-def _in_a_process(work: dict[str, Any]) -> dict[str, Any]:
-    """What `_work` returns in a process of its own; empty if that died."""
-    script = Path(__file__).resolve().parent.parent / 'benchmark.py'
-    done = subprocess.run(
-        [sys.executable, str(script), 'restore', '--worker', json.dumps(work)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, 'C2FDFT_AUTOLOAD': '0'},
-    )
-    if done.returncode:
-        print(done.stderr[-2000:], file=sys.stderr)
-        return {}
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 # --- in the process of a case -----------------------------------------------------------------
@@ -195,9 +181,9 @@ def _extra_memory_mb(case: Case) -> float:
     call = subject.call(case.precision)
     subject.call(case.precision, FIRST_SIDE)()
     _forget_peak(case.device)
-    before = _peak_mb(case.device)
+    before = peak_memory_mb(case.device)
     call()
-    return _peak_mb(case.device) - before
+    return peak_memory_mb(case.device) - before
 
 
 def _forget_peak(device: str) -> None:
@@ -209,17 +195,6 @@ def _forget_peak(device: str) -> None:
         return
     with contextlib.suppress(OSError):
         Path('/proc/self/clear_refs').write_text('5')
-
-
-def _peak_mb(device: str) -> float:
-    if device != 'cpu':
-        import torch
-
-        return torch.cuda.max_memory_allocated() / 2**20
-    from comparing.memory_meter import resident
-
-    # getrusage's figure would begin with that of the process that started this one
-    return resident('VmHWM') / 2**20
 
 
 class _Subject:

@@ -13,15 +13,14 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks import in_a_process, peak_memory_mb
 
 # Patch sizes with the batch sizes of options/derain_{coarse,fine}.yml, and what fits two CPU cores.
 FULL_BATCHES = {
@@ -98,10 +97,12 @@ def _measure_phase(arguments: argparse.Namespace, stage: str, patch: int) -> lis
         for name in names
         if stage == 'fine' or name not in FINE_ONLY
     ]
-    times = _in_a_process({'time': [asdict(case) for case in cases], 'repeat': arguments.repeat})
+    times = in_a_process(
+        'train', {'time': [asdict(case) for case in cases], 'repeat': arguments.repeat}
+    )
     rows: list[dict[str, Any]] = []
     for case in cases:
-        memory = _in_a_process({'memory': asdict(case)})
+        memory = in_a_process('train', {'memory': asdict(case)})
         row = {
             'stage': stage,
             'patch': patch,
@@ -138,21 +139,6 @@ def _line(row: dict[str, Any], plain: dict[str, Any]) -> str:
     )
 
 
-def _in_a_process(work: dict[str, Any]) -> dict[str, Any]:
-    """What `_work` returns in a process of its own; empty if that died."""
-    script = Path(__file__).resolve().parent.parent / 'benchmark.py'
-    done = subprocess.run(
-        [sys.executable, str(script), 'train', '--worker', json.dumps(work)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, 'C2FDFT_AUTOLOAD': '0'},
-    )
-    if done.returncode:
-        print(done.stderr[-2000:], file=sys.stderr)
-        return {}
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 # --- in the process of a case -----------------------------------------------------------------
 
 
@@ -162,7 +148,7 @@ def _work(work: dict[str, Any]) -> dict[str, Any]:
     iterate = _Trainer(Case(**work['memory'])).iteration(work['memory']['setting'])
     for _ in range(2):
         iterate()
-    return {'peak_memory_mb': _peak_memory_mb(work['memory']['device'])}
+    return {'peak_memory_mb': peak_memory_mb(work['memory']['device'])}
 
 
 def _time(cases: list[Case], repeat: int) -> dict[str, float]:
@@ -177,17 +163,6 @@ def _time(cases: list[Case], repeat: int) -> dict[str, float]:
             if number:
                 seconds[name].append(time.perf_counter() - began)
     return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def _peak_memory_mb(device: str) -> float:
-    if device != 'cpu':
-        import torch
-
-        return torch.cuda.max_memory_allocated() / 2**20
-    from comparing.memory_meter import resident
-
-    # getrusage's figure would begin with that of the process that started this one
-    return resident('VmHWM') / 2**20
 
 
 class _Trainer:
