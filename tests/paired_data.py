@@ -29,6 +29,16 @@ def write_rgb(path: Path, image: np.ndarray) -> None:
     assert cv2.imwrite(str(path), np.ascontiguousarray(image[..., ::-1]))
 
 
+def write_noise_folders(root: Path, height: int) -> Path:
+    """Three images of noise of odd sizes in each of `input` and `target`; returns `root`."""
+    rng = np.random.default_rng(0)
+    for side in ('input', 'target'):
+        for number in range(3):
+            image = rng.integers(0, 256, (height + number, 45, 3), dtype=np.uint8)
+            write_rgb(root / side / f'{number}.png', image)
+    return root
+
+
 def write_folders(root: Path, count: int, height: int = 40, width: int = 56) -> dict[str, str]:
     """`count` pairs as PNG files; returns `dataroot_lq` and `dataroot_gt`."""
     for number in range(count):

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 import torch
 import torchvision
@@ -15,6 +14,7 @@ import yaml
 from basicsr.test import test_pipeline as basicsr_test
 from basicsr.train import train_pipeline as basicsr_train
 from basicsr.utils import get_root_logger
+from paired_data import write_noise_folders
 
 from c2fdft_model.option_parsing import OptionError
 
@@ -42,14 +42,7 @@ NOISE_PREDICTOR = {
 @pytest.fixture(scope='module')
 def images(tmp_path_factory) -> Path:
     """Folders `input` and `target` with three images of odd sizes."""
-    root = tmp_path_factory.mktemp('data')
-    rng = np.random.default_rng(0)
-    for side in ('input', 'target'):
-        (root / side).mkdir()
-        for number in range(3):
-            image = rng.integers(0, 256, (41 + number, 45, 3), dtype=np.uint8)
-            cv2.imwrite(str(root / side / f'{number}.png'), image)
-    return root
+    return write_noise_folders(tmp_path_factory.mktemp('data'), height=41)
 
 
 def folders(images: Path) -> dict:

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,6 +15,7 @@ from basicsr.archs import build_network
 from basicsr.test import test_pipeline as basicsr_test
 from basicsr.train import train_pipeline as basicsr_train
 from basicsr.utils.options import ordered_yaml
+from paired_data import write_noise_folders
 
 from c2fdft_model.option_parsing import parse_section
 from c2fdft_model.options import DiffusionOptions, build_process
@@ -157,14 +157,7 @@ def test_ir_sde_has_the_settings_of_its_paper():
 @pytest.fixture(scope='module')
 def images(tmp_path_factory) -> Path:
     """Folders `input` and `target` with three images of odd sizes."""
-    root = tmp_path_factory.mktemp('data')
-    rng = np.random.default_rng(0)
-    for side in ('input', 'target'):
-        (root / side).mkdir()
-        for number in range(3):
-            image = rng.integers(0, 256, (37 + number, 45, 3), dtype=np.uint8)
-            cv2.imwrite(str(root / side / f'{number}.png'), image)
-    return root
+    return write_noise_folders(tmp_path_factory.mktemp('data'), height=37)
 
 
 def use_folders(opt: dict, images: Path, folder: Path) -> None:
