@@ -17,7 +17,8 @@ STRIP_NUMBERS_ELSEWHERE = 2**24
 # Pixels of small images that are evaluated together.
 GROUP_PIXELS = {'cpu': 128 * 128}
 GROUP_PIXELS_ELSEWHERE = 1024 * 1024
-# The largest kernel, reordered and converted, and what the convolution library keeps for itself.
+# So many times the largest kernel, in float32: weights in the layout and number format of a level,
+# and what the libraries keep for themselves.
 KERNEL_COPIES = 3
 
 
@@ -101,7 +102,7 @@ class MemoryPlan:
     def _pixel_bytes(self, channels: int) -> int:
         """Memory for the intermediate results of a pixel."""
         size = self.dtype.itemsize
-        kept = 3 * size + 2 * 4  # the projected q, k, v; the squares of q and k
+        kept = 3 * size + 4  # the projected q, k, v; the squares of q, then k
         if self.dtype != torch.float32:
             kept += size  # the normalised input, converted
         first_pass = 3 * size + 4  # q, k, v behind the depth-wise convolution; the normalised input

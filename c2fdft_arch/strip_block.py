@@ -20,7 +20,7 @@ from c2fdft_arch.attention_matrices import attention_matrix, mixing_matrix
 from c2fdft_arch.channel_norm import shifted_norm
 from c2fdft_arch.fused_ops import PixelLinear
 from c2fdft_arch.plain_dft import ChannelNorm, DiffusionTransformerBlock
-from c2fdft_arch.strips import Workspace, row_strips
+from c2fdft_arch.strips import Stack, Workspace, row_strips
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class StripPlan:
     dtype: torch.dtype
     device: torch.device
     workspace: Workspace
+    stack: Stack  # for weights
 
     def take(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """Memory of the workspace, by default in the number format of matrix products."""
@@ -52,22 +53,22 @@ class StripBlock:
         self.norm1, self.norm2 = block.norm1, block.norm2
         self.shift = None if shift is None else shift[None]
         attention, ffn = block.attn, block.ffn
-        self.qkv = self.matrix('qkv', attention.qkv.weight), self.cast(attention.qkv.bias)
+        self.qkv = self.matrix(attention.qkv.weight).t(), self.cast(attention.qkv.bias)
         self.depthwise = self.cast(attention.qkv_dwconv.weight)
         self.depthwise_bias = self.cast(attention.qkv_dwconv.bias)
-        self.expand = self.linear('expand', ffn.project_in)
-        self.contract = self.linear('contract', ffn.project_out)
+        self.expand = self.linear(ffn.project_in)
+        self.contract = self.linear(ffn.project_out)
 
-    def matrix(self, name: str, weight: Tensor) -> Tensor:
-        """The kernel of a 1x1 convolution (out, in, 1, 1) as a matrix (in, out)."""
+    def matrix(self, weight: Tensor) -> Tensor:
+        """The kernel of a 1x1 convolution (out, in, 1, 1) as a matrix (out, in)."""
         weight = weight.flatten(1)
-        if weight.dtype != self.plan.dtype:
-            weight = self.plan.take(name, *weight.shape).copy_(weight)
-        return weight.t()
+        if weight.dtype == self.plan.dtype:
+            return weight
+        return self.plan.stack.push(weight.shape, self.plan.dtype).copy_(weight)
 
-    def linear(self, name: str, convolution: nn.Conv2d) -> PixelLinear:
+    def linear(self, convolution: nn.Conv2d) -> PixelLinear:
         """A 1x1 convolution of pixels."""
-        return self.packed(self.matrix(name, convolution.weight).t(), convolution.bias)
+        return self.packed(self.matrix(convolution.weight), convolution.bias)
 
     def packed(self, weight: Tensor, bias: Tensor | None) -> PixelLinear:
         """Multiplication by a weight (out, in) in the number format of matrix products."""
@@ -194,7 +195,8 @@ class AttentionSums:
         for image, of_image in enumerate(qkv, some.start):
             both = of_image[:, : 2 * heads * width]
             self.add_products(self.products[image], both.view(-1, 2, heads, width))
-            self.squares[:, image] += self.sum_of_squares(both).view(2, heads, width)
+            for total, part in zip(self.squares[:, image], both.chunk(2, dim=1), strict=True):
+                total += self.sum_of_squares(part).view(heads, width)
 
     def add_products(self, products: Tensor, both: Tensor) -> None:
         """products (heads, c, c) += q^T k of both (n, 2, heads, c)."""
@@ -205,12 +207,12 @@ class AttentionSums:
         for total, q_h, k_h in zip(products, q.unbind(1), k.unbind(1), strict=True):
             total += torch.mm(q_h.t(), k_h)
 
-    def sum_of_squares(self, both: Tensor) -> Tensor:
-        """The squares of q and k (n, 2C) added up, (2C,)."""
-        squares = self.plan.take('float32', *both.shape, dtype=torch.float32)
-        if both.dtype == squares.dtype:
-            return torch.mul(both, both, out=squares).sum(0)
-        return squares.copy_(both).mul_(squares).sum(0)
+    def sum_of_squares(self, pixels: Tensor) -> Tensor:
+        """The squares of pixels (n, C) added up, (C,)."""
+        squares = self.plan.take('float32', *pixels.shape, dtype=torch.float32)
+        if pixels.dtype == squares.dtype:
+            return torch.mul(pixels, pixels, out=squares).sum(0)
+        return squares.copy_(pixels).mul_(squares).sum(0)
 
 
 def product(pixels: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -85,9 +86,10 @@ class StripEvaluation:
         with self.stack.frame():
             values = self.stack.push((b, h * w, channels), self.dtype)
             pixels = self.plan.strip_pixels(channels, b)
-            plan = StripPlan(pixels, b * h * w, self.dtype, x.device, self.workspace)
+            plan = StripPlan(pixels, b * h * w, self.dtype, x.device, self.workspace, self.stack)
             for block in blocks.children():
-                StripBlock(block, self.shifts[channels], plan)(x, values)
+                with self.stack.frame():
+                    StripBlock(block, self.shifts[channels], plan)(x, values)
         return x
 
     def strips(self, x: Tensor, multiple: int = 1) -> Iterator[tuple[int, int]]:
@@ -107,7 +109,6 @@ class StripEvaluation:
 
     def down(self, module: nn.Module, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H/2, W/2, 2C): 3x3 convolution, then pixel-unshuffle."""
-        weight = self.kernel(module.body[0].weight)
         b, h, w, c = x.shape
         result = self.stack.push((b, h // 2, w // 2, c // 2, 2, 2), torch.float32)
 
@@ -115,7 +116,9 @@ class StripEvaluation:
             pairs = strip.reshape(b, (end - first) // 2, 2, w // 2, 2, c // 2)
             result[:, first // 2 : end // 2] = pairs.permute(0, 1, 3, 5, 2, 4)
 
-        conv3x3(x, weight, None, self.strips(x, multiple=2), unshuffle)
+        with self.stack.frame():
+            kernel = self.kernel(module.body[0].weight)
+            conv3x3(x, kernel, None, self.strips(x, multiple=2), unshuffle)
         return result.flatten(3)
 
     def up(self, module: nn.Module, x: Tensor, target: Tensor, reduce: nn.Module | None) -> None:
@@ -124,35 +127,33 @@ class StripEvaluation:
         With `reduce`, the 1x1 convolution of the concatenation with the skip: `target` holds the
         skip, and is overwritten by the result. The concatenation never exists as a whole.
         """
-        b, h, w, c = x.shape
-        half = c // 2
-        weight = self.kernel(module.body[0].weight, groups=half)
         reduction = None if reduce is None else reduce.weight.flatten(1).to(self.dtype).t()
 
-        def join(first: int, end: int, strip: Tensor) -> None:
-            pairs = strip.reshape(b, end - first, w, 2, 2, half).transpose(2, 3)
-            upper = pairs.reshape(b, 2 * (end - first), 2 * w, half)
-            rows = target[:, 2 * first : 2 * end]
+        def join(pixels: Tensor, strip: Tensor) -> None:
             if reduce is None or reduction is None:
-                rows.copy_(upper)
+                pixels.copy_(strip)
                 return
-            both = torch.cat([upper, rows.to(self.dtype)], dim=3)
-            rows.copy_((both.flatten(0, 2) @ reduction).view(rows.shape))
+            both = torch.cat([strip, pixels.to(self.dtype)], dim=3)
+            pixels.copy_((both.flatten(0, 2) @ reduction).view(pixels.shape))
             if reduce.bias is not None:
-                rows += reduce.bias
+                pixels += reduce.bias
 
-        conv3x3(x, weight, None, self.strips(x), join)
+        # One corner of each 2 x 2 square at a time: a quarter of the kernel, and no shuffling.
+        for number, (row, column) in enumerate(itertools.product(range(2), repeat=2)):
+            corner = target[:, row::2, column::2]
 
-    def kernel(self, weight: Tensor, groups: int = 1) -> Tensor:
-        """A kernel (C', C, 3, 3) in the number format and layout of the convolutions.
+            def emit(first: int, end: int, strip: Tensor, corner: Tensor = corner) -> None:
+                join(corner[:, first:end], strip)
 
-        With `groups`, outputs in the order (row, column, channel) instead of (channel, row, column)
-        of a pixel-shuffle to so many channels: it then moves pixels, not single numbers.
-        """
-        kernel = torch.empty_like(weight, dtype=self.dtype, memory_format=torch.channels_last)
-        ordered = weight.unflatten(0, (groups, -1)).transpose(0, 1)
-        kernel.unflatten(0, ordered.shape[:2]).copy_(ordered)
-        return kernel
+            with self.stack.frame():
+                kernel = self.kernel(module.body[0].weight[number::4])
+                conv3x3(x, kernel, None, self.strips(x), emit)
+
+    def kernel(self, weight: Tensor) -> Tensor:
+        """A kernel (C', C, 3, 3) in the number format and layout of the convolutions."""
+        rows_last = weight.permute(0, 2, 3, 1)
+        kernel = self.stack.push(rows_last.shape, self.dtype).copy_(rows_last)
+        return kernel.permute(0, 3, 1, 2)
 
     def output(self, features: Tensor, x: Tensor) -> Tensor:
         """The closing convolution, in float32, and the global residual: (B, 3, H, W)."""

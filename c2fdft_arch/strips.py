@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+ALIGNMENT = 64  # bytes, of a cache line
+
 
 class Workspace:
     """Memory for intermediate results, kept from strip to strip and from block to block.
@@ -45,10 +47,12 @@ class Stack:
         self.used = 0
 
     def push(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """An uninitialised tensor behind those that are there; it must fit."""
+        """An uninitialised tensor behind those that are there, or elsewhere if it does not fit."""
         size = math.prod(shape) * dtype.itemsize
+        if self.used + size > len(self.memory):
+            return torch.empty(shape, dtype=dtype, device=self.memory.device)
         tensor = self.memory[self.used : self.used + size].view(dtype).view(shape)
-        self.used += size
+        self.used += -(-size // ALIGNMENT) * ALIGNMENT
         return tensor
 
     @contextlib.contextmanager

@@ -8,7 +8,7 @@ from test_dft import tiny_input, tiny_network
 
 from c2fdft_arch.inference_settings import InferenceSettings, has_fast_bf16
 from c2fdft_arch.plain_dft import PlainDFT
-from c2fdft_arch.strips import Stack, Workspace, conv3x3, row_strips
+from c2fdft_arch.strips import ALIGNMENT, Stack, Workspace, conv3x3, row_strips
 
 OPTIONS = [
     {},
@@ -172,11 +172,20 @@ def test_workspace_gives_the_same_memory_again():
 
 
 def test_stack_gives_dropped_memory_again():
-    stack = Stack(torch.empty(64, dtype=torch.uint8))
-    stack.push((2, 2), torch.float32)
+    stack = Stack(torch.empty(4 * ALIGNMENT, dtype=torch.uint8))
+    stack.push((3,), torch.bfloat16)
     with stack.frame():
-        inner = stack.push((4,), torch.bfloat16)
+        inner = stack.push((4,), torch.float32)
     assert stack.push((2,), torch.float32).data_ptr() == inner.data_ptr()
+
+
+def test_what_does_not_fit_on_the_stack_is_elsewhere():
+    memory = torch.zeros(2 * ALIGNMENT, dtype=torch.uint8)
+    stack = Stack(memory)
+    stack.push((2 * ALIGNMENT - 4,), torch.uint8)
+    stack.push((2,), torch.float32).fill_(1)
+    assert stack.push((2, 3), torch.bfloat16).shape == (2, 3)
+    assert not memory.any()
 
 
 def test_kept_memory_does_not_change_later_results():
