@@ -48,6 +48,18 @@ def test_every_setting_of_a_training_iteration_is_a_case_with_the_agreed_keys(tm
 
 
 @pytest.mark.subprocess
+def test_without_the_plain_network_only_the_settings_are_measured(tmp_path):
+    printed, content = benchmark(
+        *(tmp_path, 'train', '--no-plain', '--stages', 'coarse', 'fine', '--phases', '32'),
+        *('--batch', '2', '--dim', '8', '--repeat', '1', '--settings', 'checkpoint_steps'),
+    )
+    (case,) = content['cases']  # coarse training has no sampling steps
+    assert (case['stage'], case['setting']) == ('fine', 'checkpoint_steps')
+    assert case['seconds'] > 0 and case['plain_seconds'] is None
+    assert 'speed-up' not in printed
+
+
+@pytest.mark.subprocess
 def test_the_data_benchmark_decodes_as_many_images_as_a_batch_has(tmp_path):
     _, content = benchmark(tmp_path, 'data', '--workers', '1', '--seconds', '0')
     for phase in content['phases']:
