@@ -151,8 +151,8 @@ class StripEvaluation:
 
     def kernel(self, weight: Tensor) -> Tensor:
         """A kernel (C', C, 3, 3) in the number format and layout of the convolutions."""
-        rows_last = weight.permute(0, 2, 3, 1)
-        kernel = self.stack.push(rows_last.shape, self.dtype).copy_(rows_last)
+        channels_last = weight.permute(0, 2, 3, 1)
+        kernel = self.stack.push(channels_last.shape, self.dtype).copy_(channels_last)
         return kernel.permute(0, 3, 1, 2)
 
     def output(self, features: Tensor, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a process for each case, and its peak memory."""
+"""What the benchmarks share: a process for each case, its peak memory, and calls in turns."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +37,24 @@ def peak_memory_mb(device: str) -> float:
 
     # getrusage's figure would begin with that of the process that started this one
     return resident('VmHWM') / 2**20
+
+
+def fastest_in_turns(turns: dict[str, Callable[[], object]], repeat: int) -> dict[str, float]:
+    """Seconds of each one's fastest call of `repeat`, taken in turns after an untimed one.
+
+    What else goes on in the machine only ever adds time, to some calls more than to others.
+    """
+    times: dict[str, list[float]] = {name: [] for name in turns}
+    for number in range(repeat + 1):
+        for name, compute in turns.items():
+            elapsed = seconds_of(compute)
+            if number:
+                times[name].append(elapsed)
+    return {name: min(values) for name, values in times.items()}
+
+
+def seconds_of(compute: Callable[[], object]) -> float:
+    """How long a call takes."""
+    began = time.perf_counter()
+    compute()
+    return time.perf_counter() - began

@@ -16,13 +16,12 @@ import contextlib
 import copy
 import json
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import in_a_process, peak_memory_mb
+from benchmarks import fastest_in_turns, in_a_process, peak_memory_mb, seconds_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SIZES = [(256, 256), (512, 512), (1024, 1024), (321, 481)]
@@ -144,20 +143,11 @@ def _work(work: dict[str, Any]) -> dict[str, Any]:
 
 
 def _time(cases: list[Case], repeat: int) -> dict[str, dict[str, float]]:
-    """Seconds of each case's fastest call, its share, and seconds of one restoration.
-
-    What else goes on in the machine only ever adds time, to some calls more than to others.
-    """
+    """Seconds of each case's fastest call, its share, and seconds of one restoration."""
     subject = _Subject(cases[0])
     gemms = {name: subject.gemm(name) for name in ('fp32', 'bf16')}
-    turns = {**gemms, **{f'call {case.precision}': subject.call(case.precision) for case in cases}}
-    seconds: dict[str, list[float]] = {name: [] for name in turns}
-    for number in range(repeat + 1):
-        for name, compute in turns.items():
-            elapsed = _seconds(compute)
-            if number:
-                seconds[name].append(elapsed)
-    fastest = {name: min(values) for name, values in seconds.items()}
+    calls = {f'call {case.precision}': subject.call(case.precision) for case in cases}
+    fastest = fastest_in_turns({**gemms, **calls}, repeat)
     return {case.precision: _figures(subject, case.precision, fastest) for case in cases}
 
 
@@ -169,14 +159,8 @@ def _figures(subject: _Subject, name: str, fastest: dict[str, float]) -> dict[st
     return {
         'call': call,
         'matmul_share': subject.flop() / (call * rate),
-        'restoration': _seconds(subject.restoration(name)),
+        'restoration': seconds_of(subject.restoration(name)),
     }
-
-
-def _seconds(compute: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    compute()
-    return time.perf_counter() - began
 
 
 def _extra_memory_mb(case: Case) -> float:

@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import in_a_process, peak_memory_mb
+from benchmarks import fastest_in_turns, in_a_process, peak_memory_mb
 
 # Patch sizes with the batch sizes of options/derain_{coarse,fine}.yml, and what fits two CPU cores.
 FULL_BATCHES = {
@@ -159,20 +158,10 @@ def _work(work: dict[str, Any]) -> dict[str, Any]:
 
 
 def _time(cases: list[Case], repeat: int) -> dict[str, float]:
-    """Seconds of each case's fastest iteration; they take turns, after one untimed one each.
-
-    What else goes on in the machine only ever adds time, to some iterations more than to others.
-    """
+    """Seconds of each case's fastest iteration."""
     trainers = {case.setting == 'plain': _Trainer(case) for case in (cases[0], cases[-1])}
     turns = {c.setting: trainers[c.setting == 'plain'].iteration(c.setting) for c in cases}
-    seconds: dict[str, list[float]] = {name: [] for name in turns}
-    for number in range(repeat + 1):
-        for name, iterate in turns.items():
-            began = time.perf_counter()
-            iterate()
-            if number:
-                seconds[name].append(time.perf_counter() - began)
-    return {name: min(values) for name, values in seconds.items()}
+    return fastest_in_turns(turns, repeat)
 
 
 class _Trainer:
