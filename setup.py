@@ -124,6 +124,7 @@ setup(
     # installs an import finder that every interpreter start pays for.
     package_dir={'': '.'},
     include_package_data=False,
+    package_data={'c2fdft_arch.native': ['*.h', '*.cpp']},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     cmdclass={'build': Build, 'build_startup': BuildStartup},

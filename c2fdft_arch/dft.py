@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from c2fdft_arch.evaluation import evaluate
 from c2fdft_arch.inference_settings import InferenceSettings
 from c2fdft_arch.memory_plan import MIB, MemoryPlan
 from c2fdft_arch.network_options import check_input
 from c2fdft_arch.plain_dft import PlainDFT
-from c2fdft_arch.strip_network import evaluate
 from c2fdft_arch.strips import Workspace
 from c2fdft_arch.train_network import predict_noise
 

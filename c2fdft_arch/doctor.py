@@ -79,6 +79,7 @@ def examine() -> Report:
     report.say('Python', f'{platform.python_version()} in {sys.prefix}')
     _examine_hook(report)
     _examine_torch(report)
+    _examine_kernels(report)
     if _examine_basicsr(report):
         _examine_registries(report)
     _examine_mends(report)
@@ -124,6 +125,16 @@ def _examine_torch(report: Report) -> None:
         report.say(
             'devices', ', '.join(names) if names else f'CPU, {torch.get_num_threads()} threads'
         )
+
+
+def _examine_kernels(report: Report) -> None:
+    """Also compiles them, if that has not been done."""
+    if 'torch' not in sys.modules:
+        return
+    from c2fdft_arch.native import compiled_library
+
+    library, told = compiled_library()
+    report.say('kernels', f'in C++, {told}' if library else f"PyTorch's operations: {told}")
 
 
 def _examine_basicsr(report: Report) -> bool:

@@ -9,29 +9,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from c2fdft_arch.inference_settings import InferenceSettings
 from c2fdft_arch.memory_plan import MemoryPlan
 from c2fdft_arch.plain_dft import PlainDFT
 from c2fdft_arch.strip_block import StripBlock, StripPlan
 from c2fdft_arch.strips import Stack, Workspace, conv3x3, row_strips
-
-
-def evaluate(
-    network: PlainDFT, x: Tensor, t: Tensor, settings: InferenceSettings, workspace: Workspace
-) -> Tensor:
-    """Predict the noise (B, 3, H, W) in x (B, 6, H, W) for timesteps t (B,), in float32.
-
-    Raises MemoryBudgetError if the settings' budget does not suffice.
-    """
-    b, _, height, width = x.shape
-    result = torch.empty(b, network.out_channels, height, width, device=x.device)
-    for timestep in t.unique():
-        dtype = settings.dtype(x.device, float(timestep))
-        plan = MemoryPlan(network.dim, network.ffn_factor, height, width, settings, x.device, dtype)
-        evaluation = StripEvaluation(network, timestep[None], plan, workspace)
-        for images in (t == timestep).nonzero().flatten().split(plan.images_together):
-            result[images] = evaluation(x if len(images) == b else x[images])
-    return result
 
 
 class StripEvaluation:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from c2fdft_arch import __version__
+from c2fdft_arch import __version__, native
 
 STARTUP_FILES = ['c2fdft_autoload.pth', 'c2fdft_autoload.start']
 SHOW_STATE = """
@@ -117,7 +117,7 @@ def test_wheel_puts_the_startup_files_into_site_packages(wheel):
 
 
 @pytest.mark.subprocess
-def test_wheel_holds_every_module_and_option_file(wheel, source):
+def test_wheel_holds_every_module_option_file_and_kernel(wheel, source):
     modules = {
         path.relative_to(source).as_posix()
         for package in ('c2fdft_arch', 'c2fdft_model')
@@ -127,9 +127,10 @@ def test_wheel_holds_every_module_and_option_file(wheel, source):
         f'c2fdft_arch/{path.relative_to(source).as_posix()}'
         for path in (source / 'options').rglob('*.yml')
     }
+    kernels = {f'c2fdft_arch/native/{name}' for name in native.SOURCES}
     assert modules
     assert options
-    assert modules | options <= contents(wheel)
+    assert modules | options | kernels <= contents(wheel)
 
 
 @pytest.mark.subprocess

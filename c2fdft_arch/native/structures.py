@@ -1,0 +1,63 @@
+"""The structures that the kernels take; fields and order are those of the C++ sources."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_bool, c_int, c_long, c_void_p
+
+
+class WeightShape(ctypes.Structure):
+    _fields_ = [(name, c_int) for name in ('outputs', 'inputs', 'groups', 'taps')]
+
+
+class Features(ctypes.Structure):
+    _fields_ = [
+        ('data', c_void_p),
+        *((name, c_long) for name in ('next_image', 'next_pixel')),
+        *((name, c_int) for name in ('images', 'height', 'width', 'channels')),
+    ]
+
+
+class Norm(ctypes.Structure):
+    _fields_ = [
+        ('scale', c_void_p),
+        ('offset', c_void_p),
+        ('centred', c_bool),
+    ]
+
+
+class FirstPass(ctypes.Structure):
+    _fields_ = [
+        ('heads', c_int),
+        ('norm', Norm),
+        *((name, c_void_p) for name in ('qkv', 'qkv_bias', 'kernel', 'kernel_bias')),
+    ]
+
+
+class SecondPass(ctypes.Structure):
+    _fields_ = [
+        ('hidden', c_int),
+        ('mixing', c_void_p),
+        ('mixing_vectors', c_long),
+        ('mixing_bias', c_void_p),
+        ('norm', Norm),
+        *((name, c_void_p) for name in ('expand', 'expand_bias', 'contract', 'contract_bias')),
+    ]
+
+
+class Image(ctypes.Structure):
+    _fields_ = [
+        ('data', c_void_p),
+        *((name, c_long) for name in ('next_image', 'next_channel', 'next_row', 'next_column')),
+    ]
+
+
+class Convolution(ctypes.Structure):
+    _fields_ = [
+        *((name, c_int) for name in ('images', 'height', 'width', 'channels', 'outputs', 'groups')),
+        ('weight', c_void_p),
+        ('bias', c_void_p),
+        ('target', c_int),
+        ('reduce', c_void_p),
+        ('reduce_bias', c_void_p),
+    ]

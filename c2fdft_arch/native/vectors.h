@@ -1,0 +1,178 @@
+// Vectors of numbers, and the number formats in which products are computed.
+
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+constexpr int LANES = 16;  // floats in a vector
+constexpr int ROWS = 8;    // of a register tile: pixels
+constexpr int VECTORS = 3; // of a register tile: vectors of output channels
+#elif defined(__AVX2__)
+constexpr int LANES = 8;
+constexpr int ROWS = 4;
+constexpr int VECTORS = 3;
+#else
+constexpr int LANES = 4;
+constexpr int ROWS = 8;
+constexpr int VECTORS = 2;
+#endif
+constexpr int PANEL = VECTORS * LANES;  // output channels whose weights lie together
+
+#define INLINE inline __attribute__((always_inline))
+#define INLINE_LAMBDA __attribute__((always_inline))
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+typedef float unaligned_vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+INLINE int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
+INLINE vec all(float value) { return vec{} + value; }
+INLINE vec load(const float* from) { return *(const unaligned_vec*)from; }
+INLINE void store(float* to, vec v) { *(unaligned_vec*)to = v; }
+INLINE vec smaller(vec a, vec b) { return a < b ? a : b; }
+INLINE vec larger(vec a, vec b) { return a > b ? a : b; }
+
+INLINE float sum(vec v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps((__m512)v);
+#else
+  float total = 0;
+  for (int i = 0; i < LANES; i++) total += v[i];
+  return total;
+#endif
+}
+
+// A format has numbers, as they lie in memory, and words of 32 bits, which are what a product
+// multiplies: one or several numbers that follow each other in the direction summed over.
+
+struct Float32 {
+  typedef float number;
+  typedef float word;
+  static constexpr int PER_WORD = 1;
+
+  static INLINE vec load(const number* from) { return ::load(from); }
+  static INLINE void store(number* to, vec v) { ::store(to, v); }
+  static INLINE number rounded(float value) { return value; }
+  static INLINE vec add_product(vec total, word a, vec b) { return total + a * b; }
+  static INLINE vec add_square(vec total, vec words) { return total + words * words; }
+  static INLINE vec words(vec first, vec) { return first; }
+
+  // x * (1 / 2 + r(x)), where r is a rational function fitted to erf(x / sqrt(2)) / 2 on
+  // [-5.5, 5.5]; the largest error is 1e-6.
+  static INLINE vec gelu(vec x) {
+    const vec z = smaller(larger(x, all(-5.5f)), all(5.5f)), s = z * z;
+    vec p = all(2.2216059732727814e-08f);
+    p = p * s + 6.530713918171766e-06f;
+    p = p * s + 1.8285572068761538e-04f;
+    p = p * s + 4.761601526813339e-03f;
+    p = p * s + 3.5142099385608784e-02f;
+    p = p * s + 3.989419853687959e-01f;
+    vec q = all(1.1953998185333574e-06f);
+    q = q * s + 7.860943726590002e-05f;
+    q = q * s + 1.9624206222147167e-03f;
+    q = q * s + 2.939856108237178e-02f;
+    q = q * s + 2.547517663874548e-01f;
+    q = q * s + 1.0f;
+    return x * (z * p / q + 0.5f);
+  }
+};
+
+#if defined(__AVX512BF16__)
+
+// Products of pairs of bfloat16 numbers, added up in float32. Those whose product is subnormal
+// count as zero.
+struct BFloat16 {
+  typedef uint16_t number;
+  typedef uint32_t word;
+  static constexpr int PER_WORD = 2;
+
+  static INLINE vec load(const number* from) {
+    const __m256i half = _mm256_loadu_si256((const __m256i*)from);
+    return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
+  }
+  static INLINE void store(number* to, vec v) {
+    _mm256_storeu_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh((__m512)v));
+  }
+  static INLINE number rounded(float value) {
+    return (number)_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(value)), 0);
+  }
+  static INLINE vec add_product(vec total, word a, vec b) {
+    const __m512i pair = _mm512_set1_epi32((int)a);
+    return (vec)_mm512_dpbf16_ps((__m512)total, (__m512bh)pair, (__m512bh)b);
+  }
+  static INLINE vec add_square(vec total, vec words) {
+    return (vec)_mm512_dpbf16_ps((__m512)total, (__m512bh)words, (__m512bh)words);
+  }
+  static INLINE vec words(vec first, vec second) {
+    const __m512i a = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)first));
+    const __m512i b = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)second));
+    return (vec)_mm512_or_si512(a, _mm512_slli_epi32(b, 16));
+  }
+
+  // x / 2 + |x| r(|x|), where r is a parabola on each of 16 segments of [0, 4], through three
+  // points of erf(x / sqrt(2)) / 2. The largest error is 1.3e-4, where rounding the result makes
+  // one of 8e-3.
+  static INLINE vec gelu(vec v) {
+    const __m512 x = (__m512)v, size = _mm512_abs_ps(x);
+    const __m512 a = _mm512_min_ps(size, _mm512_set1_ps(3.9999998f));
+    const __m512i segment = _mm512_cvttps_epi32(_mm512_mul_ps(a, _mm512_set1_ps(4.0f)));
+    const __m512 c0 = _mm512_permutexvar_ps(segment, _mm512_loadu_ps(SEGMENTS.c[0]));
+    const __m512 c1 = _mm512_permutexvar_ps(segment, _mm512_loadu_ps(SEGMENTS.c[1]));
+    const __m512 c2 = _mm512_permutexvar_ps(segment, _mm512_loadu_ps(SEGMENTS.c[2]));
+    const __m512 r = _mm512_fmadd_ps(_mm512_fmadd_ps(c2, a, c1), a, c0);
+    return (vec)_mm512_fmadd_ps(size, r, _mm512_mul_ps(x, _mm512_set1_ps(0.5f)));
+  }
+
+ private:
+  struct Segments {
+    float c[3][16];
+
+    Segments() {
+      for (int i = 0; i < 16; i++) {
+        const double first = 0.25 * i, from_middle = 0.125 * 0.8660254037844386;
+        const double middle = first + 0.125;
+        double x[3] = {middle - from_middle, middle, middle + from_middle}, y[3];
+        for (int j = 0; j < 3; j++) y[j] = 0.5 * __builtin_erf(x[j] * 0.7071067811865476);
+        if (i == 15) x[2] = 4, y[2] = 0.5;  // meets what lies beyond
+        const double d01 = (y[1] - y[0]) / (x[1] - x[0]), d12 = (y[2] - y[1]) / (x[2] - x[1]);
+        const double d012 = (d12 - d01) / (x[2] - x[0]);
+        c[2][i] = d012;
+        c[1][i] = d01 - d012 * (x[0] + x[1]);
+        c[0][i] = y[0] - d01 * x[0] + d012 * x[0] * x[1];
+      }
+    }
+  };
+  static const Segments SEGMENTS;
+};
+
+const BFloat16::Segments BFloat16::SEGMENTS;
+
+#endif
+
+// Memory of a thread, kept from call to call: fresh memory would have to be provided page by page.
+class Scratch {
+ public:
+  ~Scratch() { std::free(memory); }
+
+  // `count` items, zero where they are new.
+  template <class T>
+  T* take(long count) {
+    const long bytes = (count * (long)sizeof(T) + 63) / 64 * 64;
+    if (bytes > size) {
+      std::free(memory);
+      memory = std::aligned_alloc(64, bytes);
+      if (!memory) std::abort();
+      size = bytes;
+    }
+    std::memset(memory, 0, bytes);
+    return (T*)memory;
+  }
+
+ private:
+  void* memory = nullptr;
+  long size = 0;
+};

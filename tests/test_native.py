@@ -1,0 +1,308 @@
+"""The kernels in C++ compute what the plain network does, and are left out where they cannot."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_dft import tiny_input, tiny_network
+from test_strips import OPTIONS
+
+from c2fdft_arch import evaluation, native, native_block
+from c2fdft_arch.native_block import NativeWeights
+from c2fdft_arch.native_network import JOIN_SHUFFLE, SAME, SHUFFLE, UNSHUFFLE, convolve3x3
+from c2fdft_arch.plain_dft import PlainDFT
+from c2fdft_arch.strips import Stack
+
+CPU = torch.device('cpu')
+PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16}
+TOLERANCE = {'fp32': 1e-5, 'bf16': 0.03}
+
+needs_kernels = pytest.mark.skipif(
+    native.compiled_library()[0] is None,
+    reason=f'no kernels here: {native.compiled_library()[1]}',
+)
+
+
+@pytest.fixture(params=PRECISIONS)
+def precision(request):
+    """Each precision for which there are kernels on this machine."""
+    if native.kernels(PRECISIONS[request.param], CPU) is None:
+        pytest.skip('no kernels for this number format')
+    return request.param
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads for a test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def error_of_kernels(precision, options=None, height=24, width=16, batch=1, t=None):
+    """Largest difference to PlainDFT, relative to the largest prediction."""
+    net = tiny_network(**(options or {}))
+    x, some_t = tiny_input(height, width, batch)
+    t = some_t if t is None else t
+    plain = PlainDFT.forward(net, x, t).detach()
+    with torch.no_grad(), net.inference_settings(precision):
+        result = net(x, t)
+    return ((result - plain).abs().max() / plain.abs().max()).item()
+
+
+@pytest.fixture(autouse=True)
+def used(request, monkeypatch):
+    """The tests of the network must have been answered by the kernels."""
+    calls = []
+    real = native_block.NativeBlock.__call__
+
+    def counted(self, *arguments):
+        calls.append(self)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(native_block.NativeBlock, '__call__', counted)
+    return calls
+
+
+@needs_kernels
+@pytest.mark.parametrize('options', OPTIONS, ids=str)
+def test_kernels_give_the_plain_result_for_every_option(options, precision, used):
+    assert error_of_kernels(precision, options, batch=2) < TOLERANCE[precision]
+    assert used
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'dim': 48, 'num_blocks': [1, 1, 1, 1]},
+        {'dim': 32, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 2, 4, 8]},
+        {'dim': 20, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 5, 4, 2], 'bias': True},
+        {'dim': 6, 'num_blocks': [1, 1, 1, 1], 'heads': [3, 2, 2, 1], 'ffn_factor': 1.5},
+    ],
+    ids=lambda options: f'dim {options["dim"]}',
+)
+def test_channels_need_not_be_whole_vectors(options, precision, used):
+    assert error_of_kernels(precision, options, 16, 24) < TOLERANCE[precision]
+    assert used
+
+
+@needs_kernels
+@pytest.mark.parametrize('height, width', [(8, 8), (8, 64), (64, 8), (40, 24), (56, 72), (8, 264)])
+@pytest.mark.parametrize('piece_width', [1, 5, 16, 126])
+@pytest.mark.parametrize('count', [1, 3])
+def test_result_does_not_depend_on_pieces_and_threads(
+    height, width, piece_width, count, precision, threads, monkeypatch
+):
+    monkeypatch.setattr(native_block, 'PIECE_WIDTH', piece_width)
+    monkeypatch.setattr(native_block, 'PIECE_ROWS', 1 + piece_width % 4)
+    threads(count)
+    assert error_of_kernels(precision, None, height, width) < TOLERANCE[precision]
+
+
+@needs_kernels
+@pytest.mark.parametrize('batch', [1, 3, 4])
+def test_images_of_a_batch_do_not_mix(batch, precision):
+    assert error_of_kernels(precision, None, 16, 8, batch) < TOLERANCE[precision]
+
+
+@needs_kernels
+def test_images_that_share_a_timestep_are_evaluated_together_correctly(precision):
+    t = torch.tensor([7, 900, 7, 7])
+    assert error_of_kernels(precision, None, 16, 16, 4, t) < TOLERANCE[precision]
+
+
+@needs_kernels
+def test_result_is_the_same_every_time(precision):
+    net, (x, t) = tiny_network(), tiny_input(40, 24)
+    with torch.no_grad(), net.inference_settings(precision):
+        assert torch.equal(net(x, t), net(x, t))
+
+
+@needs_kernels
+def test_what_is_not_finite_stays_so(precision):
+    net, (x, t) = tiny_network(), tiny_input(16, 16, 1)
+    x[0, 0, 3, 3] = torch.nan
+    with torch.no_grad(), net.inference_settings(precision):
+        assert net(x, t).isnan().all()  # the attention matrices sum over all pixels
+
+
+@needs_kernels
+def test_evaluation_leaves_input_and_weights_alone(precision):
+    net, (x, t) = tiny_network(), tiny_input()
+    weights, x_before = {k: v.clone() for k, v in net.state_dict().items()}, x.clone()
+    with torch.no_grad(), net.inference_settings(precision):
+        net(x, t)
+    assert torch.equal(x, x_before)
+    assert all(torch.equal(v, weights[k]) for k, v in net.state_dict().items())
+
+
+@needs_kernels
+def test_strips_of_a_given_size_are_evaluated_by_pytorch(used):
+    net, (x, t) = tiny_network(), tiny_input()
+    with torch.no_grad(), net.inference_settings('fp32', strip_pixels=50):
+        net(x, t)
+    assert not used
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    'value', [0.0, 0.3, -0.7, 2.5, -3.9, 3.999, -4.0, 4.5, -6.0, 8.0, -40.0, 1e4]
+)
+def test_gelu_is_exact_to_the_number_format(value, precision):
+    """Through a block whose attention is silent and whose feed-forward network is one GELU."""
+    block = tiny_network().encoder_level1[0]
+    c = block.attn.project_out.weight.shape[0]
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.zero_()
+        block.norm2.body.weight.zero_()
+        block.norm2.body.bias.fill_(value)
+        block.ffn.project_in.weight[0, 0] = 1
+        block.ffn.project_out.weight[0, 0] = 1
+        dtype = PRECISIONS[precision]
+        weights = NativeWeights(
+            native.kernels(dtype, CPU), Stack(torch.empty(10**6, dtype=torch.uint8))
+        )
+        x = torch.zeros(1, 5, 7, c)
+        native_block.NativeBlock(block, None, weights)(x, torch.empty(1, 35, c, dtype=dtype))
+    given = torch.tensor(value).to(dtype).float()
+    expected = F.gelu(given.double()).item()
+    allowed = 2e-6 if precision == 'fp32' else 3e-4
+    relative = 1e-6 if precision == 'fp32' else 2**-8
+    assert x[..., 1:].abs().max() == 0
+    assert (x[..., 0] - expected).abs().max() <= allowed + relative * abs(expected)
+
+
+@needs_kernels
+@pytest.mark.parametrize('target', [SAME, UNSHUFFLE, SHUFFLE, JOIN_SHUFFLE])
+@pytest.mark.parametrize('channels, outputs', [(6, 8), (48, 24), (20, 40)])
+@pytest.mark.parametrize('bias', [False, True])
+def test_convolutions_are_those_of_pytorch(target, channels, outputs, bias, precision, monkeypatch):
+    monkeypatch.setattr(native_block, 'PIECE_WIDTH', 7)
+    torch.manual_seed(0)
+    dtype = PRECISIONS[precision]
+    x = torch.randn(2, channels, 10, 22)
+    weight, b = torch.randn(outputs, channels, 3, 3) / 9, torch.randn(outputs) if bias else None
+    reduce = torch.nn.Conv2d(outputs // 2, outputs // 4, 1, bias=bias)
+    expected = F.conv2d(x, weight, b, padding=1)
+    if target == UNSHUFFLE:
+        expected = F.pixel_unshuffle(expected, 2)
+    if target in (SHUFFLE, JOIN_SHUFFLE):
+        expected = F.pixel_shuffle(expected, 2)
+    out = torch.randn_like(expected)
+    if target == JOIN_SHUFFLE:
+        expected = reduce(torch.cat([expected, out], 1)).detach()
+    out = out.permute(0, 2, 3, 1).contiguous()
+    weights = NativeWeights(
+        native.kernels(dtype, CPU), Stack(torch.empty(10**5, dtype=torch.uint8))
+    )
+    joined = reduce if target == JOIN_SHUFFLE else None
+    convolve3x3(weights, x.permute(0, 2, 3, 1), weight, b, out, target, joined)
+    difference = (out.permute(0, 3, 1, 2) - expected).abs().max() / expected.abs().max()
+    assert difference < TOLERANCE[precision]
+
+
+# --- where there are no kernels ---------------------------------------------------------------
+
+
+@pytest.fixture
+def anew(monkeypatch, tmp_path):
+    """As in a new process with an empty cache."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    native.compiled_library.cache_clear()
+    yield
+    native.compiled_library.cache_clear()
+
+
+@pytest.mark.usefixtures('anew')
+@pytest.mark.parametrize('value', ['0', 'off', 'False'])
+def test_switch_turns_them_off(value, monkeypatch):
+    monkeypatch.setenv(native.SWITCH, value)
+    assert native.compiled_library() == (None, f'{native.SWITCH}={value} switches them off')
+    assert native.kernels(torch.float32, CPU) is None
+    assert error_of_kernels('fp32') < 1e-5
+
+
+@pytest.mark.usefixtures('anew')
+@needs_kernels
+def test_without_a_compiler_pytorch_serves(monkeypatch, used):
+    monkeypatch.setenv('CXX', '/no/such/compiler -x')
+    assert 'no C++ compiler: /no/such/compiler is not found' in native.compiled_library()[1]
+    assert error_of_kernels('fp32') < 1e-5
+    assert not used
+
+
+@pytest.mark.usefixtures('anew')
+@needs_kernels
+def test_what_a_failing_compiler_says_is_kept(monkeypatch, tmp_path):
+    compiler = tmp_path / 'compiler'
+    compiler.write_text(
+        '#!/bin/sh\necho "x.h: note" >&2\necho "x.h:1: error: no such thing" >&2\nexit 1\n'
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv('CXX', str(compiler))
+    assert native.compiled_library()[1] == f'{compiler} failed: x.h:1: error: no such thing'
+
+
+@pytest.mark.usefixtures('anew')
+@needs_kernels
+def test_library_that_cannot_be_loaded_is_left_out(monkeypatch, tmp_path):
+    path = tmp_path / 'broken.so'
+    path.write_bytes(b'no library')
+    monkeypatch.setattr(native, '_find_or_compile', lambda: path)
+    library, why = native.compiled_library()
+    assert library is None and 'broken.so' in why
+
+
+@pytest.mark.usefixtures('anew')
+def test_other_processors_are_not_tried(monkeypatch):
+    monkeypatch.setattr(native.platform, 'machine', lambda: 'arm64')
+    assert 'arm64' in native.compiled_library()[1]
+
+
+@pytest.mark.usefixtures('anew')
+def test_processor_without_avx512_is_not_tried(monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'AVX2')
+    monkeypatch.setattr(native.platform, 'machine', lambda: 'x86_64')
+    assert 'AVX-512' in native.compiled_library()[1]
+
+
+def test_matrix_units_are_left_to_pytorch(monkeypatch):
+    monkeypatch.setattr(native, 'has_matrix_units', lambda: True)
+    assert native.kernels(torch.bfloat16, CPU) is None
+
+
+def test_they_are_for_the_cpu_and_known_number_formats():
+    assert native.kernels(torch.float32, torch.device('cuda')) is None
+    assert native.kernels(torch.float16, CPU) is None
+
+
+@needs_kernels
+@pytest.mark.subprocess
+def test_they_are_compiled_once_and_kept_in_the_cache(tmp_path, clean_environment):
+    environment = {**clean_environment, 'XDG_CACHE_HOME': str(tmp_path)}
+    environment.pop(native.SWITCH, None)
+    code = 'from c2fdft_arch import native; print(native.compiled_library()[1])'
+
+    def path():
+        command = [sys.executable, '-c', code]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return run.stdout.strip()
+
+    first = path()
+    assert os.path.dirname(first) == str(tmp_path / 'c2fdft')
+    written = os.stat(first).st_mtime_ns
+    assert path() == first and os.stat(first).st_mtime_ns == written
+    assert os.listdir(tmp_path / 'c2fdft') == [os.path.basename(first)]
+
+
+def test_evaluation_without_kernels_is_that_of_strips(monkeypatch, used):
+    monkeypatch.setattr(evaluation, 'kernels', lambda dtype, device: None)
+    assert error_of_kernels('fp32') < 1e-5
+    assert not used
