@@ -7,17 +7,26 @@ import ctypes
 import torch
 from torch import Tensor
 
-from c2fdft_arch.attention_matrices import attention_matrix, mixing_matrix
 from c2fdft_arch.native import Kernels
-from c2fdft_arch.native.structures import Features, FirstPass, Norm, SecondPass, WeightShape
+from c2fdft_arch.native.structures import (
+    Features,
+    FirstPass,
+    Mixing,
+    Norm,
+    SecondPass,
+    WeightShape,
+    WeightStrides,
+)
 from c2fdft_arch.plain_dft import ChannelNorm, DiffusionTransformerBlock
 from c2fdft_arch.strips import Stack
 
 # Widest piece of an image, so that some rows of it stay in a core's cache.
-PIECE_WIDTH = 126
-# Rows of a piece, at least: two more are computed twice.
-PIECE_ROWS = 8
-PIECES_PER_THREAD = 4
+PIECE_WIDTH = 124
+NEIGHBOURS = 2  # as in products.h
+TILE_ROWS = 8
+# Of each piece two rows are computed that belong to others: taller ones where there are enough.
+TALL_PIECE, PIECES_PER_THREAD = 32, 2
+LOWEST_PIECE = 4
 
 
 class NativeWeights:
@@ -28,20 +37,29 @@ class NativeWeights:
         self.stack = stack
 
     def packed(self, weight: Tensor, groups: int = 1) -> Tensor:
-        """A weight (out, in) or (out, in, taps) laid out; output channels in equal groups."""
-        weight = weight if weight.dim() == 3 else weight[:, :, None]
-        shape = WeightShape(*weight.shape[:2], groups, weight.shape[2])
-        size = self.kernels.packed_bytes(ctypes.byref(shape))
-        result = self.stack.push((size,), torch.uint8)
-        strides = (ctypes.c_long * 3)(*weight.stride())
-        self.kernels.pack(address(weight), strides, ctypes.byref(shape), address(result))
+        """A weight (out, in), its outputs in groups, or (groups, out, in, taps), laid out."""
+        if weight.dim() == 2:
+            weight = weight.unflatten(0, (groups, -1))[..., None]
+        groups, outputs, inputs, taps = weight.shape
+        shape = WeightShape(groups * outputs, inputs, groups, taps)
+        result = self.stack.push((self.kernels.packed_bytes(ctypes.byref(shape)),), torch.uint8)
+        strides = WeightStrides(*weight.stride())
+        self.kernels.pack(
+            address(weight), ctypes.byref(strides), ctypes.byref(shape), address(result)
+        )
         return result
 
     def padded(self, parameter: Tensor | None, channels: int, groups: int = 1) -> Tensor:
-        """Numbers of channels (groups * C), or None for zeros; each group padded with zeros."""
-        result = torch.zeros(groups, round_up(channels // groups, self.kernels.lanes))
+        """Numbers of channels (groups * C), or None for zeros; each group padded with zeros.
+
+        What needs no padding is not copied.
+        """
+        own = channels // groups
+        if parameter is not None and own % self.kernels.lanes == 0:
+            return parameter.detach().contiguous()
+        result = torch.zeros(groups, round_up(own, self.kernels.lanes))
         if parameter is not None:
-            result[:, : channels // groups] = parameter.detach().view(groups, -1)
+            result[:, :own] = parameter.detach().view(groups, -1)
         return result
 
 
@@ -51,10 +69,16 @@ def round_up(n: int, multiple: int) -> int:
 
 
 def pieces(images: int, height: int, width: int) -> tuple[int, int]:
-    """(columns, bands): how images are cut into pieces, some for each thread."""
-    columns = -(-width // PIECE_WIDTH)
-    wanted = -(-PIECES_PER_THREAD * torch.get_num_threads() // (images * columns))
-    return columns, max(1, min(height // PIECE_ROWS, wanted))
+    """How images are cut into pieces: columns of one, and bands of an image.
+
+    With its neighbours on both sides a piece has whole register tiles of columns.
+    """
+    across = max(1, -(-(width - 2 * NEIGHBOURS) // PIECE_WIDTH))
+    columns = round_up(-(-(width - 2 * NEIGHBOURS) // across) + 2 * NEIGHBOURS, TILE_ROWS)
+    threads = torch.get_num_threads()
+    of_thread = max(1, min(height // (TALL_PIECE * threads), PIECES_PER_THREAD))
+    bands = min(-(-threads * of_thread // images), max(1, height // LOWEST_PIECE))
+    return columns - 2 * NEIGHBOURS, bands
 
 
 def address(tensor: Tensor) -> int:
@@ -69,16 +93,17 @@ class NativeBlock:
         self, block: DiffusionTransformerBlock, shift: Tensor | None, weights: NativeWeights
     ) -> None:
         self.kernels, self.weights = weights.kernels, weights
-        self.attention, ffn = block.attn, block.ffn
-        attention = block.attn
+        attention, ffn = block.attn, block.ffn
         hidden, c = ffn.project_in.weight.shape[:2]
-        kernel = attention.qkv_dwconv.weight.view(3 * c, 9)
+        kernel = attention.qkv_dwconv.weight.detach().view(3 * c, 9).t().contiguous()
         # Whatever the kernels read by address is kept here, so that it lives as long as they do.
         self.kept = {
             'qkv': weights.packed(attention.qkv.weight.flatten(1), groups=3),
             'qkv_bias': weights.padded(attention.qkv.bias, 3 * c, groups=3),
-            'kernel': torch.stack([weights.padded(tap, 3 * c, groups=3) for tap in kernel.t()]),
+            'kernel': weights.padded(kernel, 27 * c, groups=27),
             'kernel_bias': weights.padded(attention.qkv_dwconv.bias, 3 * c, groups=3),
+            'temperature': attention.temperature.detach().contiguous(),
+            'project': attention.project_out.weight.detach().contiguous(),
             'mixing_bias': weights.padded(attention.project_out.bias, c),
             'expand': weights.packed(ffn.project_in.weight.flatten(1)),
             'expand_bias': weights.padded(ffn.project_in.bias, hidden),
@@ -87,10 +112,11 @@ class NativeBlock:
         }
         self.first = FirstPass(heads=attention.heads, norm=self.norm('1', block.norm1, shift))
         self.second = SecondPass(hidden=hidden, norm=self.norm('2', block.norm2, shift))
-        for name in ('qkv', 'qkv_bias', 'kernel', 'kernel_bias'):
-            setattr(self.first, name, address(self.kept[name]))
-        for name in ('mixing_bias', 'expand', 'expand_bias', 'contract', 'contract_bias'):
-            setattr(self.second, name, address(self.kept[name]))
+        self.mixing = Mixing()
+        for structure in (self.first, self.mixing, self.second):
+            for name, *_ in structure._fields_:
+                if name in self.kept:
+                    setattr(structure, name, address(self.kept[name]))
 
     def norm(self, name: str, norm: ChannelNorm, shift: Tensor | None) -> Norm:
         weight, bias = norm.body.weight, norm.body.bias
@@ -106,31 +132,9 @@ class NativeBlock:
         Pixels may lie apart, but rows follow each other. `values` (B, H * W, C), in the kernels'
         number format, is memory for the values of all pixels.
         """
-        images, height, width, channels = x.shape
         features = Features(address(x), x.stride(0), x.stride(2), *x.shape)
-        products, squares = self.attention_sums(features, values)
-        weights = attention_matrix(products, squares, self.attention.temperature)
-        mixing = mixing_matrix(weights, self.attention.project_out.weight)
-        with self.weights.stack.frame():
-            packed = [self.weights.packed(matrix.t()) for matrix in mixing]
-            together = packed[0] if images == 1 else torch.stack(packed)
-            self.second.mixing = address(together)
-            self.second.mixing_vectors = len(packed[0]) // (4 * self.kernels.lanes)
-            self.kernels.second_pass(
-                ctypes.byref(features), ctypes.byref(self.second), address(values)
-            )
-
-    def attention_sums(self, features: Features, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The first pass: q^T k (B, heads, c, c) and the squares of q and k (2, B, heads, c)."""
-        images, channels, heads = features.images, features.channels, self.attention.heads
-        columns, bands = pieces(images, features.height, features.width)
-        width, kernels = channels // heads, self.kernels
-        rows, row = round_up(width, kernels.tile_rows), round_up(width, kernels.panel)
-        products = torch.zeros(images, columns * bands, heads, rows, row)
-        squares = torch.zeros(images, columns * bands, 2, round_up(channels, kernels.lanes))
-        kernels.first_pass(
-            ctypes.byref(features), ctypes.byref(self.first), columns, bands,
-            address(values), address(products), address(squares),
+        columns, bands = pieces(*x.shape[:3])
+        self.kernels.block(
+            ctypes.byref(features), ctypes.byref(self.first), ctypes.byref(self.mixing),
+            ctypes.byref(self.second), columns, bands, address(values),
         )  # fmt: skip
-        of_heads = squares.sum(1)[:, :, :channels].unflatten(2, (heads, width))
-        return products.sum(1)[..., :width, :width], of_heads.transpose(0, 1)

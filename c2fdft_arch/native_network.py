@@ -101,12 +101,12 @@ def convolve3x3(
     groups = 4 if target in (SHUFFLE, JOIN_SHUFFLE) else 1
     outputs = len(weight)
     with weights.stack.frame():
-        by_group = weight.detach().flatten(2)
-        if groups > 1:  # channel 4 c + g belongs to corner g
-            by_group = by_group.unflatten(0, (-1, groups)).transpose(0, 1).flatten(0, 1)
-            bias = None if bias is None else bias.view(-1, groups).t().flatten()
+        # With a shuffle, channel 4 c + g belongs to corner g.
+        by_group = weight.detach().flatten(2).unflatten(0, (-1, groups)).transpose(0, 1)
+        if bias is not None:
+            bias = bias.view(-1, groups).t().flatten()
         kept: list[Tensor] = [
-            weights.packed(by_group, groups),
+            weights.packed(by_group),
             weights.padded(bias, outputs, groups),
         ]
         if reduce is not None:

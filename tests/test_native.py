@@ -94,13 +94,13 @@ def test_channels_need_not_be_whole_vectors(options, precision, used):
 
 @needs_kernels
 @pytest.mark.parametrize('height, width', [(8, 8), (8, 64), (64, 8), (40, 24), (56, 72), (8, 264)])
-@pytest.mark.parametrize('piece_width', [1, 5, 16, 126])
+@pytest.mark.parametrize('piece_width', [4, 12, 20, 124])
 @pytest.mark.parametrize('count', [1, 3])
 def test_result_does_not_depend_on_pieces_and_threads(
     height, width, piece_width, count, precision, threads, monkeypatch
 ):
     monkeypatch.setattr(native_block, 'PIECE_WIDTH', piece_width)
-    monkeypatch.setattr(native_block, 'PIECE_ROWS', 1 + piece_width % 4)
+    monkeypatch.setattr(native_block, 'LOWEST_PIECE', piece_width // 4)
     threads(count)
     assert error_of_kernels(precision, None, height, width) < TOLERANCE[precision]
 
@@ -184,7 +184,7 @@ def test_gelu_is_exact_to_the_number_format(value, precision):
 @pytest.mark.parametrize('channels, outputs', [(6, 8), (48, 24), (20, 40)])
 @pytest.mark.parametrize('bias', [False, True])
 def test_convolutions_are_those_of_pytorch(target, channels, outputs, bias, precision, monkeypatch):
-    monkeypatch.setattr(native_block, 'PIECE_WIDTH', 7)
+    monkeypatch.setattr(native_block, 'PIECE_WIDTH', 4)
     torch.manual_seed(0)
     dtype = PRECISIONS[precision]
     x = torch.randn(2, channels, 10, 22)

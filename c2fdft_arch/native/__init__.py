@@ -43,9 +43,7 @@ class Kernels:
 
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         name = FORMATS[dtype]
-        self.lanes, self.tile_rows, self.panel = (
-            getattr(library, size)() for size in ('lanes', 'tile_rows', 'panel')
-        )
+        self.lanes = library.lanes()
 
         def function(of: str, *arguments: Any, returns: Any = None) -> Any:
             found = getattr(library, f'{name}_{of}')
@@ -54,8 +52,7 @@ class Kernels:
 
         self.packed_bytes = function('packed_bytes', c_void_p, returns=c_long)
         self.pack = function('pack', *[c_void_p] * 4)
-        self.first_pass = function('first_pass', c_void_p, c_void_p, c_int, c_int, *[c_void_p] * 3)
-        self.second_pass = function('second_pass', *[c_void_p] * 3)
+        self.block = function('block', *[c_void_p] * 4, c_int, c_int, c_void_p)
         self.convolution = function('convolution', *[c_void_p] * 3, c_int, c_int)
 
 

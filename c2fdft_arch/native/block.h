@@ -2,6 +2,9 @@
 
 #pragma once
 
+#include <cmath>
+#include <vector>
+
 #include "products.h"
 
 // Feature maps in float32, whose pixels may lie apart; those of an image follow row by row.
@@ -33,6 +36,58 @@ struct SumsShape {
   long squares() const { return 2L * channels; }
 };
 
+// The depth-wise kernel of LANES channels. A word holds a pixel, or two that follow each other: a
+// result needs the word before, that of the pixel itself, and the word behind.
+template <class F>
+class DepthwiseKernel {
+ public:
+  DepthwiseKernel(const float* kernel, long next_tap, const float* bias) : bias(load(bias)) {
+    const vec none = {};
+    for (int row = 0; row < 3; row++) {
+      vec tap[3];
+      for (int i = 0; i < 3; i++) tap[i] = load(kernel + (3 * row + i) * next_tap);
+      words[row][0] = F::PER_WORD == 1 ? tap[0] : F::words(none, tap[0]);
+      words[row][1] = F::PER_WORD == 1 ? tap[1] : F::words(tap[1], tap[2]);
+      words[row][2] = F::PER_WORD == 1 ? tap[2] : F::words(tap[0], tap[1]);
+      words[row][3] = F::words(tap[2], none);
+    }
+  }
+
+  // put(word, first, second): results for the pixels of words that follow each other. `rows` are
+  // the words before the first one, in the row above, in its own, and in the row below.
+  template <class Put>
+  INLINE void operator()(const typename F::word* const* rows, long next_word, int count,
+                         Put put) const {
+    const DepthwiseKernel kernel = *this;  // in registers
+    vec before[3], here[3];
+    for (int row = 0; row < 3; row++) {
+      before[row] = load((const float*)rows[row]);
+      here[row] = load((const float*)rows[row] + next_word);
+    }
+    for (int word = 0; word < count; word++) {
+      vec first = kernel.bias, second = kernel.bias;
+#pragma GCC unroll 3
+      for (int row = 0; row < 3; row++) {
+        const vec behind = load((const float*)rows[row] + (word + 2) * next_word);
+        first = F::add_products(first, before[row], kernel.words[row][0]);
+        first = F::add_products(first, here[row], kernel.words[row][1]);
+        if (F::PER_WORD == 1) {
+          first = F::add_products(first, behind, kernel.words[row][2]);
+        } else {
+          second = F::add_products(second, here[row], kernel.words[row][2]);
+          second = F::add_products(second, behind, kernel.words[row][3]);
+        }
+        before[row] = here[row];
+        here[row] = behind;
+      }
+      put(word, first, second);
+    }
+  }
+
+ private:
+  vec bias, words[3][4];
+};
+
 // A piece of an image for which queries, keys and values are computed, some rows at a time.
 template <class F>
 class PieceOfFirstPass {
@@ -40,109 +95,114 @@ class PieceOfFirstPass {
   typedef typename F::word word;
 
  public:
-  PieceOfFirstPass(const Features& x, const FirstPass& pass, int widest)
-      : x(x), pass(pass), sums_shape(x.channels, pass.heads), padded(round_up(x.channels, LANES)),
-        rows_together(std::max(1, 64 / widest)), next_column(3L * padded),
-        next_row((widest + 2) * next_column), next_pair(2L * padded + PANEL) {
-    static thread_local Scratch normalized_memory, window_memory, pairs_memory, pixels_memory;
-    const int rows = rows_together + 2;
-    pixels = pixels_memory.take<number*>(rows * (widest + 2));
-    normalized = normalized_memory.take<number>((rows * (widest + 2L) + ROWS) * padded);
-    window = window_memory.take<number>(rows * next_row);
-    const int words_in_row = (widest + F::PER_WORD - 1) / F::PER_WORD;
-    pairs = pairs_memory.take<word>(rows_together * words_in_row * next_pair);
+  PieceOfFirstPass(const Features& x, const FirstPass& pass, const DepthwiseKernel<F>* depthwise,
+                   int widest)
+      : x(x), pass(pass), depthwise(depthwise), sums_shape(x.channels, pass.heads),
+        padded(round_up(x.channels, LANES)), rows_together(std::max(1, 64 / widest)),
+        next_word(3L * padded), next_row((words_of(widest) + 2) * next_word),
+        next_pair(2L * padded + PANEL) {
+    static thread_local Scratch normalized_memory, window_memory, pairs_memory, places_memory;
+    const long rows = rows_together + 2, pixels = rows * (words_of(widest) + 2) * F::PER_WORD;
+    places = places_memory.take<word*>(pixels);
+    normalized = normalized_memory.take<number>((pixels + ROWS) * padded);
+    window = window_memory.take<word>(rows * next_row);
+    pairs = pairs_memory.take<word>((long)rows_together * words_of(widest) * next_pair);
   }
 
-  // Rows [first, end) and columns [left, right) of an image.
-  void operator()(int image_, int first, int end, int left_, int right_, number* values_,
-                  float* products, float* squares) {
-    image = image_, left = left_, right = right_, values = values_;
-    words_in_row = (right - left + F::PER_WORD - 1) / F::PER_WORD;
-    std::memset((void*)window, 0, sizeof(number) * (rows_together + 2) * next_row);
-    int filled = 0;
-    for (int row = first - 1, done = first; done < end;) {
-      const int more = std::min(rows_together + 2 - filled, end + 1 - row);
-      project(row, more, window + filled * next_row);
-      row += more;
-      filled += more;
-      const int ready = filled - 2;
+  // Rows [first, end) of some columns of an image.
+  void operator()(int image_, int first, int end, Columns columns, number* values_, float* products,
+                  float* squares) {
+    image = image_, left = columns.left, right = columns.right, values = values_;
+    words_in_row = words_of(right - left);
+    for (int next = first - 1, done = first; done < end;) {
+      const int until = std::min(done + rows_together, end);
+      project(next, until + 1);
+      next = until + 1;
       for (int channel = 0; channel < 3 * padded; channel += LANES)
-        for (int r = 0; r < ready; r++) convolve(r, done + r, channel);
-      add_squares(ready * words_in_row, squares);
-      add_products_of_heads(ready * words_in_row, products);
-      done += ready;
-      // The last two projected rows are carried over.
-      std::memmove((void*)window, (void*)(window + ready * next_row), sizeof(number) * 2 * next_row);
-      filled = 2;
+        for (int row = done; row < until; row++) convolve(row, row - done, channel);
+      const int words = (until - done) * words_in_row;
+      add_squares(words, squares);
+      add_products_of_heads(words, products);
+      done = until;
     }
   }
 
  private:
-  // q, k and v before the depth-wise convolution; zero outside the image.
-  void project(int first, int rows, number* to) {
-    const int from = std::max(left - 1, 0), until = std::min(right + 1, x.width);
+  static int words_of(int pixels) { return (pixels + F::PER_WORD - 1) / F::PER_WORD; }
+
+  // A row of the window: words of the projected pixels, and one before and one behind them.
+  word* window_row(int row) const { return window + (row + 1) % (rows_together + 2) * next_row; }
+
+  // q, k and v of rows [first, end) before the depth-wise convolution. Zero outside the image.
+  void project(int first, int end) {
+    const int from = left > 0 ? left - F::PER_WORD : 0;
+    const int until = std::min(right + F::PER_WORD, x.width);
     int count = 0;
-    for (int r = 0; r < rows; r++) {
-      const int row = first + r;
+    for (int row = first; row < end; row++) {
+      word* words = window_row(row);
       if (row < 0 || row >= x.height) {
-        std::memset((void*)(to + r * next_row), 0, sizeof(number) * next_row);
+        std::memset((void*)words, 0, sizeof(word) * next_row);
         continue;
       }
       normalize<F>(x.at(image, (long)row * x.width + from), x.next_pixel, until - from, x.channels,
                    pass.norm, normalized + (long)count * padded, padded);
-      for (int column = from; column < until; column++)
-        pixels[count++] = to + r * next_row + (column - left + 1) * next_column;
+      words += (left ? 0 : next_word);
+      for (int p = 0; p < words_of(until - from) * F::PER_WORD; p++)
+        places[count++] = words + p / F::PER_WORD * next_word;
     }
-    product<F>(normalized, padded, count, pass.qkv, x.channels, 3 * padded, [&](int p, int n, vec v) INLINE_LAMBDA {
-      F::store(pixels[p] + n, v + load(pass.qkv_bias + n));
-    });
+    product<F, F::PER_WORD>(normalized, padded, count, pass.qkv, x.channels, 3 * padded,
+                            [&](int p, int n, vec v, vec last) INLINE_LAMBDA {
+                              const vec bias = load(pass.qkv_bias + n);
+                              store((float*)(places[p] + n), F::words(v + bias, last + bias));
+                            });
+    for (int row = first; row < end; row++) {
+      const long words = sizeof(word) * next_word;
+      if (left == 0) std::memset((void*)window_row(row), 0, words);
+      if (right == x.width) {
+        word* last = window_row(row) + words_in_row * next_word;
+        if ((right - left) % F::PER_WORD)
+          for (int i = 0; i < next_word; i++) ((number*)(last + i))[F::PER_WORD - 1] = 0;
+        std::memset((void*)(last + next_word), 0, words);
+      }
+    }
   }
 
   // The depth-wise convolution of a row, for some channels of q, k or v.
-  void convolve(int window_row, int row, int channel) {
-    const number* from = window + window_row * next_row + channel;
-    vec kernel[9], columns[3][3];
-    for (int tap = 0; tap < 9; tap++) kernel[tap] = load(pass.kernel + tap * 3L * padded + channel);
-    const vec bias = load(pass.kernel_bias + channel);
-    for (int c = 0; c < 2; c++)
-      for (int r = 0; r < 3; r++) columns[c][r] = F::load(from + r * next_row + c * next_column);
-    const auto next = [&](int p) INLINE_LAMBDA {
-      vec of_row[3] = {bias, {}, {}};
-      for (int r = 0; r < 3; r++) {
-        columns[2][r] = F::load(from + r * next_row + (p + 2) * next_column);
-        for (int c = 0; c < 3; c++) of_row[r] += kernel[3 * r + c] * columns[c][r];
-        columns[0][r] = columns[1][r];
-        columns[1][r] = columns[2][r];
-      }
-      return of_row[0] + of_row[1] + of_row[2];
-    };
+  void convolve(int row, int row_of_pairs, int channel) {
+    const word* rows[3];
+    for (int i = 0; i < 3; i++) rows[i] = window_row(row - 1 + i) + channel;
+    const DepthwiseKernel<F>& kernel = depthwise[channel / LANES];
     const int count = right - left;
     if (channel < 2 * padded) {
-      word* to = pairs + window_row * words_in_row * next_pair + channel;
-      for (int p = 0; p < count; p += F::PER_WORD, to += next_pair) {
-        const vec first = next(p);
-        store((float*)to, F::words(first, F::PER_WORD > 1 && p + 1 < count ? next(p + 1) : vec{}));
-      }
+      word* to = pairs + row_of_pairs * words_in_row * next_pair + channel;
+      kernel(rows, next_word, words_in_row, [&](int word, vec first, vec second) INLINE_LAMBDA {
+        if (F::PER_WORD > 1 && word * F::PER_WORD + 1 == count) second = vec{};
+        store((float*)(to + word * next_pair), F::words(first, second));
+      });
       return;
     }
     channel -= 2 * padded;
     number* to = values + (((long)image * x.height + row) * x.width + left) * x.channels;
-    for (int p = 0; p < count; p++, to += x.channels) {
-      if (channel + LANES <= x.channels) {
-        F::store(to + channel, next(p));
-      } else {
-        number some[LANES];
-        F::store(some, next(p));
-        copy_some(to, some, channel, x.channels);
-      }
-    }
+    const auto put = [&](int p, vec v) INLINE_LAMBDA {
+      number* pixel = to + (long)p * x.channels;
+      if (channel + LANES <= x.channels) return F::store(pixel + channel, v);
+      number some[LANES];
+      F::store(some, v);
+      std::copy(some, some + x.channels - channel, pixel + channel);
+    };
+    kernel(rows, next_word, words_in_row, [&](int word, vec first, vec second) INLINE_LAMBDA {
+      put(word * F::PER_WORD, first);
+      if (F::PER_WORD > 1 && word * F::PER_WORD + 1 < count) put(word * F::PER_WORD + 1, second);
+    });
   }
 
   void add_squares(int words, float* squares) const {
     for (int channel = 0; channel < 2 * padded; channel += LANES) {
       vec total = load(squares + channel);
-      for (int i = 0; i < words; i++)
-        total = F::add_square(total, load((const float*)(pairs + i * next_pair + channel)));
+      for (int i = 0; i < words; i++) {
+        const vec pair = load((const float*)(pairs + i * next_pair + channel));
+        total = F::add_products(total, pair, pair);
+      }
       store(squares + channel, total);
     }
   }
@@ -166,41 +226,104 @@ class PieceOfFirstPass {
 
   const Features& x;
   const FirstPass& pass;
+  const DepthwiseKernel<F>* depthwise;
   const SumsShape sums_shape;
   const int padded, rows_together;
-  const long next_column, next_row, next_pair;
+  const long next_word, next_row, next_pair;
   int image, left, right, words_in_row;
-  number *normalized, *window, *values;
-  number** pixels;  // of the window, in the order of `normalized`
-  word* pairs;  // of q and k: words of pixels that follow each other
+  number *normalized, *values;
+  word* window;   // a ring of projected rows: those that are convolved, one above, one below
+  word* pairs;    // of q and k, behind the convolution
+  word** places;  // in the window, of the pixels in `normalized`
 };
 
-// Values (B, H * W, C), and for each piece of the images, a band of rows of a column, the sums over
-// its pixels (zero before).
+// Values (B, H * W, C), and for each piece of the images, a band of rows of `columns` columns, the
+// sums over its pixels (zero before). There are pieces(width, columns) times bands of an image.
 template <class F>
 void first_pass(const Features& x, const FirstPass& pass, int columns, int bands,
                 typename F::number* values, float* products, float* squares) {
   const SumsShape shape(x.channels, pass.heads);
-  const int count = x.images * columns * bands;
-  const int widest = (x.width + columns - 1) / columns;
+  const int across = pieces_across(x.width, columns), count = x.images * across * bands;
+  const int padded = 3 * round_up(x.channels, LANES);
+  std::vector<DepthwiseKernel<F>> depthwise;
+  for (int i = 0; i < padded; i += LANES)
+    depthwise.emplace_back(pass.kernel + i, padded, pass.kernel_bias + i);
 #pragma omp parallel
   {
-    PieceOfFirstPass<F> piece(x, pass, widest);
+    PieceOfFirstPass<F> piece(x, pass, depthwise.data(), columns + 2 * NEIGHBOURS);
 #pragma omp for schedule(dynamic)
     for (int i = 0; i < count; i++) {
-      const long band = i % bands, column = i / bands % columns;
-      piece(i / bands / columns, x.height * band / bands,
-            x.height * (band + 1) / bands, x.width * column / columns,
-            x.width * (column + 1) / columns, values, products + i * shape.products(),
+      const long band = i % bands;
+      piece(i / bands / across, x.height * band / bands, x.height * (band + 1) / bands,
+            Columns(x.width, columns, i / bands % across), values, products + i * shape.products(),
             squares + i * shape.squares());
     }
   }
 }
 
+// The output projection (C, C) and what makes attention matrices of the sums.
+struct Mixing {
+  const float* temperature;  // of each head
+  const float* project;      // (C, C), rows for output channels
+};
+
+// W_o A of the images, as weights. The sums of the pieces of an image follow each other.
+template <class F>
+std::vector<vec> mixing_weights(const Mixing& mixing, int images, int channels, int pieces,
+                                const SumsShape& shape, const std::vector<float>& products,
+                                const std::vector<float>& squares) {
+  const int width = shape.width;
+  const long matrix = (long)round_up(channels, ROWS) * channels;
+  std::vector<float> mixed(images * matrix);
+#pragma omp parallel for collapse(2)
+  for (int image = 0; image < images; image++)
+    for (int head = 0; head < shape.heads; head++) {
+      std::vector<float> attention((long)shape.rows * shape.columns);
+      std::vector<float> norms(2 * width);
+      for (int piece = image * pieces; piece < (image + 1) * pieces; piece++) {
+        const float* q = squares.data() + piece * shape.squares() + head * width;
+        for (int i = 0; i < width; i++) {
+          norms[i] += q[i];
+          norms[width + i] += q[shape.channels + i];
+        }
+        const float* p = products.data() + piece * shape.products() + head * attention.size();
+        for (size_t i = 0; i < attention.size(); i++) attention[i] += p[i];
+      }
+      for (float& norm : norms) norm = std::max(std::sqrt(norm), 1e-12f);
+      for (int i = 0; i < width; i++) {
+        float *row = attention.data() + (long)i * shape.columns, largest = -INFINITY, total = 0;
+        for (int j = 0; j < width; j++) {
+          row[j] = row[j] / norms[i] / norms[width + j] * mixing.temperature[head];
+          largest = std::max(largest, row[j]);
+        }
+        for (int j = 0; j < width; j++) total += row[j] = std::exp(row[j] - largest);
+        for (int j = 0; j < width; j++) row[j] /= total;
+      }
+      for (int out = 0; out < channels; out += ROWS) {
+        std::vector<float> project(ROWS * width);
+        for (int m = 0; m < std::min(ROWS, channels - out); m++)
+          std::copy_n(mixing.project + (long)(out + m) * channels + head * width, width,
+                      project.begin() + m * width);
+        for (int in = 0; in < width; in += PANEL) {
+          vec total[ROWS][VECTORS] = {};
+          add_products<Float32, VECTORS>(total, project.data(), width, 1, attention.data() + in,
+                                         shape.columns, width);
+          for (int m = 0; m < ROWS; m++)
+            std::copy_n((const float*)total[m], std::min(PANEL, width - in),
+                        mixed.data() + image * matrix + (long)(out + m) * channels + head * width + in);
+        }
+      }
+    }
+  const WeightShape of_weight{channels, channels, 1, 1};
+  std::vector<vec> weights(images * of_weight.vectors<F>());
+  for (int image = 0; image < images; image++)
+    pack<F>(mixed.data() + image * matrix, {0, channels, 1, 0}, of_weight,
+            weights.data() + image * of_weight.vectors<F>());
+  return weights;
+}
+
 struct SecondPass {
   int hidden;
-  const vec* mixing;  // weight of each image, mixing_vectors apart
-  long mixing_vectors;
   const float* mixing_bias;
   Norm norm;
   const vec* expand;
@@ -211,7 +334,8 @@ struct SecondPass {
 
 // x += the mixed values, then x += the feed-forward network of LN(x) + T.
 template <class F>
-void second_pass(const Features& x, const SecondPass& pass, const typename F::number* values) {
+void second_pass(const Features& x, const SecondPass& pass, const std::vector<vec>& mixing,
+                 const typename F::number* values) {
   typedef typename F::number number;
   constexpr int PIXELS = 64;
   const int channels = x.channels;
@@ -233,8 +357,8 @@ void second_pass(const Features& x, const SecondPass& pass, const typename F::nu
         std::copy(from, from + (long)count * channels, hidden);
         from = hidden;
       }
-      add_product<F>(from, channels, count, pass.mixing + image * pass.mixing_vectors, channels,
-                     channels, pass.mixing_bias, to, x.next_pixel);
+      add_product<F>(from, channels, count, mixing.data() + image * mixing.size() / x.images,
+                     channels, channels, pass.mixing_bias, to, x.next_pixel);
       normalize<F>(to, x.next_pixel, count, channels, pass.norm, normalized, padded);
       gelu_product<F>(normalized, padded, count, pass.expand, channels, padded_hidden,
                       pass.expand_bias, hidden, padded_hidden);
@@ -242,4 +366,18 @@ void second_pass(const Features& x, const SecondPass& pass, const typename F::nu
                      pass.contract_bias, to, x.next_pixel);
     }
   }
+}
+
+// The block, in place. `values` (B, H * W, C) is memory for those of all pixels.
+template <class F>
+void block(const Features& x, const FirstPass& first, const Mixing& mixing, const SecondPass& second,
+           int columns, int bands, typename F::number* values) {
+  const SumsShape shape(x.channels, first.heads);
+  const int pieces = pieces_across(x.width, columns) * bands;
+  std::vector<float> products(x.images * pieces * shape.products());
+  std::vector<float> squares(x.images * pieces * shape.squares());
+  first_pass<F>(x, first, columns, bands, values, products.data(), squares.data());
+  const auto weights =
+      mixing_weights<F>(mixing, x.images, x.channels, pieces, shape, products, squares);
+  second_pass<F>(x, second, weights, values);
 }

@@ -48,7 +48,8 @@ class RowsOfConvolution {
       joined = joined_memory.take<number>((4L * widest + ROWS) * 2 * padded_own);
   }
 
-  void operator()(int image, int first, int end, int left, int right) {
+  void operator()(int image, int first, int end, Columns columns) {
+    const auto [left, right] = columns;
     std::memset((void*)window, 0, sizeof(number) * 3 * next_row);
     for (int row = first - 1; row <= end; row++) {
       read(image, row, left, right);
@@ -148,15 +149,15 @@ class RowsOfConvolution {
 
 template <class F>
 void convolution(const Convolution& conv, const Image& from, const Image& to, int columns, int bands) {
-  const int count = conv.images * columns * bands;
+  const int across = pieces_across(conv.width, columns), count = conv.images * across * bands;
 #pragma omp parallel
   {
-    RowsOfConvolution<F> rows(conv, from, to, (conv.width + columns - 1) / columns);
+    RowsOfConvolution<F> rows(conv, from, to, columns + 2 * NEIGHBOURS);
 #pragma omp for schedule(dynamic)
     for (int i = 0; i < count; i++) {
-      const long band = i % bands, column = i / bands % columns;
-      rows(i / bands / columns, conv.height * band / bands, conv.height * (band + 1) / bands,
-           conv.width * column / columns, conv.width * (column + 1) / columns);
+      const long band = i % bands;
+      rows(i / bands / across, conv.height * band / bands, conv.height * (band + 1) / bands,
+           Columns(conv.width, columns, i / bands % across));
     }
   }
 }

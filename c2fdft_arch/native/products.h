@@ -23,26 +23,41 @@ struct WeightShape {
   }
 };
 
-// Lay out weight[output, input, tap], given with its strides.
+// Distances of the numbers of a weight.
+struct WeightStrides {
+  long group, output, input, tap;
+};
+
+// Lay out a weight.
 template <class F>
-void pack(const float* weight, const long* strides, WeightShape shape, vec* to) {
+void pack(const float* weight, WeightStrides strides, WeightShape shape, vec* to) {
+  constexpr int BLOCK = LANES * F::PER_WORD;  // inputs that are laid out together
   const int words = shape.words<F>(), per_group = shape.per_group();
-  const int outputs = shape.padded_outputs(), own = shape.outputs / shape.groups;
+  const int vectors = shape.padded_outputs() / LANES, own = shape.outputs / shape.groups;
 #pragma omp parallel for schedule(static)
-  for (int first = 0; first < outputs; first += PANEL) {
-    const int width = std::min(PANEL, outputs - first);
-    auto* panel = (typename F::number*)(to + (long)first / LANES * shape.taps * words);
-    for (int n = 0; n < width; n++) {
-      const int group = (first + n) / per_group, channel = (first + n) % per_group;
-      const float* from = weight + (group * own + channel) * strides[0];
-      for (int tap = 0; tap < shape.taps; tap++)
-        for (int i = 0; i < words * F::PER_WORD; i++) {
-          const bool exists = channel < own && i < shape.inputs;
-          const float value = exists ? from[i * strides[1] + tap * strides[2]] : 0.0f;
-          const long word = (long)(tap * words + i / F::PER_WORD) * width + n;
-          panel[word * F::PER_WORD + i % F::PER_WORD] = F::rounded(value);
+  for (int v = 0; v < vectors; v++) {
+    const int panel = v / VECTORS * VECTORS, width = std::min(VECTORS, vectors - panel);
+    const int group = v * LANES / per_group, channel = v * LANES % per_group;
+    const int count = std::min(LANES, own - channel);
+    const float* from = weight + group * strides.group + channel * strides.output;
+    vec* next = to + (long)panel * shape.taps * words + v - panel;
+    for (int tap = 0; tap < shape.taps; tap++, from += strides.tap)
+      for (int first = 0; first < shape.inputs; first += BLOCK) {
+        const int inputs = std::min(BLOCK, shape.inputs - first);
+        vec block[LANES] = {};  // words of each output
+        for (int n = 0; n < count; n++) {
+          const float* row = from + n * strides.output + first * strides.input;
+          if (strides.input == 1 && inputs == BLOCK) {
+            block[n] = F::words_of_row(row);
+          } else {
+            float some[BLOCK] = {};
+            for (int i = 0; i < inputs; i++) some[i] = row[i * strides.input];
+            block[n] = F::words_of_row(some);
+          }
         }
-    }
+        transpose(block);
+        for (int i = 0; i * F::PER_WORD < inputs; i++, next += width) *next = block[i];
+      }
   }
 }
 
@@ -63,8 +78,9 @@ INLINE void add_products(vec (&total)[ROWS][N], const typename F::word* rows, lo
   }
 }
 
-// Calls emit(row, output, vec) for ROWS rows and N vectors of output channels, from 0.
-template <class F, int N, class Emit>
+// Calls emit(row, output, vec, vec) for ROWS rows, STEP at a time, and N vectors of output channels,
+// from 0: the vectors are of the first and the last of STEP rows.
+template <class F, int N, int STEP, class Emit>
 INLINE void tile(const typename F::word* pixels, long next_pixel, const long* taps, int tap_count,
                  const vec* weight, int words, Emit emit) {
   vec total[ROWS][N] = {};
@@ -72,22 +88,22 @@ INLINE void tile(const typename F::word* pixels, long next_pixel, const long* ta
     add_products<F, N>(total, pixels + taps[tap], next_pixel, 1,
                        (const float*)(weight + (long)tap * words * N), N * LANES, words);
 #pragma GCC unroll 8
-  for (int m = 0; m < ROWS; m++)
+  for (int m = 0; m < ROWS; m += STEP)
 #pragma GCC unroll 8
-    for (int n = 0; n < N; n++) emit(m, n * LANES, total[m][n]);
+    for (int n = 0; n < N; n++) emit(m, n * LANES, total[m][n], total[m + STEP - 1][n]);
 }
 
-template <class F, class Emit>
+template <class F, int STEP = 1, class Emit>
 INLINE void tile(const typename F::word* pixels, long next_pixel, const long* taps, int tap_count,
                  const vec* weight, int words, int vectors, Emit emit) {
-  if (vectors == 3) return tile<F, 3>(pixels, next_pixel, taps, tap_count, weight, words, emit);
-  if (vectors == 2) return tile<F, 2>(pixels, next_pixel, taps, tap_count, weight, words, emit);
-  tile<F, 1>(pixels, next_pixel, taps, tap_count, weight, words, emit);
+  if (vectors == 3) return tile<F, 3, STEP>(pixels, next_pixel, taps, tap_count, weight, words, emit);
+  if (vectors == 2) return tile<F, 2, STEP>(pixels, next_pixel, taps, tap_count, weight, words, emit);
+  tile<F, 1, STEP>(pixels, next_pixel, taps, tap_count, weight, words, emit);
 }
 
-// Calls emit(row, output, vec) for the product of rows of numbers, `next_row` apart, with a weight.
-// Rows past the last are read, up to a multiple of ROWS, but not emitted.
-template <class F, class Emit>
+// Calls emit(row, output, vec, vec) for the product of rows of numbers, `next_row` apart, with a
+// weight, STEP rows at a time. Rows past the last are read, up to a multiple of ROWS.
+template <class F, int STEP = 1, class Emit>
 INLINE void product(const typename F::number* pixels, long next_row, int rows, const vec* weight,
                     int inputs, int outputs, Emit emit) {
   const int words = (inputs + F::PER_WORD - 1) / F::PER_WORD;
@@ -95,10 +111,11 @@ INLINE void product(const typename F::number* pixels, long next_row, int rows, c
   for (int first = 0; first < outputs; first += PANEL) {
     const int vectors = std::min(VECTORS, (outputs - first) / LANES);
     for (int row = 0; row < rows; row += ROWS)
-      tile<F>((const typename F::word*)(pixels + row * next_row), next_row / F::PER_WORD, &here, 1,
-              weight, words, vectors, [&](int m, int n, vec v) INLINE_LAMBDA {
-                if (row + m < rows) emit(row + m, first + n, v);
-              });
+      tile<F, STEP>((const typename F::word*)(pixels + row * next_row), next_row / F::PER_WORD,
+                    &here, 1, weight, words, vectors,
+                    [&](int m, int n, vec v, vec last) INLINE_LAMBDA {
+                      if (row + m < rows) emit(row + m, first + n, v, last);
+                    });
     weight += (long)words * vectors;
   }
 }
@@ -108,7 +125,7 @@ __attribute__((noinline)) void tile_to_buffer(const typename F::word* pixels, lo
                                               const long* taps, int tap_count, const vec* weight,
                                               int words, int vectors, float* buffer) {
   tile<F>(pixels, next_pixel, taps, tap_count, weight, words, vectors,
-          [=](int m, int n, vec v) INLINE_LAMBDA { *(vec*)(buffer + m * PANEL + n) = v; });
+          [=](int m, int n, vec v, vec) INLINE_LAMBDA { *(vec*)(buffer + m * PANEL + n) = v; });
 }
 
 // The same with taps: tap t of a pixel is read at pixels + taps[t], all of them in words. What is
@@ -160,13 +177,31 @@ __attribute__((noinline)) void add_product(const typename F::number* pixels, lon
                                            const vec* weight, int inputs, int outputs,
                                            const float* bias, float* to, long next_pixel) {
   product<F>(pixels, next_row, rows, weight, inputs, round_up(outputs, LANES),
-             [=](int p, int n, vec v) INLINE_LAMBDA {
+             [=](int p, int n, vec v, vec) INLINE_LAMBDA {
                float* pixel = to + p * next_pixel + n;
                v += load(bias + n);
                if (n + LANES <= outputs) return store(pixel, load(pixel) + v);
                for (int i = 0; n + i < outputs; i++) pixel[i] += v[i];
              });
 }
+
+// Columns of neighbours that a 3x3 kernel needs on a side, made up to whole words of two pixels.
+constexpr int NEIGHBOURS = 2;
+
+// How many pieces of `columns` columns, and what is left, an image is cut into.
+INLINE int pieces_across(int width, int columns) {
+  return std::max(1, (width - 2 * NEIGHBOURS + columns - 1) / columns);
+}
+
+// The columns of piece i. The first and the last lack neighbours on one side, and are wider by as
+// many: with their neighbours, all have the same width.
+struct Columns {
+  int left, right;
+
+  Columns(int width, int columns, int i)
+      : left(i ? NEIGHBOURS + i * columns : 0),
+        right(i + 1 == pieces_across(width, columns) ? width : NEIGHBOURS + (i + 1) * columns) {}
+};
 
 struct Norm {
   const float *scale, *offset;  // padded to whole vectors with zeros
@@ -199,10 +234,4 @@ void normalize(const float* pixels, long next_pixel, int count, int channels, No
     for (int i = 0; i < whole; i += LANES) put(i, load(pixels + i));
     if (whole < channels) put(whole, load(rest));
   }
-}
-
-// to[0 .. channels) from a vector of which only these exist.
-template <class Number>
-INLINE void copy_some(Number* to, const Number* from, int first, int channels) {
-  std::copy(from, from + std::min(LANES, channels - first), to + first);
 }

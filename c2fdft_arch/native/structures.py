@@ -10,6 +10,10 @@ class WeightShape(ctypes.Structure):
     _fields_ = [(name, c_int) for name in ('outputs', 'inputs', 'groups', 'taps')]
 
 
+class WeightStrides(ctypes.Structure):
+    _fields_ = [(name, c_long) for name in ('group', 'output', 'input', 'tap')]
+
+
 class Features(ctypes.Structure):
     _fields_ = [
         ('data', c_void_p),
@@ -34,11 +38,13 @@ class FirstPass(ctypes.Structure):
     ]
 
 
+class Mixing(ctypes.Structure):
+    _fields_ = [('temperature', c_void_p), ('project', c_void_p)]
+
+
 class SecondPass(ctypes.Structure):
     _fields_ = [
         ('hidden', c_int),
-        ('mixing', c_void_p),
-        ('mixing_vectors', c_long),
         ('mixing_bias', c_void_p),
         ('norm', Norm),
         *((name, c_void_p) for name in ('expand', 'expand_bias', 'contract', 'contract_bias')),

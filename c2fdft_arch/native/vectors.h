@@ -36,6 +36,37 @@ INLINE void store(float* to, vec v) { *(unaligned_vec*)to = v; }
 INLINE vec smaller(vec a, vec b) { return a < b ? a : b; }
 INLINE vec larger(vec a, vec b) { return a > b ? a : b; }
 
+// Lanes of a and b, which are numbered one after the other.
+INLINE vec pick(vec a, vec b, ivec lanes) {
+#if defined(__clang__)
+  vec result;
+  for (int i = 0; i < LANES; i++) result[i] = lanes[i] < LANES ? a[lanes[i]] : b[lanes[i] - LANES];
+  return result;
+#else
+  return __builtin_shuffle(a, b, lanes);
+#endif
+}
+
+// Lane j of vector i becomes lane i of vector j: by exchanging halves, quarters and so on.
+INLINE void transpose(vec (&v)[LANES]) {
+#pragma GCC unroll 4
+  for (int distance = LANES / 2; distance > 0; distance /= 2) {
+    ivec low = {}, high = {};
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) {
+      low[i] = i & distance ? LANES + i - distance : i;
+      high[i] = i & distance ? LANES + i : i + distance;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) {
+      if (i & distance) continue;
+      const vec first = v[i], second = v[i + distance];
+      v[i] = pick(first, second, low);
+      v[i + distance] = pick(first, second, high);
+    }
+  }
+}
+
 INLINE float sum(vec v) {
 #if defined(__AVX512F__)
   return _mm512_reduce_add_ps((__m512)v);
@@ -47,7 +78,8 @@ INLINE float sum(vec v) {
 }
 
 // A format has numbers, as they lie in memory, and words of 32 bits, which are what a product
-// multiplies: one or several numbers that follow each other in the direction summed over.
+// multiplies: one or several numbers that follow each other in the direction summed over. words()
+// makes them of the first and second numbers, words_of_row() of numbers as they lie in memory.
 
 struct Float32 {
   typedef float number;
@@ -58,8 +90,9 @@ struct Float32 {
   static INLINE void store(number* to, vec v) { ::store(to, v); }
   static INLINE number rounded(float value) { return value; }
   static INLINE vec add_product(vec total, word a, vec b) { return total + a * b; }
-  static INLINE vec add_square(vec total, vec words) { return total + words * words; }
+  static INLINE vec add_products(vec total, vec a, vec b) { return total + a * b; }
   static INLINE vec words(vec first, vec) { return first; }
+  static INLINE vec words_of_row(const float* row) { return ::load(row); }
 
   // x * (1 / 2 + r(x)), where r is a rational function fitted to erf(x / sqrt(2)) / 2 on
   // [-5.5, 5.5]; the largest error is 1e-6.
@@ -104,13 +137,16 @@ struct BFloat16 {
     const __m512i pair = _mm512_set1_epi32((int)a);
     return (vec)_mm512_dpbf16_ps((__m512)total, (__m512bh)pair, (__m512bh)b);
   }
-  static INLINE vec add_square(vec total, vec words) {
-    return (vec)_mm512_dpbf16_ps((__m512)total, (__m512bh)words, (__m512bh)words);
+  static INLINE vec add_products(vec total, vec a, vec b) {
+    return (vec)_mm512_dpbf16_ps((__m512)total, (__m512bh)a, (__m512bh)b);
   }
   static INLINE vec words(vec first, vec second) {
     const __m512i a = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)first));
     const __m512i b = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)second));
     return (vec)_mm512_or_si512(a, _mm512_slli_epi32(b, 16));
+  }
+  static INLINE vec words_of_row(const float* row) {
+    return (vec)_mm512_cvtne2ps_pbh((__m512)::load(row + LANES), (__m512)::load(row));
   }
 
   // x / 2 + |x| r(|x|), where r is a parabola on each of 16 segments of [0, 4], through three
