@@ -135,13 +135,23 @@ def resumable_iterations(
             yield iteration
 
 
-def prune(training_states: PathLike, models: PathLike, keep_last: int) -> list[int]:
+def prune(
+    training_states: PathLike,
+    models: PathLike,
+    keep_last: int,
+    newest: int | None = None,
+    spared: int | None = None,
+) -> list[int]:
     """Remove all but the newest `keep_last` iterations; returns those that were removed.
+
+    `spared` stays too. Iterations above `newest`, if it is given, are left alone and not counted:
+    a run that goes on from an earlier state has not come to them yet.
 
     The state goes first, so that a crash in between leaves no state without a network. Files
     without a number (`net_g_latest.pth`, `net_g_best.pth`) stay.
     """
-    removed = saved_iterations(training_states)[keep_last:]
+    counted = [i for i in saved_iterations(training_states) if newest is None or i <= newest]
+    removed = [iteration for iteration in counted[keep_last:] if iteration != spared]
     for iteration in removed:
         state_file(training_states, iteration).unlink(missing_ok=True)
         network_file(models, iteration).unlink(missing_ok=True)
@@ -153,6 +163,10 @@ class Checkpoints:
 
     `keep_last`: how many of them to keep, None for all. `complain` takes a text when one cannot be
     written, after which training goes on: a full disk may be emptied, a lost run not.
+
+    A checkpoint is good once an iteration that began with its weights was finite: the step before
+    it was saved may have ruined them, which only the next iteration tells. The newest good one is
+    kept, whatever `keep_last` says.
     """
 
     def __init__(
@@ -165,6 +179,8 @@ class Checkpoints:
         self.models = models
         self.training_states = training_states
         self.keep_last = keep_last
+        self.newest: int | None = None
+        self.good: int | None = None
         self._complain = complain
 
     def tidy(self) -> None:
@@ -185,9 +201,24 @@ class Checkpoints:
                 f'checkpoint: {self.last()}.'
             )
             return False
-        if state is not None and self.keep_last:
-            prune(self.training_states, self.models, self.keep_last)
+        if state is not None:
+            self.newest = int(label)
+            self._prune()
         return True
+
+    def resumed(self, iteration: int, good: int | None) -> None:
+        """Training goes on from the checkpoint of `iteration`; `good` is the newest good one."""
+        self.newest, self.good = iteration, good
+
+    def newest_is_good(self) -> None:
+        """An iteration that began with the newest checkpoint's weights was finite."""
+        if self.newest != self.good:
+            self.good = self.newest
+            self._prune()
+
+    def _prune(self) -> None:
+        if self.keep_last:
+            prune(self.training_states, self.models, self.keep_last, self.newest, self.good)
 
     def save_best(self, network: Mapping[str, Any] | None, record: Mapping[str, Any]) -> None:
         """Write the record of the best results and, unless None, the network that has them."""
@@ -199,10 +230,20 @@ class Checkpoints:
         """The record of the best results; empty if there is none."""
         return read_json(self._record_file())
 
+    def saved(self) -> list[int]:
+        """The iterations that have a training state, newest first."""
+        return saved_iterations(self.training_states)
+
     def last(self) -> str:
         """The newest checkpoint from which training can go on, for a message."""
-        iterations = saved_iterations(self.training_states)
+        iterations = self.saved()
         return str(network_file(self.models, iterations[0])) if iterations else 'none yet'
+
+    def last_good(self) -> str:
+        """The newest good checkpoint, for a message."""
+        if self.good is None or not state_file(self.training_states, self.good).exists():
+            return 'none (after none of them an iteration was finite)'
+        return str(network_file(self.models, self.good))
 
     def _record_file(self) -> Path:
         return network_file(self.models, 'best').with_suffix('.json')

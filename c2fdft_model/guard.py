@@ -49,25 +49,37 @@ class Watched:
 class Guard:
     """Says which iterations to skip, reports them, and gives up after `max_bad` in a row.
 
-    `report` takes one text per skipped iteration; `last_checkpoint` names the newest one.
-    `numbers` of `watch` are the loss terms and `grad_norm`, scalars on the device. In distributed
-    training an iteration that is bad in one rank is skipped in all, and all ranks see the same
-    `stop_requested`, since they have to stop after the same iteration.
+    `report` takes one text per skipped iteration; `last_good` names the newest checkpoint that can
+    be relied on; `shown_finite` is called once an iteration is known to be finite, and with it the
+    weights that it began with. `numbers` of `watch` are the loss terms and `grad_norm`, scalars on
+    the device. In distributed training an iteration that is bad in one rank is skipped in all, and
+    all ranks see the same `stop_requested`, since they have to stop after the same iteration.
     """
 
     def __init__(
         self,
         max_bad: int,
         report: Callable[[str], object],
-        last_checkpoint: Callable[[], str],
+        last_good: Callable[[], str],
+        shown_finite: Callable[[], object] = lambda: None,
     ) -> None:
         self.max_bad = max_bad
         self.bad_in_a_row = 0
         self.skipped = 0
         self.stop_requested = False
         self._report = report
-        self._last_checkpoint = last_checkpoint
+        self._last_good = last_good
+        self._shown_finite = shown_finite
         self._under_way: deque[Watched] = deque()
+
+    def state_dict(self) -> dict[str, int]:
+        """The counters, for a training state; `finish` comes first."""
+        return {'bad_in_a_row': self.bad_in_a_row, 'skipped': self.skipped}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Count on from a training state; one of an earlier version has no counters."""
+        self.bad_in_a_row = state.get('bad_in_a_row', 0)
+        self.skipped = state.get('skipped', 0)
 
     def judge(self, numbers: Mapping[str, Tensor], stop: bool = False) -> Tensor:
         """(bad, stop) as float32 0 or 1 on the device, the same in every rank."""
@@ -120,6 +132,7 @@ class Guard:
         self.stop_requested |= bool(numbers['stop'])
         if not numbers['bad']:
             self.bad_in_a_row = 0
+            self._shown_finite()
             return
         self.bad_in_a_row += 1
         self.skipped += 1
@@ -127,10 +140,11 @@ class Guard:
         if self.bad_in_a_row >= self.max_bad:
             raise TrainingDiverged(
                 f'{self.bad_in_a_row} iterations in a row, up to {watched.iteration}, had a loss '
-                'or gradient that is not finite (train: max_bad_iterations). Training stops; '
-                'weights, average and optimiser are those before the first of them. '
-                f'Last checkpoint: {self._last_checkpoint()}. A lower learning rate, '
-                'train: use_grad_clip or amp: off may help.'
+                'or gradient that is not finite (train: max_bad_iterations). Training stops. '
+                f'Last good checkpoint: {self._last_good()}. What may help: going on from its '
+                'training state (path: resume_state, without --auto_resume, which takes the '
+                'newest) with train: use_grad_clip or amp: off; or a new run from its network '
+                '(path: pretrain_network_g) with a lower learning rate.'
             )
 
 

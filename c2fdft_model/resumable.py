@@ -60,10 +60,20 @@ class Resumable:
         if self.opt['rank'] == 0:
             self.checkpoints.tidy()
         self.guard = Guard(
-            self.train_options.max_bad_iterations, logger.error, self.checkpoints.last
+            self.train_options.max_bad_iterations,
+            logger.error,
+            self._last_good,
+            self._newest_is_good,
         )
         self.interruption = Interruption(self._save_and_leave, not self.opt['dist'])
         self.throughput = training_log.Throughput()
+
+    def _last_good(self) -> str:
+        return distributed.from_first_rank(self.checkpoints.last_good())
+
+    def _newest_is_good(self) -> None:
+        if self.opt['rank'] == 0:
+            self.checkpoints.newest_is_good()
 
     # --- iterations ---------------------------------------------------------------------------
 
@@ -81,6 +91,8 @@ class Resumable:
 
     def _save_and_leave(self) -> None:
         """Save the last iteration, unless it is, and end the process with the signal's code."""
+        self.interruption.begin()
+        self.guard.finish()
         if self.iteration > self.saved_iteration:
             self._save(self.epoch, self.iteration)
         logger.warning(
@@ -95,15 +107,32 @@ class Resumable:
         """Write the network and then the training state, each of them all or not at all.
 
         `current_iter` -1 is the end of the training: the network as `net_g_latest.pth`, no state.
+        While iterations are skipped because they are not finite, nothing is written: the weights
+        are those of before, and may be what is wrong.
         """
         self.end_iteration()
-        self._save(epoch, current_iter)
+        self.interruption.begin()
+        self.guard.finish()
+        if self.guard.bad_in_a_row:
+            self._warn_of_skipped(current_iter)
+        if current_iter == -1 or not self.guard.bad_in_a_row:
+            self._save(epoch, current_iter)
         self.end_iteration()
 
+    def _warn_of_skipped(self, current_iter: int) -> None:
+        what = (
+            'net_g_latest.pth has the weights of before, which may be damaged'
+            if current_iter == -1
+            else f'No checkpoint is written after iteration {current_iter:,}'
+        )
+        logger.warning(
+            f'{what}: the last {self.guard.bad_in_a_row} iterations were not finite and skipped. '
+            f'Last good checkpoint: {self._last_good()}.'
+        )
+
     def _save(self, epoch: int, current_iter: int) -> None:
-        self.interruption.begin()
+        """Save now; a signal is only noted meanwhile, and the guard has finished."""
         self.throughput.pause()
-        self.guard.finish()
         state = None if current_iter == -1 else self._training_state(epoch, current_iter)
         if self.opt['rank'] == 0:
             label = 'latest' if current_iter == -1 else current_iter
@@ -112,7 +141,13 @@ class Resumable:
         self.saved_iteration = max(self.saved_iteration, current_iter)
         self.throughput.go_on()
         if current_iter == -1:
+            self._end_checkpoints()
             self.interruption.remove()
+
+    def _end_checkpoints(self) -> None:
+        # No iteration follows that could show the last checkpoint good.
+        if not self.guard.bad_in_a_row and all(p.isfinite().all() for p in self.net_g.parameters()):
+            self._newest_is_good()
 
     def network_content(self) -> dict[str, dict[str, Tensor]]:
         """The parameters as BasicSR saves them: `params` and, if there are any, `params_ema`."""
@@ -131,6 +166,10 @@ class Resumable:
             training_state.RUN_KEY: self.run_description,
             training_state.RANDOM_KEY: distributed.gather_objects(training_state.random_states()),
             training_state.BEST_KEY: getattr(self, 'best_metric_results', {}),
+            training_state.GUARD_KEY: {
+                **self.guard.state_dict(),
+                'good_checkpoint': self.checkpoints.good,
+            },
         }
 
     # --- resuming -----------------------------------------------------------------------------
@@ -154,6 +193,7 @@ class Resumable:
         if len(random_states) == self.opt['world_size']:
             training_state.restore_random_states(random_states[self.opt['rank']])
         self._resume_best(resume_state.get(training_state.BEST_KEY, {}))
+        self._resume_guard(resume_state.get(training_state.GUARD_KEY, {}))
 
     def _compare_with_saved_run(self, saved_run: Mapping[str, Any] | None) -> None:
         if saved_run is None:
@@ -172,3 +212,14 @@ class Resumable:
         record = distributed.from_first_rank(self.checkpoints.record())
         self.best_metric_results = results_at(self.iteration, in_state, record)
         self.missed_validations = missed_data_sets(self.opt, self.iteration, record)
+
+    def _resume_guard(self, in_state: Mapping[str, Any]) -> None:
+        self.guard.load_state_dict(in_state)
+        self.checkpoints.resumed(self.iteration, in_state.get('good_checkpoint'))
+        newer = [i for i in self.checkpoints.saved() if i > self.iteration]
+        if newer and not self.opt.get('auto_resume'):
+            logger.warning(
+                f'{self.opt["path"]["training_states"]} has training states of later iterations '
+                f'({", ".join(map(str, reversed(newer)))}), of which --auto_resume would take the '
+                'newest: remove them to go on from here another time.'
+            )

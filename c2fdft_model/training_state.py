@@ -14,6 +14,7 @@ from c2fdft_model.option_parsing import OptionError
 RUN_KEY = 'run'
 RANDOM_KEY = 'random_states'
 BEST_KEY = 'best_metric_results'
+GUARD_KEY = 'guard'
 
 # Options of `datasets: train` that decide what a batch holds; paths may differ between machines.
 DATA_OPTIONS = (

@@ -138,6 +138,35 @@ def test_keep_last_prunes_on_saving(folders):
     assert saved_iterations(folders[1]) == [12, 8]
 
 
+def test_the_newest_good_checkpoint_outlives_newer_ones_that_are_not_known_to_be_good(folders):
+    writer, _ = checkpoints(folders, keep_last=1)
+    writer.save(4, CONTENT, {})
+    writer.newest_is_good()
+    writer.save(8, CONTENT, {})
+    writer.save(12, CONTENT, {})
+    assert saved_iterations(folders[1]) == [12, 4]
+    assert writer.last_good().endswith('net_g_4.pth')
+    writer.newest_is_good()
+    assert saved_iterations(folders[1]) == [12]
+    assert writer.last_good().endswith('net_g_12.pth')
+
+
+def test_no_checkpoint_is_good_before_an_iteration_has_shown_it(folders):
+    writer, _ = checkpoints(folders)
+    writer.save(4, CONTENT, {})
+    assert writer.last_good().startswith('none')
+
+
+def test_a_run_that_goes_on_from_an_earlier_checkpoint_does_not_prune_its_own(folders):
+    before, _ = checkpoints(folders)
+    for label in (4, 8, 20):
+        before.save(label, CONTENT, {})
+    writer, _ = checkpoints(folders, keep_last=1)
+    writer.resumed(8, good=4)
+    writer.save(12, CONTENT, {})
+    assert saved_iterations(folders[1]) == [20, 12, 4]
+
+
 def test_a_checkpoint_that_cannot_be_written_is_reported_and_prunes_nothing(folders, monkeypatch):
     writer, complaints = checkpoints(folders, keep_last=1)
     writer.save(4, CONTENT, {})

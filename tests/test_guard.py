@@ -68,6 +68,28 @@ def test_a_good_iteration_in_between_starts_the_count_anew():
     assert (watcher.bad_in_a_row, watcher.skipped) == (2, 4)
 
 
+def test_counters_go_on_from_a_training_state():
+    before, after = guard(max_bad=3)[0], guard(max_bad=3)[0]
+    run(before, [NAN, 0.5, NAN, NAN])
+    after.load_state_dict(before.state_dict())
+    assert (after.bad_in_a_row, after.skipped) == (2, 3)
+    with pytest.raises(TrainingDiverged, match='3 iterations in a row'):
+        run(after, [NAN])
+
+
+def test_a_training_state_without_counters_starts_them_at_zero():
+    watcher, _ = guard()
+    watcher.load_state_dict({})
+    assert (watcher.bad_in_a_row, watcher.skipped) == (0, 0)
+
+
+def test_every_finite_iteration_is_told():
+    told: list[int] = []
+    watcher = Guard(9, print, lambda: '', lambda: told.append(watcher.skipped))
+    run(watcher, [0.5, NAN, NAN, 0.5])
+    assert told == [0, 2]
+
+
 class Trained:
     """A layer, its optimiser after two steps, and its averaged weights."""
 

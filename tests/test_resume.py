@@ -183,6 +183,27 @@ def test_a_signal_to_the_loaders_workers_too_saves_and_leaves(server, tmp_path, 
     assert (run.states / f'{last.replace(",", "")}.state').exists()
 
 
+def test_a_signal_while_iterations_are_skipped_saves_them_and_the_resumed_run_counts_on(
+    server, tmp_path
+):
+    run = Run(server, tmp_path, 'coarse')
+    run.options['logger']['save_checkpoint_freq'] = 1
+    run.options['train'].update(keep_last=1, total_iter=5000, max_bad_iterations=5000)
+    scheduler = {'type': 'MultiStepLR', 'milestones': [5], 'gamma': 1e33}
+    run.options['train']['scheduler'] = scheduler
+    training = run.start()
+    wait_for(training, 'Iteration 9 skipped')
+    training.kill(signal.SIGTERM)
+    printed = run.end(training, expect=143)
+    last = max(loss_lines(printed))
+    assert {path.name for path in run.states.iterdir()} == {'5.state', f'{last}.state'}
+    run.options['train']['max_bad_iterations'] = last - 6 + 2
+    printed = run.end(run.start(), expect=1)
+    assert f'TrainingDiverged: {last - 4} iterations in a row, up to {last + 2},' in printed
+    assert re.search(r'Last good checkpoint: \S+net_g_5\.pth', printed)
+    assert f'skipped_iterations: {last - 5} ' in loss_lines(printed)[last + 1] + ' '
+
+
 def test_a_truncated_newest_state_is_passed_over_with_a_warning(server, tmp_path):
     run = Run(server, tmp_path, 'coarse')
     run.finish()

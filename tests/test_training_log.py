@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,7 +194,7 @@ def test_a_fine_run_says_which_weights_it_started_from_and_logs_both_losses(serv
     assert 'l_pix: ' in loss_lines(printed)[1] and 'l_ssim: ' in loss_lines(printed)[1]
 
 
-def test_a_diverged_training_stops_and_names_the_checkpoint_before(server, tmp_path):
+def test_a_training_that_diverges_at_once_names_no_checkpoint(server, tmp_path):
     root = checkout(tmp_path)
     opt = options(root, 'coarse', logger={'save_checkpoint_freq': 1})
     opt['train']['optim_g']['lr'] = 1e30
@@ -202,4 +203,52 @@ def test_a_diverged_training_stops_and_names_the_checkpoint_before(server, tmp_p
     printed = run(server, root, opt, expect=1)
     assert 'Iteration 2 skipped' in printed and 'images: 00' in printed
     assert 'TrainingDiverged: 3 iterations in a row, up to 4,' in printed
-    assert 'net_g_3.pth' in printed
+    assert 'Last good checkpoint: none' in printed
+    assert states(root) == {'1.state'}
+
+
+def states(root: Path) -> set[str]:
+    return {path.name for path in (root / 'experiments/run/training_states').iterdir()}
+
+
+def diverging(root: Path) -> dict[str, Any]:
+    """Options of a training whose step after iteration 6 ruins the weights; saves every one."""
+    opt = options(root, 'coarse', logger={'save_checkpoint_freq': 1})
+    opt['train'].update(keep_last=1, max_bad_iterations=3)
+    opt['train']['scheduler'] = {'type': 'MultiStepLR', 'milestones': [5], 'gamma': 1e33}
+    return opt
+
+
+def test_a_diverged_training_keeps_and_names_the_checkpoint_before_the_ruinous_step(
+    server, tmp_path
+):
+    root = checkout(tmp_path)
+    opt = diverging(root)
+    printed = run(server, root, opt, expect=1)
+    assert 'TrainingDiverged: 3 iterations in a row, up to 9,' in printed
+    (named,) = set(re.findall(r'Last good checkpoint: (\S+net_g_\d+\.pth)', printed))
+    assert named.endswith('net_g_5.pth')
+    assert 'No checkpoint is written after iteration 7' in printed
+    assert states(root) == {'5.state', '6.state'}
+    opt['path']['resume_state'] = named.replace('models/net_g_5.pth', 'training_states/5.state')
+    opt['train']['total_iter'] = 6
+    printed = run(server, root, opt)
+    assert 'nan' not in loss_lines(printed)[6] and 'skipped' not in loss_lines(printed)[6]
+    assert 'training states of later iterations (6)' in printed
+
+
+def test_a_training_that_ends_while_iterations_are_skipped_says_so(server, tmp_path):
+    root = checkout(tmp_path)
+    opt = diverging(root)
+    opt['train']['total_iter'] = 8
+    printed = run(server, root, opt)
+    assert 'net_g_latest.pth has the weights of before, which may be damaged' in printed
+    assert states(root) == {'5.state', '6.state'}
+
+
+def test_at_the_end_of_a_sound_training_the_newest_checkpoints_alone_are_kept(server, tmp_path):
+    root = checkout(tmp_path)
+    opt = options(root, 'coarse', logger={'save_checkpoint_freq': 1})
+    opt['train'].update(keep_last=1, total_iter=3)
+    run(server, root, opt)
+    assert states(root) == {'3.state'}
