@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 from os import path as osp
 from typing import Any
@@ -90,6 +91,13 @@ class C2FDFTModel(Resumable, SRModel):
         """Check and move to the device only: it is the stage that gets wrapped, not the network."""
         check_predicts_noise(net, self.opt['network_g']['type'])
         return net.to(self.device)
+
+    def find_architecture(self, name: str) -> Callable[..., Any] | None:
+        """What builds a network of this type; None if it is not registered."""
+        try:
+            return find_registered(ARCH_REGISTRY, name, 'network_g')
+        except OptionError:
+            return None
 
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -50,6 +50,10 @@ class Resumable:
         state = str(self.opt['path'].get('resume_state') or 'none').rpartition('/')[2]
         training_state.check_ranks(distributed.gather_objects(state))
         self.run_description = training_state.describe_run(self.opt)
+
+    def find_architecture(self, name: str) -> Callable[..., Any] | None:
+        """What builds a network of this type; None if it is not known."""
+        return None
 
     def prepare_saving(self) -> None:
         """Set up checkpoints, the guard, the handling of signals and the measuring of speed."""
@@ -177,7 +181,7 @@ class Resumable:
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Go on from a training state, and say what differs from the run that wrote it.
 
-        Raises ResumeError for the state of another network or stage.
+        Raises ResumeError for the state of another network, stage, optimiser or schedule.
         """
         for problem in self.opt.get('resume_problems', ()):
             logger.warning(f'A newer training state is passed over: {problem}.')
@@ -202,7 +206,10 @@ class Resumable:
                 'options cannot be told.'
             )
             return
-        for note in training_state.check_same_run(saved_run, self.run_description):
+        notes = training_state.check_same_run(
+            saved_run, self.run_description, self.find_architecture
+        )
+        for note in notes:
             logger.warning(f'The resumed run was started with other options. {note}.')
         # Without manual_seed, BasicSR draws a new seed at every start.
         self.opt['manual_seed'] = self.run_description['manual_seed'] = saved_run['manual_seed']

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from c2fdft_model.data_options import DatasetOptions
 from c2fdft_model.option_parsing import OptionError
+from c2fdft_model.options import DiffusionOptions, IRSDEOptions, TrainOptions
+from c2fdft_model.patch_cycle import DATASET_TYPE
 
 RUN_KEY = 'run'
 RANDOM_KEY = 'random_states'
@@ -21,12 +26,18 @@ DATA_OPTIONS = (
     'type', 'gt_sizes', 'mini_batch_sizes', 'iters', 'gt_size', 'batch_size_per_gpu',
     'geometric_augs', 'crops_per_image', 'use_hflip', 'use_rot', 'dataset_enlarge_ratio',
 )  # fmt: skip
-MUST_BE_EQUAL = ('network_g', 'train: stage')
-"""A state of another network or stage has nothing to go on with."""
+MUST_BE_EQUAL = ('network_g', 'train: stage', 'train: optim_g: type', 'train: scheduler: type')
+"""A state of another network, stage, optimiser or schedule has nothing to go on with."""
 TAKEN_FROM_STATE = ('train: optim_g', 'train: scheduler', 'manual_seed')
 """Loaded with the state, so that a change in the option file has no effect."""
-FREE_TO_CHANGE = ('train: total_iter', 'train: checkpoint', 'train: max_bad_iterations')
+FREE_TO_CHANGE = (
+    'train: total_iter', 'train: checkpoint', 'train: max_bad_iterations', 'train: keep_last',
+)  # fmt: skip
 """Options that change no number of the iterations that are left."""
+SAME_SCHEDULERS = {'MultiStepRestartLR': 'MultiStepLR'}
+"""Two names of BasicSR's for one schedule."""
+
+FindConstructor = Callable[[str], Callable[..., Any] | None]
 
 
 class ResumeError(OptionError):
@@ -98,14 +109,22 @@ def describe_run(opt: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def check_same_run(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+def check_same_run(
+    saved: Mapping[str, Any],
+    given: Mapping[str, Any],
+    find_architecture: FindConstructor = lambda name: None,
+) -> list[str]:
     """What differs between the run that wrote a state and the one that resumes it, one text each.
 
-    Raises ResumeError for another network or stage.
+    A default that is written out is no difference; those of networks are known for the types of
+    which `find_architecture` gives the constructor.
+
+    Raises ResumeError for another network, stage, optimiser or schedule.
     """
     fatal, notes = [], []
-    for path, old, new in differences(saved, given):
-        text = f'{path}: {old} when the state was written, {new} now'
+    runs = (with_defaults(run, find_architecture) for run in (saved, given))
+    for path, old, new in differences(*runs):
+        text = f'{path}: {_shown(old)} when the state was written, {_shown(new)} now'
         if _is_under(path, MUST_BE_EQUAL):
             fatal.append(text)
         elif _is_under(path, TAKEN_FROM_STATE):
@@ -119,6 +138,68 @@ def check_same_run(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
             'with path: pretrain_network_g.'
         )
     return notes
+
+
+def with_defaults(run: Mapping[str, Any], find_architecture: FindConstructor) -> dict[str, Any]:
+    """A run's description with every key that its options leave out, as far as it is known."""
+    train = _filled(TrainOptions, run['train'])
+    train['optim_g'] = built_arguments(
+        train.get('optim_g', {}), lambda name: getattr(torch.optim, name, None)
+    )
+    scheduler = dict(train.get('scheduler', {}))
+    scheduler['type'] = SAME_SCHEDULERS.get(scheduler.get('type', ''), scheduler.get('type'))
+    diffusion = _filled(DiffusionOptions, run['diffusion'])
+    if diffusion['process'] == 'ir_sde':
+        diffusion['ir_sde'] = _filled(IRSDEOptions, diffusion['ir_sde'] or {})
+    data = run['datasets: train']
+    if data.get('type') == DATASET_TYPE:
+        data = {k: v for k, v in _filled(DatasetOptions, data).items() if k in DATA_OPTIONS}
+    return {
+        **run,
+        'network_g': built_arguments(run['network_g'], find_architecture),
+        'train': {**train, 'scheduler': scheduler},
+        'diffusion': diffusion,
+        'datasets: train': data,
+    }
+
+
+def built_arguments(section: Mapping[str, Any], find: FindConstructor) -> dict[str, Any]:
+    """A section with `type` and the arguments of what is built, defaults of the signature included.
+
+    So are those of sections inside it. Of a type that `find` does not know, what is given.
+    """
+    constructor = find(str(section.get('type')))
+    parameters = inspect.signature(constructor).parameters if constructor else {}
+    defaults = {
+        name: _plain(parameter.default)
+        for name, parameter in parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    given = {
+        name: built_arguments(value, find) if isinstance(value, Mapping) else value
+        for name, value in section.items()
+    }
+    return {**defaults, **given}
+
+
+def _filled(cls: type, section: Mapping[str, Any]) -> dict[str, Any]:
+    """A section of the option file with the defaults of the dataclass that it is parsed into."""
+    filled: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        if field.default_factory is not dataclasses.MISSING:
+            filled[field.name] = _plain(dataclasses.asdict(field.default_factory()))
+        elif field.default is not dataclasses.MISSING:
+            filled[field.name] = _plain(field.default)
+    for name, value in section.items():
+        if isinstance(value, Mapping) and isinstance(filled.get(name), Mapping):
+            filled[name] = {**filled[name], **value}
+        elif value is not None:
+            filled[name] = value
+    return filled
+
+
+def _shown(value: Any) -> str:
+    return 'not given' if value is None else str(value)
 
 
 def differences(

@@ -225,6 +225,42 @@ def test_a_state_without_its_network_is_passed_over(server, tmp_path):
     assert 'iter: 8.' in printed
 
 
+def test_rate_schedule_and_seed_are_those_of_the_state_as_the_warnings_say(whole, interrupted):
+    options = interrupted.options
+    options['train']['total_iter'] = 4
+    interrupted.finish()
+    options['train']['total_iter'] = LAST
+    options['train']['optim_g'].update(lr=5e-2, betas=[0.5, 0.9])
+    options['train']['scheduler'].update(periods=[2, 30], eta_mins=[1e-4, 1e-4])
+    options['manual_seed'] = 8
+    printed = interrupted.finish()
+    for key in ('optim_g: lr: 0.001', 'scheduler: periods: [6, 20]', 'manual_seed: 7'):
+        note = rf'{re.escape(key)} when the state was written, .* now; the one of the state is used'
+        assert re.search(note, printed)
+    interrupted.assert_equals(whole)
+
+
+def test_another_type_of_schedule_is_refused(server, tmp_path):
+    run = Run(server, tmp_path, 'coarse')
+    run.options['train']['total_iter'] = 4
+    run.finish()
+    run.options['train']['scheduler'] = {'type': 'MultiStepLR', 'milestones': [6]}
+    printed = run.end(run.start(), expect=1)
+    assert (
+        'train: scheduler: type: CosineAnnealingRestartCyclicLR when the state was written, '
+        'MultiStepLR now'
+    ) in printed
+
+
+def test_a_default_of_the_network_that_is_written_out_is_the_same_run(whole, interrupted):
+    interrupted.options['train']['total_iter'] = 4
+    interrupted.finish()
+    interrupted.options['train'].update(total_iter=LAST, accumulate=1)
+    interrupted.options['network_g'] = {**interrupted.options['network_g'], 'bias': False}
+    assert 'started with other options' not in interrupted.finish()
+    interrupted.assert_equals(whole)
+
+
 def validated_run(server: TrainServer, root: Path) -> Run:
     """Validates after every save, with three images."""
     root.mkdir(exist_ok=True)
