@@ -1,12 +1,18 @@
-"""Pixels of 16-bit PNG and TIFF files, which Pillow reads and writes with 8 bits."""
+"""Pixels of 16-bit PNG and TIFF files, which Pillow reads and writes with 8 bits.
+
+TIFF files of 8 bits are written here, too: Pillow does not write the EXIF data of compressed ones.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
+import math
 import struct
 import zlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,32 +21,50 @@ PNG_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 """Channels (grey; grey, alpha; RGB; RGBA) -> PNG's colour type."""
 
 ORIENTATION_TAG = 274
-MINISWHITE = 0
+MINISWHITE, MINISBLACK, RGB, SEPARATED = 0, 1, 2, 5
+ASSOCIATED_ALPHA = 1
+UNCOMPRESSED = 1
 DEEPEST = 65535
 
+Order = Literal['<', '>']
 
-def read_png16(content: bytes, channels: int) -> np.ndarray:
-    """Decode a 16-bit PNG of 1 to 4 channels to uint16 (H, W, channels), grey or RGB, then alpha.
 
-    Raises ValueError if it cannot be decoded.
+class UnsupportedImageError(ValueError):
+    """A file is sound but of a kind that is not read; the text says what to do."""
+
+
+def read_png16(
+    content: bytes, channels: int, transparent: int | Sequence[int] | None = None
+) -> np.ndarray:
+    """Decode a 16-bit PNG of 1 to 4 channels to uint16 (H, W, C), grey or RGB, then alpha.
+
+    `transparent` is a value (grey) or colour, in 16 bits, that stands for alpha 0; with it there is
+    an alpha channel more. Raises ValueError if it cannot be decoded.
     """
     pixels = _decode(content)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     # OpenCV gives blue first, and grey with alpha as blue, green, red with alpha
     order = {1: [0], 2: [0, -1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]
-    return np.ascontiguousarray(pixels[:, :, order])
+    pixels = np.ascontiguousarray(pixels[:, :, order])
+    if transparent is None or channels not in (1, 3):
+        return pixels
+    opaque = (pixels != np.asarray(transparent)).any(axis=2, keepdims=True)
+    return np.concatenate([pixels, opaque * np.uint16(DEEPEST)], axis=2)
 
 
 def read_tiff16(content: bytes) -> np.ndarray:
     """Decode a 16-bit TIFF to uint16 (H, W, channels) as stored, without regard to its orientation.
 
-    Channels are grey or RGB, then alpha. Raises ValueError if it cannot be decoded.
+    Channels are grey or RGB, then alpha, by which the colours are not multiplied. Raises
+    UnsupportedImageError for other kinds of colours, and errors of many kinds for damaged files.
     """
     import tifffile
 
-    with tifffile.TiffFile(io.BytesIO(content)) as tiff:
-        page = tiff.pages[0]
+    with _silent('tifffile'), tifffile.TiffFile(io.BytesIO(content)) as tiff:
+        page: Any = tiff.pages[0]
+        _check_colours(page)
+        _check_length(page, len(content))
         try:
             pixels = page.asarray()
         except ValueError:
@@ -49,10 +73,23 @@ def read_tiff16(content: bytes) -> np.ndarray:
         else:
             pixels = np.moveaxis(pixels, 0, -1) if page.axes == 'SYX' else pixels
         inverted = page.photometric == MINISWHITE
+        multiplied = ASSOCIATED_ALPHA in page.extrasamples
     if pixels.dtype != np.uint16:
         raise ValueError(f'its pixels are {pixels.dtype}')
     pixels = pixels if pixels.ndim == 3 else pixels[:, :, None]
-    return DEEPEST - pixels if inverted else pixels
+    if inverted:
+        pixels = np.concatenate([DEEPEST - pixels[:, :, :1], pixels[:, :, 1:]], axis=2)
+    return _divided_by_alpha(pixels) if multiplied and pixels.shape[2] in (2, 4) else pixels
+
+
+def check_length(content: bytes) -> None:
+    """Raise ValueError if an uncompressed TIFF file ends before its pixels, which Pillow allows."""
+    import tifffile
+
+    with _silent('tifffile'), tifffile.TiffFile(io.BytesIO(content)) as tiff:
+        page: Any = tiff.pages[0]
+        if page.compression == UNCOMPRESSED and page.dtype is not None:
+            _check_length(page, len(content))
 
 
 def write_png16(pixels: np.ndarray, icc: bytes | None = None, exif: bytes | None = None) -> bytes:
@@ -68,35 +105,67 @@ def write_png16(pixels: np.ndarray, icc: bytes | None = None, exif: bytes | None
     return PNG_SIGNATURE + b''.join(chunks) + _chunk(b'IEND', b'')
 
 
-def write_tiff16(
-    pixels: np.ndarray, icc: bytes | None = None, tags: Mapping[int, Any] | None = None
-) -> bytes:
-    """Encode uint16 (H, W, 1 to 4), grey or RGB, then alpha, as a TIFF file.
+def write_tiff(pixels: np.ndarray, icc: bytes | None = None, byteorder: Order = '<') -> bytes:
+    """Encode uint8 or uint16 (H, W, 1 to 4), grey or RGB, then alpha, as a TIFF file.
 
-    `tags` are text or small integers (0 .. 65535) by their TIFF number.
+    `byteorder` of its numbers is `<` or `>`.
     """
     import tifffile
 
     channels = pixels.shape[2]
-    extra = [
-        (tag, 'H', 1, value, True) if isinstance(value, int) else (tag, 's', 0, value, True)
-        for tag, value in (tags or {}).items()
-    ]
     file = io.BytesIO()
-    tifffile.imwrite(
-        file,
-        pixels if channels > 1 else pixels[:, :, 0],
-        photometric='rgb' if channels > 2 else 'minisblack',
-        planarconfig='contig' if channels > 1 else None,
-        extrasamples=['unassalpha'] if channels in (2, 4) else None,
-        compression='zlib',
-        predictor=True,
-        iccprofile=icc,
-        extratags=extra,
-        metadata=None,
-        software=False,
-    )
+    with tifffile.TiffWriter(file, byteorder=byteorder) as tiff:
+        tiff.write(
+            pixels if channels > 1 else pixels[:, :, 0],
+            photometric='rgb' if channels > 2 else 'minisblack',
+            planarconfig='contig' if channels > 1 else None,
+            extrasamples=['unassalpha'] if channels in (2, 4) else None,
+            compression='zlib',
+            predictor=True,
+            iccprofile=icc,
+            metadata=None,
+            software=False,
+        )
     return file.getvalue()
+
+
+@contextlib.contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Keep a library from logging what is raised as well."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _check_colours(page: Any) -> None:
+    if page.photometric == SEPARATED:
+        raise UnsupportedImageError('is CMYK of 16 bits: save it as RGB, or with 8 bits')
+    if page.photometric not in (MINISWHITE, MINISBLACK, RGB):
+        name = getattr(page.photometric, 'name', page.photometric)
+        raise UnsupportedImageError(f'has 16-bit colours of the kind {name}: save it as RGB')
+
+
+def _check_length(page: Any, length: int) -> None:
+    """Raise ValueError if the file ends before the pixels; tifffile takes the rest for black."""
+    if not page.dataoffsets or len(page.dataoffsets) != len(page.databytecounts):
+        raise ValueError('it does not say where its pixels are')
+    end = max(at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=True))
+    if end > length:
+        raise ValueError(f'{length} of {end} bytes are there')
+    stored, needed = sum(page.databytecounts), math.prod(page.shape) * page.bitspersample // 8
+    if min(page.databytecounts) == 0 or (page.compression == UNCOMPRESSED and stored < needed):
+        raise ValueError(f'{stored} of {needed} bytes of pixels are there')
+
+
+def _divided_by_alpha(pixels: np.ndarray) -> np.ndarray:
+    """Colours (H, W, 1 or 3, and alpha) that have been multiplied by their alpha as they were."""
+    alpha = pixels[:, :, -1:].astype(np.uint64)
+    colour = (pixels[:, :, :-1] * np.uint64(DEEPEST) + alpha // 2) // np.maximum(alpha, 1)
+    colour = np.minimum(colour, DEEPEST).astype(np.uint16)
+    return np.concatenate([colour, pixels[:, :, -1:]], axis=2)
 
 
 def _decode(content: bytes) -> np.ndarray:

@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,11 +21,14 @@ from PIL import Image, UnidentifiedImageError
 
 from c2fdft_model.deep_images import (
     ORIENTATION_TAG,
+    UnsupportedImageError,
+    check_length,
     read_png16,
     read_tiff16,
     write_png16,
-    write_tiff16,
+    write_tiff,
 )
+from c2fdft_model.exif import ICC_PROFILE, Exif, read_exif, tiff_entry, with_exif
 
 FORMATS = {
     '.png': 'PNG',
@@ -38,10 +42,8 @@ READABLE = tuple(dict.fromkeys(FORMATS.values()))
 DEEP_FORMATS = ('PNG', 'TIFF')
 LARGEST_SIDE = {'JPEG': 65500, 'WEBP': 16383}
 
-EXIF_TEXTS = (270, 271, 272, 305, 306, 315, 33432)
-"""Description, make, model, software, date, artist, copyright."""
-EXIF_SECTIONS = (0x8769, 0x8825)
-"""Of the exposure and of the place; a thumbnail would show the picture as it was and is dropped."""
+LONGEST_EXIF = {'JPEG': 65533}
+"""Bytes, with their header."""
 
 Transform = Callable[[np.ndarray], np.ndarray]
 UPRIGHT: dict[int, Transform] = {
@@ -80,6 +82,8 @@ class Photograph:
     icc: bytes | None = None
     frames: int = 1
     """Pictures in the file, of which this is the first."""
+    lost: tuple[str, ...] = ()
+    """What the file holds beside the picture and could not be read."""
 
     def with_colour(self, colour: np.ndarray) -> Photograph:
         """The same file with other colours, (H, W, 3) RGB in [0, 1]."""
@@ -99,28 +103,30 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
         with _no_pixel_limit(), Image.open(io.BytesIO(content), formats=READABLE) as image:
             return _decode(image, content)
     except UnidentifiedImageError:
-        if photograph := _grey_alpha_tiff(content):
-            return photograph
-        raise ImageFileError(
-            f'{path} is not an image: give PNG, JPEG, TIFF or WebP files.'
-        ) from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise ImageFileError(
-            f'{path} is damaged or cut short ({_one_line(error)}): copy or save it again.'
-        ) from error
+        return _tiff_of_others(path, content)
+    except Exception as error:  # the decoders raise all kinds for damaged files
+        raise _unreadable(path, error) from error
 
 
 def write_photograph(
     path: str | os.PathLike[str], photograph: Photograph, quality: int = 95
-) -> None:
+) -> tuple[str, ...]:
     """Write a PNG, JPEG, TIFF or WebP file, as its name ends; folders are made as needed.
 
-    JPEG and WebP have 8 bits; their `quality` is 1 to 100, and 100 is lossless for WebP.
-    Raises ImageFileError.
+    JPEG and WebP have 8 bits; their `quality` is 1 to 100, and 100 is lossless for WebP. Returns
+    what belongs to the photograph and could not be kept. Raises ImageFileError.
     """
     path = Path(path)
     check_writable(path, photograph)
-    write_bytes(path, _encode(photograph, FORMATS[path.suffix.lower()], quality))
+    kind = _kind(path)
+    try:
+        content, lost = _encode_somehow(photograph, kind, quality)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ImageFileError(f'{path} cannot be written: {_one_line(error)}.') from error
+    write_bytes(path, content)
+    return lost
 
 
 def check_writable(path: Path, photograph: Photograph) -> None:
@@ -159,10 +165,35 @@ def write_bytes(path: Path, content: bytes) -> None:
             aside.unlink(missing_ok=True)
 
 
-def quantised(photograph: Photograph) -> np.ndarray:
-    """The colours as a file of the photograph's depth holds them, (H, W, 3) float32 in [0, 1]."""
-    largest = 2**photograph.depth - 1
-    return (_integers(photograph.colour, photograph.depth) / largest).astype(np.float32)
+def quantised(photograph: Photograph, path: Path | None = None) -> np.ndarray:
+    """The colours as a file holds them, before any lossy coding: (H, W, 3) float32 in [0, 1].
+
+    A file of the photograph's depth, or with `path` of the format that its name says.
+    """
+    depth = photograph.depth if path is None else _depth_of(photograph, _kind(path))
+    colour = _integers(_file_colours(photograph), depth) / (2**depth - 1)
+    return np.array(np.broadcast_to(colour.astype(np.float32), photograph.colour.shape))
+
+
+def is_lossy(path: Path, quality: int) -> bool:
+    """Whether a file of this name and quality holds other pixels than were written to it."""
+    kind = _kind(path)
+    return kind == 'JPEG' or (kind == 'WEBP' and quality < 100)
+
+
+def _kind(path: Path) -> str:
+    return FORMATS[path.suffix.lower()]
+
+
+def _unreadable(path: Path, error: Exception) -> ImageFileError:
+    if isinstance(error, UnsupportedImageError):
+        return ImageFileError(f'{path} {error}.')
+    if isinstance(error, MemoryError):
+        return ImageFileError(f'{path} does not fit into the memory.')
+    # the text of other errors is about a decoder's own variables
+    told = isinstance(error, (OSError, ValueError, SyntaxError, zlib.error))
+    reason = _one_line(error) if told else 'its data contradict each other'
+    return ImageFileError(f'{path} is damaged or cut short ({reason}): copy or save it again.')
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -197,19 +228,22 @@ def _decode(image: Image.Image, content: bytes) -> Photograph:
     # cameras put previews into their JPEG files, which Pillow then calls MPO
     frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
     depth = _depth(image, content)
-    exif, orientation = _exif(image)
+    exif = _exif(image, content)
+    orientation = exif.orientation or 1
     icc = image.info.get('icc_profile')
+    if image.format == 'TIFF':
+        check_length(content)
     # also where OpenCV decodes the pixels, since it lets truncated files pass
     image.load()
     if depth == 16:
-        pixels = read_tiff16(content) if image.format == 'TIFF' else _read_png16(content)
+        pixels = read_tiff16(content) if image.format == 'TIFF' else _read_png16(image, content)
         pixels = UPRIGHT[orientation](pixels)
     else:
         if image.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV'):
             icc = None  # it describes colours that the result does not have
         turned = image.format == 'TIFF'  # Pillow turns TIFF upright by itself, and no other
         pixels = UPRIGHT[1 if turned else orientation](_eight_bit_pixels(image))
-    return _photograph(pixels, depth, orientation, exif, icc, frames)
+    return _photograph(pixels, depth, exif, icc, frames)
 
 
 def _depth(image: Image.Image, content: bytes) -> int:
@@ -220,13 +254,16 @@ def _depth(image: Image.Image, content: bytes) -> int:
     bits = max(image.tag_v2.get(258, (1,)))  # type: ignore[attr-defined]
     sample_format = max(image.tag_v2.get(339, (1,)))  # type: ignore[attr-defined]
     if bits > 16 or sample_format != 1:
-        raise ValueError(f'{bits} bits per channel; 8 and 16 are read')
+        raise UnsupportedImageError(
+            f'has {bits} bits per channel{", of floating point" if sample_format == 3 else ""}: '
+            'save it with 8 or 16'
+        )
     return 16 if bits == 16 else 8
 
 
-def _read_png16(content: bytes) -> np.ndarray:
+def _read_png16(image: Image.Image, content: bytes) -> np.ndarray:
     channels = {0: 1, 4: 2, 2: 3, 6: 4}[content[25]]
-    return read_png16(content, channels)
+    return read_png16(content, channels, image.info.get('transparency'))
 
 
 def _eight_bit_pixels(image: Image.Image) -> np.ndarray:
@@ -237,24 +274,23 @@ def _eight_bit_pixels(image: Image.Image) -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def _grey_alpha_tiff(content: bytes) -> Photograph | None:
-    """A 16-bit TIFF of two channels, which Pillow does not know."""
-    if content[:2] not in (b'II', b'MM'):
-        return None
+def _tiff_of_others(path: Path, content: bytes) -> Photograph:
+    """A 16-bit TIFF that Pillow does not know, such as grey with alpha. Raises ImageFileError."""
     try:
-        pixels = read_tiff16(content)
-    except Exception:  # tifffile raises all kinds for what is no TIFF
-        return None
-    return _photograph(pixels, 16, 1, None, None, 1) if pixels.shape[2] == 2 else None
+        exif = _legal(read_exif(content))
+    except Exception:
+        raise ImageFileError(
+            f'{path} is not an image: give PNG, JPEG, TIFF or WebP files.'
+        ) from None
+    try:
+        pixels = UPRIGHT[exif.orientation or 1](read_tiff16(content))
+        return _photograph(pixels, 16, exif, tiff_entry(content, ICC_PROFILE), 1)
+    except Exception as error:
+        raise _unreadable(path, error) from error
 
 
 def _photograph(
-    pixels: np.ndarray,
-    depth: int,
-    orientation: int,
-    exif: bytes | None,
-    icc: bytes | None,
-    frames: int,
+    pixels: np.ndarray, depth: int, exif: Exif, icc: bytes | None, frames: int
 ) -> Photograph:
     channels = pixels.shape[2]
     colour = pixels[:, :, : 3 if channels > 2 else 1].astype(np.float32) / (2**depth - 1)
@@ -263,64 +299,107 @@ def _photograph(
         alpha=np.ascontiguousarray(pixels[:, :, -1]) if channels in (2, 4) else None,
         depth=depth,
         grey=channels < 3,
-        orientation=orientation,
-        exif=exif,
+        orientation=exif.orientation or 1,
+        exif=exif.to_bytes() if exif.tags else None,
         icc=icc,
         frames=frames,
+        lost=exif.lost,
     )
 
 
-def _exif(image: Image.Image) -> tuple[bytes | None, int]:
-    """What is kept of the EXIF data, and the orientation; nothing of data that is malformed."""
-    kept = Image.Exif()
+def _exif(image: Image.Image, content: bytes) -> Exif:
+    """What is kept of the EXIF data, with a legal orientation if any."""
     try:
-        found = image.getexif()
-        for tag in (ORIENTATION_TAG, *EXIF_TEXTS):
-            if tag in found:
-                kept[tag] = found[tag]
-        for section in EXIF_SECTIONS:
-            if values := dict(found.get_ifd(section)):
-                kept[section] = values
-        orientation = kept.get(ORIENTATION_TAG, 1)
-        content = kept.tobytes() if len(kept) else None
+        # also looks for it where Pillow alone does: in text of PNG files, and in XMP
+        of_pillow = image.getexif().get(ORIENTATION_TAG)
     except Exception:  # cameras write what they like, and Pillow raises as many kinds of error
-        return None, 1
-    return content, orientation if orientation in UPRIGHT else 1
+        of_pillow = None
+    found = content if image.format == 'TIFF' else _exif_bytes(image)
+    if not found:
+        return _legal(Exif(), of_pillow)
+    try:
+        return _legal(read_exif(found), of_pillow)
+    except Exception:
+        return replace(_legal(Exif(), of_pillow), lost=('EXIF data',))
 
 
-def _encode(photograph: Photograph, kind: str, quality: int) -> bytes:
-    deep = photograph.depth == 16 and kind in DEEP_FORMATS
-    pixels = _file_pixels(photograph, 16 if deep else 8)
+def _exif_bytes(image: Image.Image) -> bytes:
+    if text := image.info.get('Raw profile type exif'):  # lines: name, length, then hexadecimal
+        with contextlib.suppress(ValueError):
+            return bytes.fromhex(''.join(text.split('\n')[3:]))
+    return image.info.get('exif', b'')
+
+
+def _legal(exif: Exif, otherwise: object = None) -> Exif:
+    """EXIF data whose orientation, if there is one, is one of the eight."""
+    given = exif.orientation if exif.orientation is not None else otherwise
+    if given is None:
+        return exif
+    return exif.with_orientation(given if isinstance(given, int) and given in UPRIGHT else 1)
+
+
+def _encode_somehow(
+    photograph: Photograph, kind: str, quality: int
+) -> tuple[bytes, tuple[str, ...]]:
+    """A file's content and what it lacks; what cannot be written beside the picture is left out."""
+    exif = _exif_to_write(photograph, kind)
+    lost = exif.lost if exif else photograph.lost
+    try:
+        return _encode(photograph, kind, quality, exif), lost
+    except MemoryError:
+        raise
+    except Exception:
+        if exif is None and photograph.icc is None:
+            raise
+    # without EXIF data the picture has to be stored upright
+    bare = replace(photograph, icc=None, orientation=1)
+    return _encode(bare, kind, quality, None), (*lost, 'EXIF data', 'colour profile')
+
+
+def _exif_to_write(photograph: Photograph, kind: str) -> Exif | None:
+    if photograph.exif is None and photograph.orientation == 1:
+        return None
+    exif = read_exif(photograph.exif) if photograph.exif else Exif()
+    exif = replace(exif, lost=photograph.lost).with_orientation(photograph.orientation)
+    return exif.shortened(LONGEST_EXIF[kind]) if kind in LONGEST_EXIF else exif
+
+
+def _encode(photograph: Photograph, kind: str, quality: int, exif: Exif | None) -> bytes:
+    depth = _depth_of(photograph, kind)
     turn_back = INVERSE_ORIENTATION.get(photograph.orientation, photograph.orientation)
-    pixels = np.ascontiguousarray(UPRIGHT[turn_back](pixels))
-    exif, icc = photograph.exif, photograph.icc
-    if deep and kind == 'PNG':
-        return write_png16(pixels, icc, exif)
-    if deep:
-        return write_tiff16(pixels, icc, _plain_tags(exif))
+    pixels = np.ascontiguousarray(UPRIGHT[turn_back](_file_pixels(photograph, depth)))
+    icc = photograph.icc
+    if kind == 'TIFF':
+        content = write_tiff(pixels, icc, exif.layout.order if exif else '<')
+        return with_exif(content, exif) if exif else content
+    exif_bytes = exif.to_bytes() if exif else None
+    if depth == 16:
+        return write_png16(pixels, icc, exif_bytes)
     options: dict[str, dict[str, Any]] = {
         'PNG': {},
         'JPEG': {'quality': quality, 'subsampling': 0},
-        'TIFF': {'compression': 'tiff_adobe_deflate'},
         'WEBP': {'quality': quality, 'lossless': quality == 100, 'exact': True},
     }
     file = io.BytesIO()
     image = Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[:, :, 0])
-    metadata = {k: v for k, v in {'icc_profile': icc, 'exif': exif}.items() if v}
+    metadata = {k: v for k, v in {'icc_profile': icc, 'exif': exif_bytes}.items() if v}
     image.save(file, kind, **options[kind], **metadata)
     return file.getvalue()
 
 
-def _plain_tags(exif: bytes | None) -> dict[int, Any]:
-    tags = Image.Exif()
-    tags.load(exif or b'')
-    return {t: v for t, v in tags.items() if t in (ORIENTATION_TAG, *EXIF_TEXTS)}
+def _depth_of(photograph: Photograph, kind: str) -> int:
+    """Bits per channel of a file of this format."""
+    return photograph.depth if kind in DEEP_FORMATS else 8
+
+
+def _file_colours(photograph: Photograph) -> np.ndarray:
+    """The channels of a file without alpha: (H, W, 1 or 3)."""
+    colour = photograph.colour
+    return colour.mean(axis=2, keepdims=True) if photograph.grey else colour
 
 
 def _file_pixels(photograph: Photograph, depth: int) -> np.ndarray:
-    colour = photograph.colour
-    if photograph.grey:
-        colour = colour.mean(axis=2, keepdims=True)
+    colour = _file_colours(photograph)
     pixels = _integers(colour, depth)
     if photograph.alpha is None:
         return pixels

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms, ImageOps
 
 from c2fdft_model import image_files
@@ -25,8 +28,9 @@ def pixels_of(height, width, channels, depth=8, seed=0):
     return rng.integers(0, 2**depth, (height, width, channels), dtype=kind)
 
 
-def exif_with(tags):
+def exif_with(tags, byteorder='<'):
     exif = Image.Exif()
+    exif.endian = byteorder
     for tag, value in tags.items():
         exif[tag] = value
     return exif.tobytes()
@@ -145,13 +149,182 @@ def test_the_colour_profile_and_the_camera_are_kept(tmp_path, suffix, depth):
     assert tags_of(read.exif)[271] == 'Maker'
 
 
-@pytest.mark.parametrize(('suffix', 'depth'), [('.jpg', 8), ('.png', 8), ('.png', 16)])
+EXPOSURE, PLACE = 0x8769, 0x8825
+CAMERA = {271: 'Maker', 315: 'Artist', EXPOSURE: {33434: 0.5, 34855: 400}, PLACE: {1: 'N'}}
+FILES = [('.jpg', 8), ('.png', 8), ('.tif', 8), ('.webp', 8), ('.png', 16), ('.tif', 16)]
+
+
+def assert_from_the_camera(exif):
+    assert exif[271] == 'Maker' and exif[315] == 'Artist'
+    exposure = exif.get_ifd(EXPOSURE)
+    assert (float(exposure[33434]), exposure[34855]) == (0.5, 400)
+    assert exif.get_ifd(PLACE)[1] == 'N'
+
+
+@pytest.mark.parametrize(('suffix', 'depth'), FILES)
 def test_exposure_and_place_are_kept(tmp_path, suffix, depth):
-    exif = exif_with({0x8769: {33434: 0.5}, 0x8825: {1: 'N'}})
-    write_photograph(tmp_path / f'a{suffix}', photograph_of(3, depth, exif=exif))
-    read = tags_of(read_photograph(tmp_path / f'a{suffix}').exif)
-    assert float(read.get_ifd(0x8769)[33434]) == 0.5
-    assert read.get_ifd(0x8825)[1] == 'N'
+    path = tmp_path / f'a{suffix}'
+    lost = write_photograph(path, photograph_of(3, depth, exif=exif_with(CAMERA)))
+    assert lost == ()
+    assert_from_the_camera(tags_of(read_photograph(path).exif))
+    if depth == 8:
+        assert_from_the_camera(Image.open(path).getexif())
+
+
+@pytest.mark.parametrize('orientation', [0, 9])
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.tif', '.webp'])
+def test_a_photo_of_a_camera_with_an_illegal_orientation_is_written_as_upright(
+    tmp_path, suffix, orientation
+):
+    image = Image.fromarray(pixels_of(8, 16, 3))
+    image.save(tmp_path / 'a.jpg', exif=exif_with({**CAMERA, 274: orientation}))
+    given = read_photograph(tmp_path / 'a.jpg')
+    write_photograph(tmp_path / f'b{suffix}', given, quality=100)
+    written = Image.open(tmp_path / f'b{suffix}')
+    assert written.size == (16, 8)
+    assert written.getexif()[274] == 1
+    assert_from_the_camera(written.getexif())
+
+
+@pytest.mark.parametrize('byteorder', ['<', '>'])
+@pytest.mark.parametrize('depth', [8, 16])
+def test_a_tiff_with_the_exposure_becomes_a_tiff_with_it(tmp_path, depth, byteorder):
+    with tifffile.TiffWriter(tmp_path / 'a.tif', byteorder=byteorder) as tiff:
+        tiff.write(pixels_of(8, 8, 3, depth), photometric='rgb', metadata=None)
+    exif = image_files.read_exif(exif_with(CAMERA, byteorder))
+    content = image_files.with_exif((tmp_path / 'a.tif').read_bytes(), exif)
+    (tmp_path / 'a.tif').write_bytes(content)
+    write_photograph(tmp_path / 'b.tif', read_photograph(tmp_path / 'a.tif'))
+    assert_from_the_camera(tags_of(read_photograph(tmp_path / 'b.tif').exif))
+
+
+def test_text_beyond_ascii_is_kept_byte_by_byte(tmp_path):
+    exif = image_files.read_exif(exif_with({271: 'Maker'}))
+    name = 'Jos\u00e9'.encode() + b'\0'
+    exif.tags[315] = type(exif.tags[271])(2, len(name), name)
+    for suffix, depth in FILES:
+        write_photograph(tmp_path / f'a{suffix}', photograph_of(3, depth, exif=exif.to_bytes()))
+        read = image_files.read_exif(read_photograph(tmp_path / f'a{suffix}').exif)
+        assert read.tags[315].data == name
+
+
+def test_exif_that_is_too_long_for_jpeg_loses_its_longest_entries(tmp_path):
+    exif = exif_with({**CAMERA, EXPOSURE: {**CAMERA[EXPOSURE], 37500: bytes(70000)}})
+    lost = write_photograph(tmp_path / 'a.jpg', photograph_of(3, 8, exif=exif))
+    assert lost == ('MakerNote',)
+    assert_from_the_camera(Image.open(tmp_path / 'a.jpg').getexif())
+    assert write_photograph(tmp_path / 'a.png', photograph_of(3, 8, exif=exif)) == ()
+
+
+def test_a_picture_is_written_upright_without_what_its_format_refuses(tmp_path, monkeypatch):
+    given = photograph_of(3, 8, exif=exif_with({274: 6}), orientation=6, icc=ICC)
+    monkeypatch.setattr(image_files, 'with_exif', lambda *_: 1 / 0)
+    assert write_photograph(tmp_path / 'a.tif', given) == ('EXIF data', 'colour profile')
+    read = read_photograph(tmp_path / 'a.tif')
+    assert_same(read, given)
+    assert (read.orientation, read.exif, read.icc) == (1, None, None)
+
+
+def test_damaged_entries_are_named_and_the_others_kept(tmp_path):
+    exif = bytearray(exif_with({271: 'Maker with a long name', 315: 'Artist with a long name'}))
+    at = exif.index(struct.pack('<HH', 315, 2))
+    exif[at + 8 : at + 12] = b'\xff\xff\xff\x7f'
+    Image.fromarray(pixels_of(8, 8, 3)).save(tmp_path / 'a.jpg', exif=bytes(exif))
+    read = read_photograph(tmp_path / 'a.jpg')
+    assert read.lost == ('Artist',)
+    assert tags_of(read.exif)[271] == 'Maker with a long name'
+    assert write_photograph(tmp_path / 'b.jpg', read) == ('Artist',)
+
+
+def test_grey_with_alpha_of_sixteen_bits_keeps_what_belongs_to_it(tmp_path):
+    exif = exif_with({**CAMERA, 274: 6})
+    given = photograph_of(2, 16, exif=exif, icc=ICC, orientation=6)
+    write_photograph(tmp_path / 'a.tif', given)
+    read = read_photograph(tmp_path / 'a.tif')
+    assert_same(read, given)
+    assert (read.icc, read.orientation) == (ICC, 6)
+    assert_from_the_camera(tags_of(read.exif))
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_the_transparent_colour_of_a_sixteen_bit_png_becomes_alpha(tmp_path, channels):
+    pixels = pixels_of(4, 5, channels, 16)
+    content = image_files.write_png16(pixels)
+    colour = pixels[2, 3].astype('>u2').tobytes()
+    chunk = struct.pack('>I', len(colour)) + b'tRNS' + colour
+    chunk += struct.pack('>I', zlib.crc32(b'tRNS' + colour))
+    at = content.index(b'IDAT') - 4
+    (tmp_path / 'a.png').write_bytes(content[:at] + chunk + content[at:])
+    read = read_photograph(tmp_path / 'a.png')
+    expected = np.full((4, 5), 65535, np.uint16)
+    expected[2, 3] = 0
+    np.testing.assert_array_equal(read.alpha, expected)
+    np.testing.assert_array_equal(np.rint(read.colour * 65535)[..., :channels], pixels)
+
+
+def write_deep_tiff(path, pixels, **options):
+    tifffile.imwrite(path, pixels, metadata=None, **options)
+
+
+def test_colours_multiplied_by_their_alpha_are_divided_by_it(tmp_path):
+    pixels = np.array([[[100, 200, 300, 32768], [5, 5, 5, 0], [7, 8, 9, 65535]]], np.uint16)
+    options = {'photometric': 'rgb', 'extrasamples': ['assocalpha']}
+    write_deep_tiff(tmp_path / 'a.tif', pixels, **options)
+    read = read_photograph(tmp_path / 'a.tif')
+    colours = np.rint(read.colour[0] * 65535)
+    np.testing.assert_array_equal(colours[0], [200, 400, 600])
+    np.testing.assert_array_equal(colours[2], [7, 8, 9])
+    np.testing.assert_array_equal(read.alpha, pixels[..., 3])
+
+
+def test_sixteen_bit_cmyk_is_refused(tmp_path):
+    write_deep_tiff(tmp_path / 'a.tif', pixels_of(8, 8, 4, 16), photometric='separated')
+    assert 'is CMYK of 16 bits: save it as RGB' in refusal(tmp_path / 'a.tif')
+
+
+@pytest.mark.parametrize('options', [{}, {'rowsperstrip': 4}, {'tile': (16, 16)}])
+@pytest.mark.parametrize('planar', ['contig', 'separate'])
+def test_an_uncompressed_sixteen_bit_tiff_cut_short_is_refused(tmp_path, planar, options):
+    pixels = pixels_of(32, 32, 3, 16)
+    options = {'photometric': 'rgb', 'planarconfig': planar, **options}
+    if planar == 'separate':
+        pixels = np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
+    write_deep_tiff(tmp_path / 'a.tif', pixels, **options)
+    read_photograph(tmp_path / 'a.tif')
+    whole = (tmp_path / 'a.tif').read_bytes()
+    (tmp_path / 'a.tif').write_bytes(whole[:-100])
+    assert 'cut short' in refusal(tmp_path / 'a.tif')
+
+
+MUTATIONS = 60
+
+
+@pytest.mark.parametrize(
+    ('depth', 'channels', 'options'),
+    [
+        (8, 3, {'compression': 'zlib'}),
+        (16, 3, {'compression': 'zlib', 'predictor': True}),
+        (16, 3, {}),
+        (16, 2, {'extrasamples': ['unassalpha']}),
+        (16, 3, {'tile': (16, 16)}),
+    ],
+)
+def test_a_damaged_tiff_is_refused_in_one_line_or_read(tmp_path, depth, channels, options):
+    pixels = pixels_of(20, 20, channels, depth)
+    photometric = 'rgb' if channels > 2 else 'minisblack'
+    write_deep_tiff(tmp_path / 'a.tif', pixels, photometric=photometric, **options)
+    whole = (tmp_path / 'a.tif').read_bytes()
+    rng = np.random.default_rng(0)
+    header = 300  # where the directory is, in which changes matter most
+    for _ in range(MUTATIONS):
+        damaged = bytearray(whole)
+        for at in rng.integers(0, min(header, len(whole)), rng.integers(1, 4)):
+            damaged[at] = rng.integers(256)
+        (tmp_path / 'a.tif').write_bytes(damaged)
+        try:
+            read_photograph(tmp_path / 'a.tif')
+        except ImageFileError as error:
+            assert '\n' not in str(error)
 
 
 def test_malformed_exif_does_not_stop_a_picture(tmp_path):
@@ -200,6 +373,17 @@ def test_the_pictures_of_a_file_are_counted(tmp_path):
     read = read_photograph(tmp_path / 'a.tif')
     assert read.frames == 2
     np.testing.assert_array_equal(read.colour, np.asarray(first) / np.float32(255))
+
+
+def test_quantised_is_what_the_format_holds_before_its_coding_loses_something(tmp_path):
+    values = np.random.default_rng(0).random((8, 8, 3), np.float32)
+    photograph = Photograph(values, depth=16, grey=True)
+    grey = np.rint(values.mean(axis=2, keepdims=True) * 255) / 255
+    jpeg = quantised(photograph, tmp_path / 'a.jpg')
+    np.testing.assert_allclose(jpeg, np.repeat(grey, 3, axis=2), atol=1e-6)
+    write_photograph(tmp_path / 'a.tif', photograph)
+    read = read_photograph(tmp_path / 'a.tif').colour
+    np.testing.assert_array_equal(quantised(photograph, tmp_path / 'a.tif'), read)
 
 
 def test_quantised_is_what_the_file_holds(tmp_path):
