@@ -221,10 +221,19 @@ class Checkpoints:
             prune(self.training_states, self.models, self.keep_last, self.newest, self.good)
 
     def save_best(self, network: Mapping[str, Any] | None, record: Mapping[str, Any]) -> None:
-        """Write the record of the best results and, unless None, the network that has them."""
+        """Write the record of the best results and, unless None, the network that has them.
+
+        Like `save`, this only complains if they cannot be written.
+        """
         if network is not None and not self.save('best', network):
             return
-        save_json(record, self._record_file())
+        try:
+            save_json(record, self._record_file())
+        except OSError as error:
+            self._complain(
+                f'The best results could not be written: {self._record_file()}: {error}. '
+                'Training goes on.'
+            )
 
     def record(self) -> dict[str, Any]:
         """The record of the best results; empty if there is none."""

@@ -122,8 +122,8 @@ def check_same_run(
     Raises ResumeError for another network, stage, optimiser or schedule.
     """
     fatal, notes = [], []
-    runs = (with_defaults(run, find_architecture) for run in (saved, given))
-    for path, old, new in differences(*runs):
+    before, now = (with_defaults(run, find_architecture) for run in (saved, given))
+    for path, old, new in differences(before, now):
         text = f'{path}: {_shown(old)} when the state was written, {_shown(new)} now'
         if _is_under(path, MUST_BE_EQUAL):
             fatal.append(text)

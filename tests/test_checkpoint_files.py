@@ -38,6 +38,10 @@ def names(folder) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+def full_disk(*args):
+    raise OSError(28, 'No space left on device')
+
+
 def test_what_is_saved_is_read_back(tmp_path):
     save_checkpoint(CONTENT, tmp_path / 'a.pth')
     read = torch.load(tmp_path / 'a.pth', weights_only=True)
@@ -47,9 +51,6 @@ def test_what_is_saved_is_read_back(tmp_path):
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / 'a.pth'
     save_checkpoint({'old': torch.ones(1)}, path)
-
-    def full_disk(descriptor):
-        raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(os, 'fsync', full_disk)
     with pytest.raises(OSError, match='No space left'):
@@ -170,10 +171,6 @@ def test_a_run_that_goes_on_from_an_earlier_checkpoint_does_not_prune_its_own(fo
 def test_a_checkpoint_that_cannot_be_written_is_reported_and_prunes_nothing(folders, monkeypatch):
     writer, complaints = checkpoints(folders, keep_last=1)
     writer.save(4, CONTENT, {})
-
-    def full_disk(descriptor):
-        raise OSError(28, 'No space left on device')
-
     monkeypatch.setattr(os, 'fsync', full_disk)
     assert writer.save(8, CONTENT, {}) is False
     assert 'No space left' in complaints[0] and 'net_g_4.pth' in complaints[0]
@@ -186,6 +183,18 @@ def test_the_record_of_the_best_is_read_back_with_infinities(folders):
     writer.save_best(CONTENT, record)
     assert writer.record() == record
     assert (folders[0] / 'net_g_best.pth').exists()
+
+
+@pytest.mark.parametrize('network', [CONTENT, None], ids=['a new best', 'none'])
+def test_a_record_that_cannot_be_written_is_reported_and_the_old_one_kept(
+    folders, monkeypatch, network
+):
+    writer, complaints = checkpoints(folders)
+    writer.save_best(CONTENT, {'value': 1.0})
+    monkeypatch.setattr(checkpoint_files, 'save_json', full_disk)
+    writer.save_best(network, {'value': 2.0})
+    assert 'net_g_best.json' in complaints[0] and 'No space left' in complaints[0]
+    assert writer.record() == {'value': 1.0}
 
 
 def test_without_a_new_best_only_the_record_is_written(folders):
