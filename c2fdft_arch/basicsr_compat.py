@@ -14,6 +14,8 @@ import importlib
 import importlib.util
 import os
 import re
+import secrets
+import string
 import subprocess
 import sys
 import types
@@ -392,6 +394,39 @@ def distribute_without_cuda() -> bool:
 
     BaseModel.model_to_device = _as_ours(model_to_device, original)
     return True
+
+
+@_mends(
+    AFTER_IMPORT,
+    fault='init_wandb_logger calls wandb.util.generate_id, which wandb 0.28 removed',
+    upstream='no report; basicsr/utils/logger.py',
+    fixed_in=NOT_FIXED,
+)
+def name_wandb_runs() -> bool:
+    """Give wandb the function that BasicSR draws a run's name from, if it lacks it.
+
+    Not before W&B is asked for: importing wandb takes seconds.
+    """
+    from basicsr.utils import logger
+
+    original = logger.init_wandb_logger
+    if _is_ours(original):
+        return True
+
+    def init_wandb_logger(opt):
+        import wandb
+
+        if not hasattr(wandb.util, 'generate_id'):
+            wandb.util.generate_id = _random_id
+        return original(opt)
+
+    _rebind(original, _as_ours(init_wandb_logger, original))
+    return True
+
+
+def _random_id(length: int = 8) -> str:
+    """A name of small letters and digits, as wandb draws it; no seed decides it."""
+    return ''.join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(length))
 
 
 @_mends(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import types
@@ -46,6 +47,7 @@ def patched_functions() -> list:
         BaseModel.resume_training,
         BaseModel.update_learning_rate,
         basicsr.train.load_resume_state,
+        basicsr.train.init_wandb_logger,
         basicsr.train.parse_options,
         basicsr_options.parse_options,
         dist_util._init_dist_pytorch,
@@ -280,6 +282,35 @@ def test_slurm_tells_torch_its_place(monkeypatch, tmp_path):
     assert started == [{'backend': 'gloo'}]
     names = ('MASTER_ADDR', 'MASTER_PORT', 'WORLD_SIZE', 'RANK', 'LOCAL_RANK')
     assert [os.environ[name] for name in names] == ['node7', '1234', '4', '3', '1']
+
+
+def stub_wandb(monkeypatch, **util) -> list[dict]:
+    """Puts a module `wandb` in place; returns what its `init` is given."""
+    started: list[dict] = []
+    stub = types.ModuleType('wandb')
+    stub.util = types.SimpleNamespace(**util)
+    stub.init = lambda **given: started.append(given)
+    monkeypatch.setitem(sys.modules, 'wandb', stub)
+    return started
+
+
+WANDB_OPTIONS = {'name': 'run', 'logger': {'wandb': {'project': 'restoration'}}}
+
+
+def test_wandb_without_generate_id_gets_a_new_name_for_every_run(monkeypatch):
+    started = stub_wandb(monkeypatch)
+    for _ in range(2):
+        basicsr.train.init_wandb_logger(WANDB_OPTIONS)
+    names = [given['id'] for given in started]
+    assert all(re.fullmatch('[a-z0-9]{8}', name) for name in names)
+    assert names[0] != names[1]
+    assert (started[0]['project'], started[0]['sync_tensorboard']) == ('restoration', True)
+
+
+def test_the_generate_id_that_wandb_has_is_kept(monkeypatch):
+    started = stub_wandb(monkeypatch, generate_id=lambda: 'its own')
+    basicsr.train.init_wandb_logger(WANDB_OPTIONS)
+    assert started[0]['id'] == 'its own'
 
 
 class Clock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -192,6 +193,41 @@ def test_a_fine_run_says_which_weights_it_started_from_and_logs_both_losses(serv
     printed = run(server, root, fine)
     assert f'from {network}, key params_ema.' in printed
     assert 'l_pix: ' in loss_lines(printed)[1] and 'l_ssim: ' in loss_lines(printed)[1]
+
+
+WANDB = """
+import json
+import types
+from torch.utils.tensorboard import writer
+
+util = types.SimpleNamespace()
+
+
+def init(**given):
+    assert given['sync_tensorboard']
+    original = writer.FileWriter.add_summary
+
+    def add_summary(self, summary, global_step=None, walltime=None):
+        with open('sent_to_wandb', 'a') as stream:
+            for value in summary.value:
+                stream.write(json.dumps([value.tag, global_step]) + '\\n')
+        return original(self, summary, global_step, walltime)
+
+    writer.FileWriter.add_summary = add_summary
+"""
+
+
+def test_wandb_gets_the_scalars_that_tensorboard_gets(server, tmp_path):
+    root = checkout(tmp_path)
+    # Where train.py lies is the first place that it imports from.
+    (root / 'basicsr' / 'wandb.py').write_text(WANDB)
+    opt = options(root, 'coarse', logger={'use_tb_logger': True, 'wandb': {'project': 'p'}})
+    opt['train']['total_iter'] = 2
+    printed = run(server, root, opt)
+    assert 'Use wandb logger with id=' in printed
+    sent = [json.loads(line) for line in (root / 'sent_to_wandb').read_text().splitlines()]
+    for tag in ('losses/l_noise', 'grad_norm', 'lr', 'images_per_second'):
+        assert [step for name, step in sent if name == tag] == [1, 2]
 
 
 def test_a_training_that_diverges_at_once_names_no_checkpoint(server, tmp_path):
