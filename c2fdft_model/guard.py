@@ -49,7 +49,8 @@ class Watched:
 class Guard:
     """Says which iterations to skip, reports them, and gives up after `max_bad` in a row.
 
-    `report` takes one text per skipped iteration; `last_good` names the newest checkpoint that can
+    `report` takes one text per skipped iteration, or per rank that was the cause, in rank 0;
+    `last_good` names the newest checkpoint that can
     be relied on; `shown_finite` is called once an iteration is known to be finite, and with it the
     weights that it began with. `numbers` of `watch` are the loss terms and `grad_norm`, scalars on
     the device. In distributed training an iteration that is bad in one rank is skipped in all, and
@@ -136,7 +137,10 @@ class Guard:
             return
         self.bad_in_a_row += 1
         self.skipped += 1
-        self._report(describe_skipped(watched, numbers))
+        ranks = distributed.gather_objects((numbers, watched.image_names))
+        if distributed.rank() == 0:
+            for text in describe_skipped(watched, ranks):
+                self._report(text)
         if self.bad_in_a_row >= self.max_bad:
             raise TrainingDiverged(
                 f'{self.bad_in_a_row} iterations in a row, up to {watched.iteration}, had a loss '
@@ -148,16 +152,29 @@ class Guard:
             )
 
 
-def describe_skipped(watched: Watched, numbers: Mapping[str, float]) -> str:
-    """The line of the log for a skipped iteration: losses, learning rate, names of the images."""
-    shown = ', '.join(f'{name} {numbers[name]:.4e}' for name in watched.names[2:])
-    culprits = [name for name in watched.names[2:] if not math.isfinite(numbers[name])]
-    reason = f'{", ".join(culprits)} not finite' if culprits else 'not finite in another rank'
-    lrs = ', '.join(f'{lr:.3e}' for lr in watched.lrs)
-    names = ', '.join(watched.image_names[:SHOWN_NAMES])
-    more = len(watched.image_names) - SHOWN_NAMES
-    names += f' and {more} more' if more > 0 else ''
-    return (
-        f'Iteration {watched.iteration:,} skipped, {reason}: {shown}; lr {lrs or "unknown"}; '
-        f'images: {names or "unknown"}.'
-    )
+def describe_skipped(
+    watched: Watched, ranks: Sequence[tuple[Mapping[str, float], Sequence[str]]]
+) -> list[str]:
+    """The lines of the log for a skipped iteration: losses, learning rate, names of the images.
+
+    `ranks`: the numbers and the names of the images of every rank. There is one line for each rank
+    with a loss that is not finite; if the gradient alone is not, which all of them share, for all.
+    """
+    bad = [[name for name in watched.names[2:] if not math.isfinite(n[name])] for n, _ in ranks]
+    guilty = [rank for rank, names in enumerate(bad) if set(names) - {'grad_norm'}]
+    lrs = ', '.join(f'{lr:.3e}' for lr in watched.lrs) or 'unknown'
+    lines = []
+    for rank in guilty or range(len(ranks)):
+        numbers, image_names = ranks[rank]
+        place = f' in rank {rank}' if len(ranks) > 1 else ''
+        shown = ', '.join(f'{name} {numbers[name]:.4e}' for name in watched.names[2:])
+        lines.append(
+            f'Iteration {watched.iteration:,} skipped, {", ".join(bad[rank])} not finite{place}: '
+            f'{shown}; lr {lrs}; images: {_some(image_names)}.'
+        )
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN_NAMES
+    return (', '.join(names[:SHOWN_NAMES]) or 'unknown') + (f' and {more} more' if more > 0 else '')

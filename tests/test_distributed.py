@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -31,6 +32,8 @@ from training_runs import (
 )
 
 from c2fdft_model import distributed
+from c2fdft_model.patch_cycle import PatchCycle
+from c2fdft_model.sample_stream import SampleStream
 from c2fdft_model.validation import (
     ImageResult,
     mean_values,
@@ -225,6 +228,36 @@ def test_another_world_size_is_said_on_resuming(whole, server, tmp_path):
     )
     (printed,) = wait_for_ranks([training])
     assert 'world_size: 2 when the state was written, 1 now; the new one is used' in printed
+
+
+def test_a_loss_that_is_not_finite_in_one_rank_names_its_images_and_stops_all(server, tmp_path):
+    run = TwoRanks(server, tmp_path, train={'max_bad_iterations': 2})
+    arguments = ('--launcher', 'pytorch')
+    sound = command(tmp_path, run.options, *arguments)
+    broken = copy.deepcopy(run.options)
+    broken['train']['pixel_opt']['loss_weight'] = float('nan')
+    file = tmp_path / 'broken.yml'
+    file.write_text(yaml.safe_dump(broken))
+    port = free_port()
+    ranks = [
+        server.start(
+            given,
+            tmp_path / f'rank_{rank}.log',
+            cwd=tmp_path,
+            env=rank_environment(rank, 2, port),
+        )
+        for rank, given in enumerate([sound, [sound[0], '-opt', str(file), *arguments]])
+    ]
+    printed = wait_for_ranks(ranks, expect=1)
+    lines = [line for line in printed[0].splitlines() if 'skipped, ' in line]
+    assert [re.findall(r'Iteration (\d) skipped, (.*?): ', line) for line in lines] == [
+        [(str(i), 'l_noise, grad_norm not finite in rank 1')] for i in (1, 2)
+    ]
+    stream = SampleStream(8, PatchCycle((16, 24), (4, 2), (3, 2)), run.options['manual_seed'], 2)
+    drawn = ', '.join(f'{draw.image:03d}' for draw in stream.batch(1, rank=1).draws)
+    assert lines[0].endswith(f'images: {drawn}.')
+    assert all('TrainingDiverged: 2 iterations in a row' in text for text in printed)
+    assert 'skipped, ' not in printed[1]
 
 
 @pytest.mark.subprocess

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from c2fdft_model import distributed
 from c2fdft_model.average import WeightAverage
 from c2fdft_model.guard import Guard, TrainingDiverged
 from c2fdft_model.training_step import fused_if_possible, gradient_norm, step_unless
@@ -66,6 +67,27 @@ def test_a_good_iteration_in_between_starts_the_count_anew():
     watcher, _ = guard(max_bad=3)
     run(watcher, [NAN, NAN, 0.5, NAN, NAN])
     assert (watcher.bad_in_a_row, watcher.skipped) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ('losses', 'norm', 'named'),
+    [
+        ([0.5, NAN], NAN, {1: 'l_noise, grad_norm'}),
+        ([NAN, NAN], NAN, {0: 'l_noise, grad_norm', 1: 'l_noise, grad_norm'}),
+        ([0.5, 0.5], NAN, {0: 'grad_norm', 1: 'grad_norm'}),
+    ],
+)
+def test_the_ranks_that_were_the_cause_are_named_with_their_images(
+    monkeypatch, losses, norm, named
+):
+    watcher, reports = guard()
+    ranks = [({'l_noise': loss, 'grad_norm': norm}, [f'of-{k}']) for k, loss in enumerate(losses)]
+    monkeypatch.setattr(distributed, 'gather_objects', lambda own: ranks)
+    run(watcher, [NAN])
+    assert len(reports) == len(named)
+    for (rank, names), report in zip(named.items(), reports, strict=True):
+        assert f'skipped, {names} not finite in rank {rank}: ' in report
+        assert report.endswith(f'images: of-{rank}.')
 
 
 def test_counters_go_on_from_a_training_state():
