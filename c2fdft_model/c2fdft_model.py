@@ -47,6 +47,7 @@ from c2fdft_model.validation import (
     mean_values,
     record_of_best,
     show_strips,
+    show_validation,
     validate_shared,
 )
 
@@ -83,6 +84,7 @@ class C2FDFTModel(Resumable, SRModel):
         self.image_names: list[str] = []
         self.numbers: dict[str, Tensor] = {}
         self.validated: dict[str, int] = {}
+        self.not_shown: list[partial[None]] = []
         super().__init__(opt)
 
     # --- set-up -------------------------------------------------------------------------------
@@ -285,7 +287,10 @@ class C2FDFTModel(Resumable, SRModel):
     # --- validation and test ------------------------------------------------------------------
 
     def dist_validation(self, dataloader, current_iter, tb_logger, save_img):
-        """Validate or test on all ranks, each with its share of the images."""
+        """Validate or test on all ranks, each with its share of the images.
+
+        Returns a list of ImageResult, the same in all of them.
+        """
         dataset = dataloader.dataset
         name = dataset.opt['name']
         if self.is_train:
@@ -307,20 +312,33 @@ class C2FDFTModel(Resumable, SRModel):
                 self._keep_best(name, current_iter)
             self._log_validation_metric_values(current_iter, name, tb_logger)
         if tb_logger is not None:
+            for show in self.not_shown:
+                show(tb_logger)
+            self.not_shown = []
             show_strips(results, f'strips/{name}', current_iter, tb_logger)
         if self.is_train:
             self.throughput.go_on()
+        return results
 
     nondist_validation = dist_validation
 
     def _repeat_validation(self, dataset_opt: dict[str, Any]) -> None:
-        """Validate after the iteration that was resumed, which the interrupted run did not."""
+        """Validate after the iteration that was resumed, which the interrupted run did not.
+
+        BasicSR hands out its TensorBoard writer at its own validations only: the next one shows
+        this one too.
+        """
+        name = dataset_opt['name']
         get_root_logger().info(
-            f'The validation with {dataset_opt["name"]} after iteration {self.iteration:,} was '
+            f'The validation with {name} after iteration {self.iteration:,} was '
             'interrupted and is made up for.'
         )
         loader = build_dataloader(build_dataset(dataset_opt), dataset_opt, dist=self.opt['dist'])
-        self.validation(loader, self.iteration, None, self.val_options.save_img)
+        results = self.dist_validation(loader, self.iteration, None, self.val_options.save_img)
+        if self.opt['rank'] == 0 and self.opt['logger'].get('use_tb_logger'):
+            self.not_shown.append(
+                partial(show_validation, results, self.metric_results, name, self.iteration)
+            )
 
     def _evaluate(
         self,

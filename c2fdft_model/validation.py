@@ -53,6 +53,19 @@ def show_strips(results: Iterable[ImageResult], tag: str, iteration: int, board:
             board.add_image(f'{tag}/{result.name}', result.strip, iteration, dataformats='HWC')
 
 
+def show_validation(
+    results: Sequence[ImageResult],
+    metrics: Mapping[str, float],
+    dataset: str,
+    iteration: int,
+    board: Any,
+) -> None:
+    """Give a TensorBoard writer what BasicSR gives it of a validation, and the strips."""
+    for name, value in metrics.items():
+        board.add_scalar(f'metrics/{dataset}/{name}', value, iteration)
+    show_strips(results, f'strips/{dataset}', iteration, board)
+
+
 # --- the best results so far ------------------------------------------------------------------
 
 

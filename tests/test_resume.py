@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from train_server import Training, TrainServer
 from training_runs import (
     assert_equal_weights,
@@ -282,6 +283,17 @@ def test_the_newest_and_the_best_checkpoints_are_kept(server, tmp_path):
 
 def validations(printed: str) -> list[str]:
     return re.findall(r'# psnr: .*', printed)
+
+
+def test_a_validation_that_is_made_up_for_reaches_tensorboard(server, tmp_path):
+    run = validated_run(server, tmp_path)
+    run.options['logger']['use_tb_logger'] = True
+    run.end(run.start(die_at=('fsync', 5)), expect=-signal.SIGKILL)
+    run.finish()
+    events = EventAccumulator(str(run.root / 'tb_logger' / 'run'))
+    events.Reload()
+    for shown in (events.Scalars('metrics/held_out/psnr'), events.Images('strips/held_out/000')):
+        assert sorted(event.step for event in shown) == [4, 8, 12, 14]
 
 
 def test_a_validation_that_was_interrupted_is_made_up_for(server, tmp_path):
