@@ -50,6 +50,7 @@ from c2fdft_model.validation import (
     show_validation,
     validate_shared,
 )
+from c2fdft_model.weights import WeightsError
 
 
 @MODEL_REGISTRY.register()
@@ -106,12 +107,17 @@ class C2FDFTModel(Resumable, SRModel):
     ) -> None:
         """Load weights; the log says which. `param_key: ~` takes averaged weights if there are any.
 
-        Raises WeightsError for a file that is no checkpoint, or of another network.
+        Raises WeightsError for a file that is no checkpoint, or of another network; on resuming,
+        ResumeError naming the options of network_g that differ.
         """
-        resuming = self.is_train and self.opt['path'].get('resume_state')
-        if resuming and param_key is None:
-            param_key = 'params'
-        load_into(self.get_bare_model(net), load_path, param_key, strict, get_root_logger().info)
+        log, network = get_root_logger().info, self.get_bare_model(net)
+        if self.is_train and self.opt['path'].get('resume_state'):
+            self.load_resumed(network, load_path, param_key or 'params', strict, log)
+            return
+        try:
+            load_into(network, load_path, param_key, strict, log)
+        except WeightsError as error:
+            raise WeightsError(f'path: pretrain_network_g: {error}') from error
 
     def init_training_settings(self) -> None:
         """Build the stage, the optimiser, the schedule and the averaged weights."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from c2fdft_model.weights import EMA_KEY, Checkpoint, WeightsError, read_checkpoint
 
 SHOWN_NAMES = 3
+ADVICE = 'Adapt network_g, give another file, or set path: strict_load_g: false to load what fits.'
 
 
 def load_into(
@@ -18,12 +19,13 @@ def load_into(
     param_key: str | None,
     strict: bool,
     log: Callable[[str], object],
+    advice: str = ADVICE,
 ) -> Checkpoint:
     """Load a checkpoint file's parameters into a network, and log which ones they were.
 
     `param_key` None takes the averaged weights where there are any; `params_ema` falls back to the
     others where there are none. Unless `strict`, parameters that the file lacks, or has in another
-    shape, stay as they are.
+    shape, stay as they are. `advice`: what to do about a file of another network.
 
     Raises WeightsError for a file that is no checkpoint, and for one of another network.
     """
@@ -33,8 +35,7 @@ def load_into(
     if problems and strict:
         raise WeightsError(
             f'{checkpoint}: weights of another network than {type(network).__name__} with the '
-            f'options of network_g: {"; ".join(problems)}. Adapt network_g, give another file, or '
-            'set path: strict_load_g: false to load what fits.'
+            f'options of network_g: {"; ".join(problems)}. {advice}'
         )
     fitting = {
         name: value

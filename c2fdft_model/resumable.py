@@ -9,15 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from c2fdft_arch.basicsr_compat import read_training_state
 from c2fdft_model import checkpoint_files, distributed, training_log, training_state
 from c2fdft_model.checkpoint_files import Checkpoints
 from c2fdft_model.guard import Guard
 from c2fdft_model.interruption import Interruption
+from c2fdft_model.network_loading import load_into
 from c2fdft_model.options import TrainOptions
 from c2fdft_model.patch_cycle import training_clock
 from c2fdft_model.validation import missed_data_sets, results_at
+from c2fdft_model.weights import WeightsError
 
 logger = logging.getLogger('basicsr')
+RESUME_ADVICE = (
+    'Resume with the network_g that the state was written with, or start a new run (another name).'
+)
 
 
 class Resumable:
@@ -178,6 +184,28 @@ class Resumable:
 
     # --- resuming -----------------------------------------------------------------------------
 
+    def load_resumed(
+        self,
+        network: nn.Module,
+        path: str,
+        param_key: str,
+        strict: bool,
+        log: Callable[[str], object],
+    ) -> None:
+        """Load the network that was saved with the training state.
+
+        Raises ResumeError, naming the options that differ, for a state of another network.
+        """
+        try:
+            load_into(network, path, param_key, strict, log, RESUME_ADVICE)
+        except WeightsError as error:
+            # BasicSR loads the network before it hands out the state, which says more.
+            state = read_training_state(self.opt['path']['resume_state'])
+            saved_run = state.get(training_state.RUN_KEY)
+            if saved_run is not None:
+                self._notes_of_changes(saved_run)
+            raise training_state.ResumeError(f'path: resume_state: {error}') from error
+
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Go on from a training state, and say what differs from the run that wrote it.
 
@@ -198,6 +226,7 @@ class Resumable:
             training_state.restore_random_states(random_states[self.opt['rank']])
         self._resume_best(resume_state.get(training_state.BEST_KEY, {}))
         self._resume_guard(resume_state.get(training_state.GUARD_KEY, {}))
+        self._warn_if_nothing_is_left()
 
     def _compare_with_saved_run(self, saved_run: Mapping[str, Any] | None) -> None:
         if saved_run is None:
@@ -206,14 +235,25 @@ class Resumable:
                 'options cannot be told.'
             )
             return
-        notes = training_state.check_same_run(
-            saved_run, self.run_description, self.find_architecture
-        )
-        for note in notes:
+        for note in self._notes_of_changes(saved_run):
             logger.warning(f'The resumed run was started with other options. {note}.')
         # Without manual_seed, BasicSR draws a new seed at every start.
         self.opt['manual_seed'] = self.run_description['manual_seed'] = saved_run['manual_seed']
         training_clock.start(self.opt)
+
+    def _notes_of_changes(self, saved_run: Mapping[str, Any]) -> list[str]:
+        return training_state.check_same_run(
+            saved_run, self.run_description, self.find_architecture
+        )
+
+    def _warn_if_nothing_is_left(self) -> None:
+        total = self.train_options.total_iter
+        if total <= self.iteration:
+            logger.warning(
+                f'Nothing is left to train: train: total_iter is {total:,} and the training state '
+                f'is of iteration {self.iteration:,}. Its network becomes net_g_latest.pth; to '
+                'train on, raise total_iter.'
+            )
 
     def _resume_best(self, in_state: Mapping[str, Any]) -> None:
         record = distributed.from_first_rank(self.checkpoints.record())

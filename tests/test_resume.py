@@ -253,6 +253,42 @@ def test_another_type_of_schedule_is_refused(server, tmp_path):
     ) in printed
 
 
+def test_another_size_of_the_network_is_refused_by_the_option_that_differs(server, tmp_path):
+    run = Run(server, tmp_path, 'coarse')
+    run.options['train']['total_iter'] = 4
+    run.finish()
+    run.options['network_g'] = {**run.options['network_g'], 'dim': 16}
+    printed = run.end(run.start(), expect=1)
+    assert 'ResumeError: path: resume_state: ' in printed
+    assert 'network_g: dim: 8 when the state was written, 16 now' in printed
+    assert 'strict_load_g: false' not in printed
+
+
+@pytest.mark.parametrize('total', [4, 2], ids=['as many', 'fewer'])
+def test_a_total_that_the_state_has_reached_is_said(server, tmp_path, total):
+    run = Run(server, tmp_path, 'coarse')
+    run.options['train']['total_iter'] = 4
+    run.finish()
+    run.options['train']['total_iter'] = total
+    printed = run.finish()
+    assert (
+        f'Nothing is left to train: train: total_iter is {total} and the training state is of '
+        'iteration 4'
+    ) in printed
+    assert loss_lines(printed) == {}
+
+
+@pytest.mark.parametrize('content', [None, b'no checkpoint'], ids=['missing', 'foreign'])
+def test_a_start_that_cannot_be_loaded_names_the_option_and_the_file(server, tmp_path, content):
+    run = Run(server, tmp_path, 'fine')
+    file = tmp_path / 'coarse.pth'
+    if content is not None:
+        file.write_bytes(content)
+    run.options['path']['pretrain_network_g'] = str(file)
+    printed = run.end(run.start(), expect=1)
+    assert f'WeightsError: path: pretrain_network_g: {file}' in printed
+
+
 def test_a_default_of_the_network_that_is_written_out_is_the_same_run(whole, interrupted):
     interrupted.options['train']['total_iter'] = 4
     interrupted.finish()
