@@ -19,6 +19,11 @@ from c2fdft_arch.attention_matrices import (
     mixing_matrix_backward,
 )
 from c2fdft_arch.channel_norm import shifted_norm, shifted_norm_backward
+from c2fdft_arch.native_training import (
+    NativeAttentionBranch,
+    NativeFeedForwardBranch,
+    NativeTraining,
+)
 from c2fdft_arch.plain_dft import DiffusionTransformerBlock
 
 
@@ -38,17 +43,24 @@ class Casts:
 
 
 def apply_block(
-    block: DiffusionTransformerBlock, x: Tensor, shift: Tensor | None, casts: Casts
+    block: DiffusionTransformerBlock,
+    x: Tensor,
+    shift: Tensor | None,
+    casts: Casts | NativeTraining,
 ) -> Tensor:
-    """DFTB of feature maps x (B, H, W, C) in float32; `shift` is T (B, C) or None."""
+    """DFTB of feature maps x (B, H, W, C) in float32; `shift` is T (B, C) or None.
+
+    It is computed in PyTorch's operations, or by kernels in C++ if those are what is given.
+    """
     attention, ffn = block.attn, block.ffn
     norm1, norm2 = block.norm1.body, block.norm2.body
-    x = AttentionBranch.apply(
+    native = isinstance(casts, NativeTraining)
+    x = (NativeAttentionBranch if native else AttentionBranch).apply(
         x, shift, casts, norm1.weight, norm1.bias, attention.qkv.weight, attention.qkv.bias,
         attention.qkv_dwconv.weight, attention.qkv_dwconv.bias, attention.temperature,
         attention.project_out.weight, attention.project_out.bias,
     )  # fmt: skip
-    return FeedForwardBranch.apply(
+    return (NativeFeedForwardBranch if native else FeedForwardBranch).apply(
         x, shift, casts, norm2.weight, norm2.bias, ffn.project_in.weight, ffn.project_in.bias,
         ffn.project_out.weight, ffn.project_out.bias,
     )  # fmt: skip

@@ -21,7 +21,7 @@ from c2fdft_arch.plain_dft import ChannelNorm, DiffusionTransformerBlock
 from c2fdft_arch.strips import Stack
 
 # Widest piece of an image, so that some rows of it stay in a core's cache.
-PIECE_WIDTH = 124
+PIECE_WIDTH = 252
 NEIGHBOURS = 2  # as in products.h
 TILE_ROWS = 8
 # Of each piece two rows are computed that belong to others: taller ones where there are enough.
@@ -81,9 +81,9 @@ def pieces(images: int, height: int, width: int) -> tuple[int, int]:
     return columns - 2 * NEIGHBOURS, bands
 
 
-def address(tensor: Tensor) -> int:
-    """Where a tensor's numbers begin."""
-    return tensor.data_ptr()
+def address(tensor: Tensor | None) -> int | None:
+    """Where a tensor's numbers begin; None for None."""
+    return None if tensor is None else tensor.data_ptr()
 
 
 class NativeBlock:

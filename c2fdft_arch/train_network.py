@@ -1,6 +1,12 @@
-"""The network evaluated for training: channels-last, with the fused blocks of `blocks`."""
+"""The network evaluated for training: channels-last, with fused blocks.
+
+Blocks are computed by kernels in C++ where there are any (`native_training`), else in PyTorch's
+operations (`blocks`).
+"""
 
 from __future__ import annotations
+
+import functools
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from c2fdft_arch.blocks import Casts, apply_block
+from c2fdft_arch.native_training import NativeTraining
 from c2fdft_arch.plain_dft import PlainDFT
 
 
@@ -32,6 +39,7 @@ class _Training:
         self.network = network
         self.embeddings = network.embeddings(t)
         self.casts = Casts(dtype)
+        self.native = NativeTraining.of(network, dtype)
         self.checkpoint_blocks = checkpoint_blocks
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -56,14 +64,18 @@ class _Training:
     def level(self, blocks: nn.Module, x: Tensor) -> Tensor:
         shift = self.embeddings[x.shape[3]]
         for block in blocks.children():
+            apply = functools.partial(apply_block, block, shift=shift, casts=self.casts_for(block))
             if self.checkpoint_blocks:
-                x = checkpoint(
-                    apply_block, block, x, shift, self.casts,
-                    use_reentrant=False, preserve_rng_state=False,
-                )  # fmt: skip
+                x = checkpoint(apply, x, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = apply_block(block, x, shift, self.casts)
+                x = apply(x)
         return x
+
+    def casts_for(self, block: nn.Module) -> Casts | NativeTraining:
+        """What computes a block: the kernels where they take it, else PyTorch's operations."""
+        if self.native is not None and self.native.suits(block):
+            return self.native
+        return self.casts
 
     def convolve(self, conv: nn.Module, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """A convolution of (B, H, W, C), by default in the number format of matrix products."""

@@ -61,3 +61,26 @@ def basicsr_sdist(install_environment) -> Path:
                 partial.rename(BASICSR_CACHE)
             shutil.rmtree(partial.parent)
     return BASICSR_CACHE
+
+
+@pytest.fixture(params=['fp32', 'bf16'])
+def precision(request) -> str:
+    """Each precision for which there are kernels in C++ on this machine."""
+    import torch
+
+    from c2fdft_arch import native
+
+    dtype = {'fp32': torch.float32, 'bf16': torch.bfloat16}[request.param]
+    if native.kernels(dtype, torch.device('cpu')) is None:
+        pytest.skip('no kernels for this number format')
+    return request.param
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads for a test."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

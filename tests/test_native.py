@@ -28,22 +28,6 @@ needs_kernels = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(params=PRECISIONS)
-def precision(request):
-    """Each precision for which there are kernels on this machine."""
-    if native.kernels(PRECISIONS[request.param], CPU) is None:
-        pytest.skip('no kernels for this number format')
-    return request.param
-
-
-@pytest.fixture
-def threads():
-    """Sets the number of threads for a test."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 def error_of_kernels(precision, options=None, height=24, width=16, batch=1, t=None):
     """Largest difference to PlainDFT, relative to the largest prediction."""
     net = tiny_network(**(options or {}))

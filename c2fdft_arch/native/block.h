@@ -19,10 +19,12 @@ struct Features {
 struct FirstPass {
   int heads;
   Norm norm;
+  long next_offset;           // from image to image, in the norm's offset
   const vec* qkv;             // weight, in 3 groups
   const float* qkv_bias;      // (3, padded C)
   const float* kernel;        // of the depth-wise convolution: (9, 3, padded C)
   const float* kernel_bias;   // (3, padded C)
+  void* queries_keys;         // (B, H * W, 2C) in the number format, where they are kept, or null
 };
 
 // Sizes of the sums of a piece: q^T k of each head, and the squares of q and k.
@@ -137,6 +139,8 @@ class PieceOfFirstPass {
   void project(int first, int end) {
     const int from = left > 0 ? left - F::PER_WORD : 0;
     const int until = std::min(right + F::PER_WORD, x.width);
+    Norm norm = pass.norm;
+    norm.offset += image * pass.next_offset;
     int count = 0;
     for (int row = first; row < end; row++) {
       word* words = window_row(row);
@@ -145,7 +149,7 @@ class PieceOfFirstPass {
         continue;
       }
       normalize<F>(x.at(image, (long)row * x.width + from), x.next_pixel, until - from, x.channels,
-                   pass.norm, normalized + (long)count * padded, padded);
+                   norm, normalized + (long)count * padded, padded);
       words += (left ? 0 : next_word);
       for (int p = 0; p < words_of(until - from) * F::PER_WORD; p++)
         places[count++] = words + p / F::PER_WORD * next_word;
@@ -178,6 +182,7 @@ class PieceOfFirstPass {
       kernel(rows, next_word, words_in_row, [&](int word, vec first, vec second) INLINE_LAMBDA {
         if (F::PER_WORD > 1 && word * F::PER_WORD + 1 == count) second = vec{};
         store((float*)(to + word * next_pair), F::words(first, second));
+        if (pass.queries_keys) keep(row, word * F::PER_WORD, channel, first, second);
       });
       return;
     }
@@ -194,6 +199,14 @@ class PieceOfFirstPass {
       put(word * F::PER_WORD, first);
       if (F::PER_WORD > 1 && word * F::PER_WORD + 1 < count) put(word * F::PER_WORD + 1, second);
     });
+  }
+
+  // Only where channels are whole vectors.
+  void keep(int row, int p, int channel, vec first, vec second) const {
+    const long pixel = ((long)image * x.height + row) * x.width + left + p;
+    number* to = (number*)pass.queries_keys + pixel * 2 * x.channels + channel;
+    F::store(to, first);
+    if (F::PER_WORD > 1 && left + p + 1 < right) F::store(to + 2 * x.channels, second);
   }
 
   void add_squares(int words, float* squares) const {
@@ -267,6 +280,38 @@ struct Mixing {
   const float* project;      // (C, C), rows for output channels
 };
 
+// What the pieces of an image add up to, for a head: q^T k, `next_row` apart, and the squares of q,
+// then k.
+INLINE void add_pieces(const SumsShape& shape, int pieces, int head, const float* products,
+                       const float* squares, float* to, long next_row, float* q, float* k) {
+  const int width = shape.width;
+  for (int piece = 0; piece < pieces; piece++) {
+    const float* some = squares + piece * shape.squares() + head * width;
+    const float* p = products + piece * shape.products() + (long)head * shape.rows * shape.columns;
+    for (int i = 0; i < width; i++) {
+      q[i] += some[i];
+      k[i] += some[shape.channels + i];
+      for (int j = 0; j < width; j++) to[i * next_row + j] += p[(long)i * shape.columns + j];
+    }
+  }
+}
+
+INLINE float norm_of(float square) { return std::max(std::sqrt(square), 1e-12f); }
+
+// q^T k (c, c) and squares become the attention matrix, rows `next_row` apart.
+INLINE void attend(const float* products, const float* q, const float* k, int width,
+                   float temperature, float* attention, long next_row) {
+  for (int i = 0; i < width; i++) {
+    float *row = attention + i * next_row, largest = -INFINITY, total = 0;
+    for (int j = 0; j < width; j++) {
+      row[j] = products[i * next_row + j] / norm_of(q[i]) / norm_of(k[j]) * temperature;
+      largest = std::max(largest, row[j]);
+    }
+    for (int j = 0; j < width; j++) total += row[j] = std::exp(row[j] - largest);
+    for (int j = 0; j < width; j++) row[j] /= total;
+  }
+}
+
 // W_o A of the images, as weights. The sums of the pieces of an image follow each other.
 template <class F>
 std::vector<vec> mixing_weights(const Mixing& mixing, int images, int channels, int pieces,
@@ -278,27 +323,12 @@ std::vector<vec> mixing_weights(const Mixing& mixing, int images, int channels, 
 #pragma omp parallel for collapse(2)
   for (int image = 0; image < images; image++)
     for (int head = 0; head < shape.heads; head++) {
-      std::vector<float> attention((long)shape.rows * shape.columns);
-      std::vector<float> norms(2 * width);
-      for (int piece = image * pieces; piece < (image + 1) * pieces; piece++) {
-        const float* q = squares.data() + piece * shape.squares() + head * width;
-        for (int i = 0; i < width; i++) {
-          norms[i] += q[i];
-          norms[width + i] += q[shape.channels + i];
-        }
-        const float* p = products.data() + piece * shape.products() + head * attention.size();
-        for (size_t i = 0; i < attention.size(); i++) attention[i] += p[i];
-      }
-      for (float& norm : norms) norm = std::max(std::sqrt(norm), 1e-12f);
-      for (int i = 0; i < width; i++) {
-        float *row = attention.data() + (long)i * shape.columns, largest = -INFINITY, total = 0;
-        for (int j = 0; j < width; j++) {
-          row[j] = row[j] / norms[i] / norms[width + j] * mixing.temperature[head];
-          largest = std::max(largest, row[j]);
-        }
-        for (int j = 0; j < width; j++) total += row[j] = std::exp(row[j] - largest);
-        for (int j = 0; j < width; j++) row[j] /= total;
-      }
+      std::vector<float> attention((long)shape.rows * shape.columns), q(width), k(width);
+      add_pieces(shape, pieces, head, products.data() + image * pieces * shape.products(),
+                 squares.data() + image * pieces * shape.squares(), attention.data(), shape.columns,
+                 q.data(), k.data());
+      attend(attention.data(), q.data(), k.data(), width, mixing.temperature[head],
+             attention.data(), shape.columns);
       for (int out = 0; out < channels; out += ROWS) {
         std::vector<float> project(ROWS * width);
         for (int m = 0; m < std::min(ROWS, channels - out); m++)

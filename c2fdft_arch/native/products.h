@@ -28,14 +28,14 @@ struct WeightStrides {
   long group, output, input, tap;
 };
 
-// Lay out a weight.
+// Lay out vectors [from_vector, to_vector) of a weight's output channels.
 template <class F>
-void pack(const float* weight, WeightStrides strides, WeightShape shape, vec* to) {
+void pack_vectors(const float* weight, WeightStrides strides, WeightShape shape, vec* to,
+                  int from_vector, int to_vector) {
   constexpr int BLOCK = LANES * F::PER_WORD;  // inputs that are laid out together
   const int words = shape.words<F>(), per_group = shape.per_group();
   const int vectors = shape.padded_outputs() / LANES, own = shape.outputs / shape.groups;
-#pragma omp parallel for schedule(static)
-  for (int v = 0; v < vectors; v++) {
+  for (int v = from_vector; v < to_vector; v++) {
     const int panel = v / VECTORS * VECTORS, width = std::min(VECTORS, vectors - panel);
     const int group = v * LANES / per_group, channel = v * LANES % per_group;
     const int count = std::min(LANES, own - channel);
@@ -59,6 +59,20 @@ void pack(const float* weight, WeightStrides strides, WeightShape shape, vec* to
         for (int i = 0; i * F::PER_WORD < inputs; i++, next += width) *next = block[i];
       }
   }
+}
+
+// Lay out a weight, by all threads.
+template <class F>
+void pack(const float* weight, WeightStrides strides, WeightShape shape, vec* to) {
+#pragma omp parallel for schedule(static)
+  for (int v = 0; v < shape.padded_outputs() / LANES; v++)
+    pack_vectors<F>(weight, strides, shape, to, v, v + 1);
+}
+
+// Lay out a whole weight, by one thread.
+template <class F>
+void pack_alone(const float* weight, WeightStrides strides, WeightShape shape, vec* to) {
+  pack_vectors<F>(weight, strides, shape, to, 0, shape.padded_outputs() / LANES);
 }
 
 // total[m][n] += the products of ROWS rows of words with N vectors of a weight. `next_row` and
@@ -147,27 +161,41 @@ INLINE void product_of_taps(const typename F::word* pixels, long next_pixel, con
   }
 }
 
+constexpr int TILE_PIXELS = 64;  // that pass through a network together
+
+// Where a panel that begins with channel n has a row, in panels of TILE_PIXELS rows.
+template <class T>
+INLINE T* in_panels(T* panels, int row, long n, int vectors) {
+  return panels + n * TILE_PIXELS + row * vectors * LANES;
+}
+
+// The GELU of a tile plus bias; `before`, if not null, is for what it is the GELU of, row by row.
 template <class F>
 __attribute__((noinline)) void gelu_of_tile(const float* tile, int rows, int vectors,
                                             const float* bias, typename F::number* to,
-                                            long next_row) {
+                                            typename F::number* before, long next_row) {
   for (int m = 0; m < rows; m++)
-    for (int n = 0; n < vectors; n++) {
-      const vec x = load(tile + m * PANEL + n * LANES) + load(bias + n * LANES);
-      F::store(to + m * next_row + n * LANES, F::gelu(x));
+    for (int n = 0; n < vectors * LANES; n += LANES) {
+      const vec x = load(tile + m * PANEL + n) + load(bias + n);
+      if (before) F::store(before + m * vectors * LANES + n, x);
+      F::store(to + m * next_row + n, F::gelu(x));
     }
 }
 
-// to = the GELU of pixels times weight, plus bias.
+// to = the GELU of pixels times weight, plus bias. `before`, if not null, is for what it is the GELU
+// of: panels of TILE_PIXELS rows.
 template <class F>
 void gelu_product(const typename F::number* pixels, long next_pixel, int rows, const vec* weight,
-                  int inputs, int outputs, const float* bias, typename F::number* to, long next_row) {
+                  int inputs, int outputs, const float* bias, typename F::number* to, long next_row,
+                  typename F::number* before = nullptr) {
   const long here = 0;
   product_of_taps<F>((const typename F::word*)pixels, next_pixel / F::PER_WORD, &here, 1, rows,
                      weight, (inputs + F::PER_WORD - 1) / F::PER_WORD, outputs,
                      [=](const float* tile, int row, int count, int output, int vectors) {
                        gelu_of_tile<F>(tile, count, vectors, bias + output,
-                                       to + row * next_row + output, next_row);
+                                       to + row * next_row + output,
+                                       before ? in_panels(before, row, output, vectors) : nullptr,
+                                       next_row);
                      });
 }
 
@@ -208,30 +236,45 @@ struct Norm {
   bool centred;                 // whether the mean is subtracted
 };
 
+struct Moments {
+  float mean, scale;  // 1 / deviation
+};
+
+// Of the channels of a pixel.
+INLINE Moments moments(const float* pixel, int channels) {
+  const int whole = channels / LANES * LANES;
+  vec total = {};
+  for (int i = 0; i < whole; i += LANES) total += load(pixel + i);
+  float all_channels = sum(total);
+  for (int i = whole; i < channels; i++) all_channels += pixel[i];
+  const float mean = all_channels / channels;
+  vec squares = {};
+  for (int i = 0; i < whole; i += LANES) {
+    const vec distance = load(pixel + i) - mean;
+    squares += distance * distance;
+  }
+  float variance = sum(squares);
+  for (int i = whole; i < channels; i++) variance += (pixel[i] - mean) * (pixel[i] - mean);
+  return {mean, 1.0f / __builtin_sqrtf(variance / channels + 1e-5f)};
+}
+
 // to[p] = LN(pixels[p]) + T, the offset being the norm's shift plus T; padded channels are zero.
 template <class F>
 void normalize(const float* pixels, long next_pixel, int count, int channels, Norm norm,
                typename F::number* to, long next_row) {
   const int whole = channels / LANES * LANES;
   for (int p = 0; p < count; p++, pixels += next_pixel, to += next_row) {
-    float rest[LANES] = {};
-    std::copy(pixels + whole, pixels + channels, rest);
-    vec total = load(rest);
-    for (int i = 0; i < whole; i += LANES) total += load(pixels + i);
-    const float mean = sum(total) / channels;
-    vec squares = {};
-    for (int i = 0; i < whole; i += LANES) {
-      const vec distance = load(pixels + i) - mean;
-      squares += distance * distance;
-    }
-    float variance = sum(squares);
-    for (int i = 0; i < channels - whole; i++) variance += (rest[i] - mean) * (rest[i] - mean);
-    const float scale = 1.0f / __builtin_sqrtf(variance / channels + 1e-5f);
-    const float centre = norm.centred ? mean : 0.0f;
+    const Moments of_pixel = moments(pixels, channels);
+    const float centre = norm.centred ? of_pixel.mean : 0.0f;
     const auto put = [&](int i, vec x) {
-      F::store(to + i, (x - centre) * scale * load(norm.scale + i) + load(norm.offset + i));
+      F::store(to + i,
+               (x - centre) * of_pixel.scale * load(norm.scale + i) + load(norm.offset + i));
     };
     for (int i = 0; i < whole; i += LANES) put(i, load(pixels + i));
-    if (whole < channels) put(whole, load(rest));
+    if (whole < channels) {
+      float rest[LANES] = {};
+      std::copy(pixels + whole, pixels + channels, rest);
+      put(whole, load(rest));
+    }
   }
 }

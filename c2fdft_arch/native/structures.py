@@ -34,7 +34,9 @@ class FirstPass(ctypes.Structure):
     _fields_ = [
         ('heads', c_int),
         ('norm', Norm),
+        ('next_offset', c_long),
         *((name, c_void_p) for name in ('qkv', 'qkv_bias', 'kernel', 'kernel_bias')),
+        ('queries_keys', c_void_p),
     ]
 
 
@@ -66,4 +68,51 @@ class Convolution(ctypes.Structure):
         ('target', c_int),
         ('reduce', c_void_p),
         ('reduce_bias', c_void_p),
+    ]
+
+
+class Pixels(ctypes.Structure):
+    _fields_ = [('count', c_long), ('per_image', c_long), ('channels', c_int)]
+
+
+class FeedForward(ctypes.Structure):
+    _fields_ = [
+        ('hidden', c_int),
+        ('norm', Norm),
+        ('next_offset', c_long),
+        *((name, c_void_p) for name in ('expand', 'expand_bias', 'contract', 'contract_bias')),
+    ]
+
+
+class FeedForwardGradient(ctypes.Structure):
+    _fields_ = [
+        ('hidden', c_int),
+        ('norm', Norm),
+        ('next_offset', c_long),
+        *((name, c_void_p) for name in ('contract_back', 'expand_back')),
+        *((name, c_void_p) for name in ('d_x', 'd_scale', 'd_offset')),
+        *((name, c_void_p) for name in ('d_expand', 'd_expand_bias', 'd_contract')),
+    ]
+
+
+class Matrices(ctypes.Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ('temperature', 'project', 'products', 'squares')),
+        *((name, c_void_p) for name in ('attention', 'mixing')),
+    ]
+
+
+class Attention(ctypes.Structure):
+    _fields_ = [('first', FirstPass), ('matrices', Matrices), ('project_bias', c_void_p)]
+
+
+class AttentionGradient(ctypes.Structure):
+    _fields_ = [
+        ('heads', c_int),
+        ('norm', Norm),
+        ('next_offset', c_long),
+        *((name, c_void_p) for name in ('qkv', 'qkv_bias', 'qkv_back', 'kernel')),
+        ('matrices', Matrices),
+        *((name, c_void_p) for name in ('d_x', 'd_scale', 'd_offset', 'd_kernel')),
+        *((name, c_void_p) for name in ('d_qkv', 'd_qkv_bias', 'd_temperature', 'd_project')),
     ]

@@ -77,9 +77,27 @@ INLINE float sum(vec v) {
 #endif
 }
 
+// e to the power of x, which is not positive.
+INLINE vec exp_of_negative(vec x) {
+  x = larger(x, all(-87.0f));
+  const vec shifted = x * 1.4426950409f + 12582912.0f;  // rounded to a whole number of halvings
+  const vec power = shifted - 12582912.0f;
+  const vec r = x - power * 0.693145751953125f - power * 1.42860682030941723e-6f;
+  vec p = all(1.0f / 720);
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  return (vec)((ivec)p + (((ivec)shifted - 0x4b400000) << 23));
+}
+
 // A format has numbers, as they lie in memory, and words of 32 bits, which are what a product
 // multiplies: one or several numbers that follow each other in the direction summed over. words()
 // makes them of the first and second numbers, words_of_row() of numbers as they lie in memory.
+// following() is the word that begins one number later, preceding() the one that does so earlier;
+// store_rows() stores the numbers that words() would join as rows.
 
 struct Float32 {
   typedef float number;
@@ -93,10 +111,24 @@ struct Float32 {
   static INLINE vec add_products(vec total, vec a, vec b) { return total + a * b; }
   static INLINE vec words(vec first, vec) { return first; }
   static INLINE vec words_of_row(const float* row) { return ::load(row); }
+  static INLINE void store_rows(number* to, long, vec first, vec) { ::store(to, first); }
+  static INLINE vec following(vec, vec next) { return next; }
+  static INLINE vec preceding(vec previous, vec) { return previous; }
 
-  // x * (1 / 2 + r(x)), where r is a rational function fitted to erf(x / sqrt(2)) / 2 on
-  // [-5.5, 5.5]; the largest error is 1e-6.
-  static INLINE vec gelu(vec x) {
+  // x * (1 / 2 + r(x)).
+  static INLINE vec gelu(vec x) { return x * (half_erf(x) + 0.5f); }
+
+  // The same, and its derivative, 1 / 2 + r(x) + x times the normal density.
+  static INLINE void gelu_and_slope(vec x, vec& y, vec& slope) {
+    const vec distribution = half_erf(x) + 0.5f;
+    y = x * distribution;
+    slope = distribution + x * 0.3989422804f * exp_of_negative(-0.5f * x * x);
+  }
+
+ private:
+  // A rational function fitted to erf(x / sqrt(2)) / 2 on [-5.5, 5.5]; x times the largest error is
+  // 1e-6.
+  static INLINE vec half_erf(vec x) {
     const vec z = smaller(larger(x, all(-5.5f)), all(5.5f)), s = z * z;
     vec p = all(2.2216059732727814e-08f);
     p = p * s + 6.530713918171766e-06f;
@@ -110,7 +142,7 @@ struct Float32 {
     q = q * s + 2.939856108237178e-02f;
     q = q * s + 2.547517663874548e-01f;
     q = q * s + 1.0f;
-    return x * (z * p / q + 0.5f);
+    return z * p / q;
   }
 };
 
@@ -127,6 +159,7 @@ struct BFloat16 {
     const __m256i half = _mm256_loadu_si256((const __m256i*)from);
     return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
   }
+  static INLINE vec load(const float* from) { return ::load(from); }
   static INLINE void store(number* to, vec v) {
     _mm256_storeu_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh((__m512)v));
   }
@@ -140,39 +173,55 @@ struct BFloat16 {
   static INLINE vec add_products(vec total, vec a, vec b) {
     return (vec)_mm512_dpbf16_ps((__m512)total, (__m512bh)a, (__m512bh)b);
   }
+  // What two vectors become, one behind the other.
+  static INLINE __m512i joined(vec first, vec second) {
+    return (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+  }
   static INLINE vec words(vec first, vec second) {
-    const __m512i a = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)first));
-    const __m512i b = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)second));
-    return (vec)_mm512_or_si512(a, _mm512_slli_epi32(b, 16));
+    return (vec)_mm512_permutexvar_epi16(_mm512_loadu_si512(ALTERNATING.lane), joined(first, second));
+  }
+  static INLINE void store_rows(number* to, long next_row, vec first, vec second) {
+    const __m512i both = joined(first, second);
+    _mm256_storeu_si256((__m256i*)to, _mm512_castsi512_si256(both));
+    _mm256_storeu_si256((__m256i*)(to + next_row), _mm512_extracti64x4_epi64(both, 1));
   }
   static INLINE vec words_of_row(const float* row) {
     return (vec)_mm512_cvtne2ps_pbh((__m512)::load(row + LANES), (__m512)::load(row));
   }
+  static INLINE vec following(vec word, vec next) {
+    return (vec)_mm512_or_si512(_mm512_srli_epi32((__m512i)word, 16),
+                                _mm512_slli_epi32((__m512i)next, 16));
+  }
+  static INLINE vec preceding(vec previous, vec word) { return following(previous, word); }
 
-  // x / 2 + |x| r(|x|), where r is a parabola on each of 16 segments of [0, 4], through three
-  // points of erf(x / sqrt(2)) / 2. The largest error is 1.3e-4, where rounding the result makes
-  // one of 8e-3.
+  // x / 2 + |x| r(|x|), where r is erf(x / sqrt(2)) / 2. The largest error is 1.3e-4, where rounding
+  // the result makes one of 8e-3.
   static INLINE vec gelu(vec v) {
-    const __m512 x = (__m512)v, size = _mm512_abs_ps(x);
-    const __m512 a = _mm512_min_ps(size, _mm512_set1_ps(3.9999998f));
-    const __m512i segment = _mm512_cvttps_epi32(_mm512_mul_ps(a, _mm512_set1_ps(4.0f)));
-    const __m512 c0 = _mm512_permutexvar_ps(segment, _mm512_loadu_ps(SEGMENTS.c[0]));
-    const __m512 c1 = _mm512_permutexvar_ps(segment, _mm512_loadu_ps(SEGMENTS.c[1]));
-    const __m512 c2 = _mm512_permutexvar_ps(segment, _mm512_loadu_ps(SEGMENTS.c[2]));
-    const __m512 r = _mm512_fmadd_ps(_mm512_fmadd_ps(c2, a, c1), a, c0);
-    return (vec)_mm512_fmadd_ps(size, r, _mm512_mul_ps(x, _mm512_set1_ps(0.5f)));
+    const Segment segment(v);
+    const __m512 half = _mm512_mul_ps((__m512)v, _mm512_set1_ps(0.5f));
+    return (vec)_mm512_fmadd_ps(segment.size, segment.of(HALF_ERF), half);
+  }
+
+  // The same, and its derivative, whose largest error is 5e-4.
+  static INLINE void gelu_and_slope(vec v, vec& y, vec& slope) {
+    const Segment segment(v);
+    const __m512 x = (__m512)v, half = _mm512_set1_ps(0.5f);
+    y = (vec)_mm512_fmadd_ps(segment.size, segment.of(HALF_ERF), _mm512_mul_ps(x, half));
+    const __m512 sign = _mm512_and_ps(x, _mm512_set1_ps(-0.0f));
+    slope = (vec)_mm512_add_ps(half, _mm512_xor_ps(segment.of(SLOPE), sign));
   }
 
  private:
-  struct Segments {
+  // An increasing or decreasing function of [0, 4] that is 1 / 2 beyond: parabolas on 16 segments.
+  struct Parabolas {
     float c[3][16];
 
-    Segments() {
+    Parabolas(double (*function)(double)) {
       for (int i = 0; i < 16; i++) {
         const double first = 0.25 * i, from_middle = 0.125 * 0.8660254037844386;
         const double middle = first + 0.125;
         double x[3] = {middle - from_middle, middle, middle + from_middle}, y[3];
-        for (int j = 0; j < 3; j++) y[j] = 0.5 * __builtin_erf(x[j] * 0.7071067811865476);
+        for (int j = 0; j < 3; j++) y[j] = function(x[j]);
         if (i == 15) x[2] = 4, y[2] = 0.5;  // meets what lies beyond
         const double d01 = (y[1] - y[0]) / (x[1] - x[0]), d12 = (y[2] - y[1]) / (x[2] - x[1]);
         const double d012 = (d12 - d01) / (x[2] - x[0]);
@@ -182,10 +231,44 @@ struct BFloat16 {
       }
     }
   };
-  static const Segments SEGMENTS;
+
+  // Where |x| lies.
+  struct Segment {
+    __m512 size, inside;
+    __m512i number;
+
+    INLINE Segment(vec x) : size(_mm512_abs_ps((__m512)x)) {
+      inside = _mm512_min_ps(size, _mm512_set1_ps(3.9999998f));
+      number = _mm512_cvttps_epi32(_mm512_mul_ps(inside, _mm512_set1_ps(4.0f)));
+    }
+    INLINE __m512 of(const Parabolas& parabolas) const {
+      const auto coefficient = [&](int i) INLINE_LAMBDA {
+        return _mm512_permutexvar_ps(number, _mm512_loadu_ps(parabolas.c[i]));
+      };
+      const __m512 linear = _mm512_fmadd_ps(coefficient(2), inside, coefficient(1));
+      return _mm512_fmadd_ps(linear, inside, coefficient(0));
+    }
+  };
+
+  struct Alternating {
+    uint16_t lane[2 * LANES];  // of two joined vectors, in turns
+
+    Alternating() {
+      for (int i = 0; i < 2 * LANES; i++) lane[i] = i / 2 + i % 2 * LANES;
+    }
+  };
+
+  static double half_erf(double x) { return 0.5 * __builtin_erf(x * 0.7071067811865476); }
+  static double slope_above_half(double x) {
+    return half_erf(x) + x * 0.3989422804014327 * __builtin_exp(-0.5 * x * x);
+  }
+  static const Parabolas HALF_ERF, SLOPE;
+  static const Alternating ALTERNATING;
 };
 
-const BFloat16::Segments BFloat16::SEGMENTS;
+const BFloat16::Parabolas BFloat16::HALF_ERF(BFloat16::half_erf);
+const BFloat16::Alternating BFloat16::ALTERNATING;
+const BFloat16::Parabolas BFloat16::SLOPE(BFloat16::slope_above_half);
 
 #endif
 
@@ -194,9 +277,17 @@ class Scratch {
  public:
   ~Scratch() { std::free(memory); }
 
-  // `count` items, zero where they are new.
+  // `count` items, all of them zero.
   template <class T>
   T* take(long count) {
+    T* items = keep<T>(count);
+    std::memset((void*)items, 0, count * sizeof(T));
+    return items;
+  }
+
+  // The same, with whatever they hold.
+  template <class T>
+  T* keep(long count) {
     const long bytes = (count * (long)sizeof(T) + 63) / 64 * 64;
     if (bytes > size) {
       std::free(memory);
@@ -204,7 +295,6 @@ class Scratch {
       if (!memory) std::abort();
       size = bytes;
     }
-    std::memset(memory, 0, bytes);
     return (T*)memory;
   }
 

@@ -1,0 +1,510 @@
+// The attention half of a block in training, x + DFSA(LN(x) + T), and its gradients.
+//
+// Of the forward pass x is kept, queries, keys and values behind the depth-wise convolution, and the
+// small matrices of attention. The channels of a head are whole vectors.
+
+#pragma once
+
+#include "block.h"
+#include "sums.h"
+
+// The small matrices of images: sums over pixels and what is made of them.
+struct Matrices {
+  const float* temperature;  // of each head
+  const float* project;      // W_o (C, C), rows for output channels
+  float* products;           // q^T k (B, heads, c, c)
+  float* squares;            // of q and k (2, B, C)
+  float* attention;          // A (B, heads, c, c)
+  float* mixing;             // W_o A (B, C, C)
+};
+
+struct Attention {
+  FirstPass first;
+  Matrices matrices;
+  const float* project_bias;
+};
+
+// What the pieces add up to, and what follows from it.
+INLINE void make_matrices(const Matrices& matrices, int images, int channels, int pieces,
+                          const SumsShape& shape, const float* products, const float* squares) {
+  const int c = shape.width;
+  std::memset(matrices.products, 0, sizeof(float) * images * channels * c);
+  std::memset(matrices.squares, 0, sizeof(float) * 2 * images * channels);
+#pragma omp parallel for collapse(2)
+  for (int image = 0; image < images; image++)
+    for (int head = 0; head < shape.heads; head++) {
+      const long matrix = ((long)image * shape.heads + head) * c * c;
+      float* q = matrices.squares + (long)image * channels + head * c;
+      float* k = q + (long)images * channels;
+      add_pieces(shape, pieces, head, products + image * pieces * shape.products(),
+                 squares + image * pieces * shape.squares(), matrices.products + matrix, c, q, k);
+      attend(matrices.products + matrix, q, k, c, matrices.temperature[head],
+             matrices.attention + matrix, c);
+      multiply(matrices.project + head * c, channels, 1, matrices.attention + matrix, c, channels, c, c,
+               false, matrices.mixing + (long)image * channels * channels + head * c, channels);
+    }
+}
+
+// out = x plus the mixed values.
+template <class F>
+void mix(const Features& x, const typename F::number* values, const float* mixing, const float* bias,
+         float* out) {
+  typedef typename F::number number;
+  static thread_local Scratch weights_memory;
+  const int c = x.channels;
+  const long pixels = (long)x.height * x.width, tiles = tiles_of(pixels);
+  const WeightShape shape{c, c, 1, 1};
+  const long vectors = shape.vectors<F>();
+  vec* weights = weights_memory.keep<vec>(x.images * vectors);
+#pragma omp parallel
+  {
+#pragma omp for schedule(static)
+    for (int i = 0; i < x.images; i++)
+      pack_alone<F>(mixing + (long)i * c * c, {0, c, 1, 0}, shape, weights + i * vectors);
+    static thread_local Scratch rest_memory;
+    number* rest = rest_memory.take<number>((long)TILE_PIXELS * c);
+#pragma omp for schedule(dynamic)
+    for (long i = 0; i < x.images * tiles; i++) {
+      const long image = i / tiles, first = i % tiles * TILE_PIXELS, pixel = image * pixels + first;
+      const int count = std::min<long>(TILE_PIXELS, pixels - first);
+      const number* from = values + pixel * c;
+      if (count % ROWS) {  // whole register tiles are read: not past the end of the values
+        std::copy_n(from, (long)count * c, rest);
+        from = rest;
+      }
+      std::copy_n(x.at(image, first), (long)count * c, out + pixel * c);
+      add_product<F>(from, c, count, weights + image * vectors, c, c, bias, out + pixel * c, c);
+    }
+  }
+}
+
+// `values` (B, H * W, C) and what else the pass and its matrices name are kept for the gradients.
+template <class F>
+void attention(const Features& x, const Attention& pass, int columns, int bands,
+               typename F::number* values, float* out) {
+  static thread_local Scratch products_memory, squares_memory;
+  const SumsShape shape(x.channels, pass.first.heads);
+  const int pieces = pieces_across(x.width, columns) * bands;
+  float* products = products_memory.take<float>(x.images * pieces * shape.products());
+  float* squares = squares_memory.take<float>(x.images * pieces * shape.squares());
+  first_pass<F>(x, pass.first, columns, bands, values, products, squares);
+  make_matrices(pass.matrices, x.images, x.channels, pieces, shape, products, squares);
+  mix<F>(x, values, pass.matrices.mixing, pass.project_bias, out);
+}
+
+// d_mixing (B, C, C) is the sum over an image's pixels of gradients times values.
+template <class F>
+void mixing_gradient(const Features& x, const typename F::number* values, const float* d_out,
+                     float* d_mixing) {
+  static thread_local Scratch memory;
+  constexpr int WORDS = TILE_PIXELS / F::PER_WORD;
+  const int c = x.channels;
+  const long pixels = (long)x.height * x.width;
+  const int of_image = tiles_of(pixels), most = tiles_together();
+  const int images = std::max(1, most / of_image), tiles = std::min(most, of_image);
+  PanelMemory<F> panels(memory, 2L * c, (long)images * tiles * WORDS);
+  const Panels<F> of_values = panels.take(c), of_d_out = panels.take(c);
+#pragma omp parallel
+  for (int image = 0; image < x.images; image += images)
+    for (int tile = 0; tile < of_image; tile += tiles) {
+      const int some = std::min(images, x.images - image), count = std::min(tiles, of_image - tile);
+#pragma omp for schedule(static)
+      for (int i = 0; i < some * count; i++) {
+        const long first = (tile + i % count) * (long)TILE_PIXELS;
+        const long at = ((image + i / count) * pixels + first) * c;
+        const int rows = std::min<long>(TILE_PIXELS, pixels - first);
+        of_values.put_rows(values + at, c, rows, (long)i * WORDS, WORDS);
+        of_d_out.put_rows(d_out + at, c, rows, (long)i * WORDS, WORDS);
+      }
+      for (int i = 0; i < some; i++)
+        sum_products(of_d_out, of_values, (long)i * count * WORDS, count * WORDS, tile > 0,
+                     d_mixing + (long)(image + i) * c * c, c);
+#pragma omp barrier
+    }
+}
+
+struct AttentionGradient {
+  int heads;
+  Norm norm;
+  long next_offset;
+  const vec* qkv;
+  const float* qkv_bias;
+  const vec* qkv_back;        // the transposed weight
+  const float* kernel;        // of the depth-wise convolution: (9, 3C), the last tap first
+  Matrices matrices;
+  float *d_x, *d_scale, *d_offset;  // of the norm: (C,) for each band
+  float* d_kernel;            // (10, 3C) for each band: of 9 taps and the bias
+  float *d_qkv, *d_qkv_bias;
+  float* d_temperature;       // (B, heads)
+  float* d_project;
+};
+
+// Gradients of the sums over pixels, of the temperatures and of the output projection.
+struct SumsGradient {
+  float* products;  // (B, heads, c, c)
+  float* squares;   // (2, B, C)
+};
+
+// Of a head, given that of A, which is overwritten. d_q and d_k are of the squares of q and k.
+INLINE void differentiate_sums(const float* products, const float* q, const float* k,
+                               const float* attention, float temperature, int width, float* d,
+                               float* d_temperature, float* d_q, float* d_k) {
+  *d_temperature = 0;
+  std::fill_n(d_q, width, 0.0f);
+  std::fill_n(d_k, width, 0.0f);
+  for (int i = 0; i < width; i++) {
+    float along_row = 0;
+    for (int j = 0; j < width; j++) along_row += d[i * width + j] * attention[i * width + j];
+    for (int j = 0; j < width; j++) {
+      const float norms = norm_of(q[i]) * norm_of(k[j]), cosine = products[i * width + j] / norms;
+      const float d_score = attention[i * width + j] * (d[i * width + j] - along_row);
+      *d_temperature += d_score * cosine;
+      d[i * width + j] = d_score * temperature / norms;
+      // cosine = product / (|q| |k|), and d|q| / dsquare = 1 / (2 |q|)
+      const float of_logarithm = d_score * temperature * cosine;
+      d_q[i] -= of_logarithm;
+      d_k[j] -= of_logarithm;
+    }
+  }
+  for (int i = 0; i < width; i++) {
+    d_q[i] = q[i] > 1e-24f ? d_q[i] / (2 * q[i]) : 0;
+    d_k[i] = k[i] > 1e-24f ? d_k[i] / (2 * k[i]) : 0;
+  }
+}
+
+INLINE void differentiate_matrices(const AttentionGradient& gradient, const float* d_mixing, int images,
+                                   int channels, const SumsGradient& d) {
+  static thread_local Scratch memory;
+  const Matrices& m = gradient.matrices;
+  const int heads = gradient.heads, c = channels / heads;
+  const long matrix = (long)c * c;
+  float* transposed = memory.keep<float>(images * heads * matrix);
+#pragma omp parallel
+  {
+#pragma omp for collapse(2) schedule(static)
+    for (int image = 0; image < images; image++)
+      for (int head = 0; head < heads; head++) {
+        const long at = ((long)image * heads + head) * matrix;
+        const long of_q = (long)image * channels + head * c, of_k = of_q + (long)images * channels;
+        multiply(m.project + head * c, 1, channels,
+                 d_mixing + (long)image * channels * channels + head * c, channels, c, c, channels,
+                 false, d.products + at, c);
+        differentiate_sums(m.products + at, m.squares + of_q, m.squares + of_k, m.attention + at,
+                           m.temperature[head], c, d.products + at,
+                           gradient.d_temperature + (long)image * heads + head, d.squares + of_q,
+                           d.squares + of_k);
+        for (int i = 0; i < c; i++)
+          for (int j = 0; j < c; j++) transposed[at + (long)j * c + i] = m.attention[at + (long)i * c + j];
+      }
+#pragma omp for collapse(2) schedule(static)
+    for (int head = 0; head < heads; head++)
+      for (int row = 0; row < channels; row += LANES)
+        for (int image = 0; image < images; image++)
+          multiply(d_mixing + ((long)image * channels + row) * channels + head * c, channels, 1,
+                   transposed + ((long)image * heads + head) * matrix, c, LANES, c, c, image > 0,
+                   gradient.d_project + (long)row * channels + head * c, channels);
+  }
+}
+
+// Images are cut into bands of rows.
+struct Bands {
+  static constexpr int PIXELS = 1024, LEAST_ROWS = 8;
+  int rows, of_image, count;
+
+  explicit Bands(const Features& x)
+      : rows(std::min(x.height, std::max(PIXELS / x.width, LEAST_ROWS))),
+        of_image((x.height + rows - 1) / rows), count(x.images * of_image) {}
+
+  // Between two sums over pixels: what they leave stays in the shared cache.
+  int together(int width) const {
+    return std::min(count, std::max(2 * omp_get_max_threads(), 4 * PIXELS / (rows * width)));
+  }
+};
+
+// What the gradients of the pixels of an image are multiplied by.
+template <class F>
+class MatricesOfImages {
+ public:
+  MatricesOfImages(const AttentionGradient& gradient, const SumsGradient& d, int images,
+                   int channels)
+      : heads(gradient.heads), width(channels / heads),
+        of_head(WeightShape{width, width, 1, 1}.template vectors<F>()),
+        of_values(WeightShape{channels, channels, 1, 1}.template vectors<F>()) {
+    static thread_local Scratch kept;
+    memory = kept.keep<vec>(images * of_image());
+#pragma omp parallel for schedule(static)
+    for (int i = 0; i < images; i++) {
+      vec* next = memory + i * of_image();
+      const long matrix = (long)channels * channels, d_matrix = (long)width * width;
+      pack_alone<F>(gradient.matrices.mixing + i * matrix, {0, 1, channels, 0},
+                    {channels, channels, 1, 1}, next);
+      next += of_values;
+      for (int transposed = 0; transposed < 2; transposed++)
+        for (int head = 0; head < heads; head++, next += of_head)
+          pack_alone<F>(d.products + (i * heads + head) * d_matrix,
+                        transposed ? WeightStrides{0, 1, width, 0} : WeightStrides{0, width, 1, 0},
+                        {width, width, 1, 1}, next);
+    }
+  }
+
+  const vec* values(int image) const { return memory + image * of_image(); }
+  const vec* queries(int image, int head) const { return values(image) + of_values + head * of_head; }
+  const vec* keys(int image, int head) const { return queries(image, heads + head); }
+
+ private:
+  long of_image() const { return of_values + 2 * heads * of_head; }
+
+  int heads, width;
+  long of_head, of_values;
+  vec* memory;
+};
+
+// Bands of gradients, some rows at a time.
+template <class F>
+class BandOfGradient {
+  typedef typename F::number number;
+  typedef typename F::word word;
+  static constexpr int STEP = F::PER_WORD;
+
+ public:
+  BandOfGradient(const Features& x, const AttentionGradient& gradient, const SumsGradient& d,
+                 const MatricesOfImages<F>& matrices, const DepthwiseKernel<F>* depthwise,
+                 const number* queries_keys, const float* d_out)
+      : x(x), gradient(gradient), d(d), matrices(matrices), depthwise(depthwise),
+        queries_keys(queries_keys), d_out(d_out), c(x.channels), width(c / gradient.heads),
+        words_in_row(words_of_row(x.width)), row_pixels(words_in_row * STEP),
+        rows_together(std::max(1, TILE_PIXELS / row_pixels)), next_word(3L * c),
+        next_row((words_in_row + 2) * next_word) {
+    static thread_local Scratch memory[8];
+    // Whole register tiles are read, past the last pixel.
+    const long rows = rows_together + 2, pixels = rows * row_pixels + ROWS;
+    window = memory[0].template take<word>(rows * next_row);
+    places = memory[1].template keep<word*>(pixels);
+    kept = memory[2].template take<number>(pixels * 2 * c);
+    d_mixed = memory[3].template take<number>(pixels * c);
+    normalized = memory[4].template take<number>(pixels * c);
+    projected = memory[5].template keep<word>(rows_together * words_in_row * next_word);
+    d_projected = memory[6].template take<number>(pixels * 3 * c);
+    d_normalized = memory[7].template keep<float>(pixels * c);
+  }
+
+  static int words_of_row(int width) { return (width + STEP - 1) / STEP; }
+
+  struct Chunk {
+    Panels<F> normalized, d_projected;
+  };
+
+  void operator()(int band, const Bands& bands, const Chunk& chunk, long first_word) {
+    image = band / bands.of_image;
+    d_scale = gradient.d_scale + (long)band * c, d_offset = gradient.d_offset + (long)band * c;
+    d_kernel = gradient.d_kernel + (long)band * 30 * c;
+    std::fill_n(d_scale, c, 0.0f);
+    std::fill_n(d_offset, c, 0.0f);
+    std::fill_n(d_kernel, 30 * c, 0.0f);
+    norm = gradient.norm;
+    norm.offset += image * gradient.next_offset;
+    const int first = band % bands.of_image * bands.rows, end = std::min(first + bands.rows, x.height);
+    for (int next = first - 1, done = first; done < end;) {
+      const int until = std::min(done + rows_together, end);
+      differentiate_attention(next, until + 1);
+      next = until + 1;
+      project(done, until);
+      const long word = first_word + (long)(done - first) * words_in_row;
+      const int pixels = (until - done) * row_pixels;
+      chunk.normalized.put_rows(normalized, c, pixels, word, pixels / STEP);
+      for (int channel = 0; channel < 3 * c; channel += LANES)
+        for (int row = done; row < until; row++) {
+          convolve(row, row - done, channel, chunk.d_projected, word + (row - done) * words_in_row);
+          add_to_kernel(row, row - done, channel);
+        }
+      differentiate_projection(done, until);
+      done = until;
+    }
+    const long rest = first_word + (long)(end - first) * words_in_row;
+    const long all = first_word + (long)bands.rows * words_in_row;
+    chunk.normalized.clear(rest, all);
+    chunk.d_projected.clear(rest, all);
+  }
+
+ private:
+  // A row of the window: words of pixels, and one before and one behind them, which are zero.
+  word* window_row(int row) const { return window + (row + 1) % (rows_together + 2) * next_row; }
+
+  long pixel_of(int row) const { return ((long)image * x.height + row) * x.width; }
+
+  // The gradient of q, k and v of rows [first, end). Zero outside the image.
+  void differentiate_attention(int first, int end) {
+    int count = 0;
+    for (int row = first; row < end; row++) {
+      if (row < 0 || row >= x.height) {
+        std::memset((void*)window_row(row), 0, sizeof(word) * next_row);
+        continue;
+      }
+      const long pixel = pixel_of(row);
+      std::copy_n(queries_keys + pixel * 2 * c, 2L * x.width * c, kept + 2L * count * c);
+      for (long i = 0; i < (long)x.width * c; i += LANES)
+        F::store(d_mixed + (long)count * c + i, load(d_out + pixel * c + i));
+      for (int word = 0; word < words_in_row; word++)
+        places[count / STEP + word] = window_row(row) + (word + 1) * next_word;
+      count += row_pixels;
+    }
+    product<F, STEP>(d_mixed, c, count, matrices.values(image), c, c,
+                     [&](int p, int n, vec v, vec last) INLINE_LAMBDA {
+                       store((float*)(places[p / STEP] + 2 * c + n), F::words(v, last));
+                     });
+    for (int head = 0; head < gradient.heads; head++) {
+      differentiate_cosines(count, 0, head, matrices.queries(image, head));
+      differentiate_cosines(count, 1, head, matrices.keys(image, head));
+    }
+    if (x.width % STEP)
+      for (int row = std::max(first, 0); row < std::min(end, x.height); row++)
+        clear_last(window_row(row) + words_in_row * next_word);
+  }
+
+  // Of a head's queries (0), from the keys, or of its keys (1), from the queries.
+  void differentiate_cosines(int count, int which, int head, const vec* d_products) {
+    const float* d_squares = d.squares + ((long)which * x.images + image) * c + head * width;
+    const long own = (long)which * c + head * width, others = (1L - which) * c + head * width;
+    product<F, STEP>(kept + others, 2 * c, count, d_products, width, width,
+                     [&](int p, int n, vec v, vec last) INLINE_LAMBDA {
+                       const vec twice = 2.0f * load(d_squares + n);
+                       const number* pixel = kept + (long)p * 2 * c + own + n;
+                       v += twice * F::load(pixel);
+                       last += twice * F::load(pixel + (STEP - 1L) * 2 * c);
+                       store((float*)(places[p / STEP] + own + n), F::words(v, last));
+                     });
+  }
+
+  // The number behind the last pixel of a row.
+  void clear_last(word* words) const {
+    for (int i = 0; i < next_word; i++) ((number*)(words + i))[STEP - 1] = 0;
+  }
+
+  // LN(x) + T, and q, k and v before the depth-wise convolution.
+  void project(int first, int end) {
+    const int count = (end - first) * row_pixels;
+    for (int row = first; row < end; row++)
+      normalize<F>(x.at(image, (long)row * x.width), c, x.width, c, norm,
+                   normalized + (long)(row - first) * row_pixels * c, c);
+    product<F, STEP>(normalized, c, count, gradient.qkv, c, 3 * c,
+                     [&](int p, int n, vec v, vec last) INLINE_LAMBDA {
+                       const vec bias = load(gradient.qkv_bias + n);
+                       store((float*)(projected + p / STEP * next_word + n),
+                             F::words(v + bias, last + bias));
+                     });
+    if (x.width % STEP)
+      for (int row = 1; row <= end - first; row++)
+        clear_last(projected + (row * words_in_row - 1L) * next_word);
+  }
+
+  // The gradient before the depth-wise convolution.
+  void convolve(int row, int index, int channel, const Panels<F>& panels, long first_word) {
+    const word* rows[3];
+    for (int i = 0; i < 3; i++) rows[i] = window_row(row - 1 + i) + channel;
+    number* to = d_projected + (long)index * row_pixels * 3 * c + channel;
+    word* words = panels.at(channel, first_word);
+    const int next = panels.width(channel);
+    depthwise[channel / LANES](
+        rows, next_word, words_in_row, [&](int word, vec first, vec second) INLINE_LAMBDA {
+          if (STEP > 1 && word * STEP + 1 == x.width) second = vec{};
+          store((float*)(words + (long)word * next), F::words(first, second));
+          F::store(to + (long)word * STEP * 3 * c, first);
+          if (STEP > 1) F::store(to + (word * STEP + 1L) * 3 * c, second);
+        });
+  }
+
+  // The gradient of the depth-wise kernel: pixels before it times gradients behind it.
+  void add_to_kernel(int row, int index, int channel) {
+    const word* pixels = projected + (long)index * words_in_row * next_word + channel;
+    const vec ones = F::words(all(1.0f), all(1.0f));
+    for (int r = 0; r < 3; r++) {
+      const float* words = (const float*)(window_row(row + 1 - r) + channel);
+      vec before = load(words), here = load(words + next_word), total[4] = {};
+      for (int word = 0; word < words_in_row; word++) {
+        const vec behind = load(words + (word + 2) * next_word);
+        const vec pixel = load((const float*)(pixels + word * next_word));
+        total[0] = F::add_products(total[0], pixel, F::following(here, behind));
+        total[1] = F::add_products(total[1], pixel, here);
+        total[2] = F::add_products(total[2], pixel, F::preceding(before, here));
+        total[3] = F::add_products(total[3], ones, here);
+        before = here;
+        here = behind;
+      }
+      for (int i = 0; i < (r == 1 ? 4 : 3); i++) {
+        float* to = d_kernel + (i == 3 ? 9 : 3 * r + i) * 3 * c + channel;
+        store(to, load(to) + total[i]);
+      }
+    }
+  }
+
+  void differentiate_projection(int first, int end) {
+    product<F>(d_projected, 3 * c, (end - first) * row_pixels, gradient.qkv_back, 3 * c, c,
+               [&](int p, int n, vec v, vec) INLINE_LAMBDA { store(d_normalized + p * c + n, v); });
+    for (int row = first; row < end; row++) {
+      const long at = pixel_of(row) * c;
+      std::copy_n(d_out + at, (long)x.width * c, gradient.d_x + at);
+      norm_gradient(d_normalized + (long)(row - first) * row_pixels * c, x.data + at, x.width, c, norm,
+                    gradient.d_x + at, d_scale, d_offset);
+    }
+  }
+
+  const Features& x;
+  const AttentionGradient& gradient;
+  const SumsGradient& d;
+  const MatricesOfImages<F>& matrices;
+  const DepthwiseKernel<F>* depthwise;
+  const number* queries_keys;
+  const float* d_out;
+  const int c, width, words_in_row, row_pixels, rows_together;
+  const long next_word, next_row;
+  int image;
+  Norm norm;
+  float *d_scale, *d_offset, *d_kernel;
+  word* window;        // a ring of rows of the gradient of q, k and v, one above, one below
+  word** places;       // in the window, of the words in `kept` and `d_mixed`
+  number* kept;        // queries and keys
+  number* d_mixed;
+  number* normalized;
+  word* projected;     // q, k and v before the depth-wise convolution
+  number* d_projected;
+  float* d_normalized;
+};
+
+// Gradients of x, of the norm and of the depth-wise kernel (to be added up over bands), of the
+// temperature (over images), and of the weights.
+template <class F>
+void attention_gradient(const Features& x, const AttentionGradient& gradient,
+                        const typename F::number* queries_keys, const typename F::number* values,
+                        const float* d_out) {
+  static thread_local Scratch memory, d_mixing_memory, d_products_memory, d_squares_memory;
+  const int c = x.channels, width = c / gradient.heads;
+  float* d_mixing = d_mixing_memory.keep<float>((long)x.images * c * c);
+  const SumsGradient d{d_products_memory.keep<float>((long)x.images * c * width),
+                       d_squares_memory.keep<float>(2L * x.images * c)};
+  mixing_gradient<F>(x, values, d_out, d_mixing);
+  differentiate_matrices(gradient, d_mixing, x.images, c, d);
+  const Bands bands(x);
+  const int together = bands.together(x.width);
+  const int words = bands.rows * BandOfGradient<F>::words_of_row(x.width);
+  PanelMemory<F> panels(memory, 4L * c, (long)together * words);
+  const typename BandOfGradient<F>::Chunk chunk{panels.take(c), panels.take(3 * c)};
+  const MatricesOfImages<F> matrices(gradient, d, x.images, c);
+  const std::vector<float> no_bias(3 * c);
+  std::vector<DepthwiseKernel<F>> depthwise;
+  for (int i = 0; i < 3 * c; i += LANES)
+    depthwise.emplace_back(gradient.kernel + i, 3 * c, no_bias.data() + i);
+#pragma omp parallel
+  {
+    BandOfGradient<F> band(x, gradient, d, matrices, depthwise.data(), queries_keys, d_out);
+    for (int first = 0; first < bands.count; first += together) {
+      const int count = std::min(together, bands.count - first);
+#pragma omp for schedule(dynamic)
+      for (int i = 0; i < count; i++) band(first + i, bands, chunk, (long)i * words);
+      sum_products(chunk.d_projected, chunk.normalized, 0, count * words, first > 0, gradient.d_qkv,
+                   c);
+      if (gradient.d_qkv_bias)
+        sum_channels(chunk.d_projected, count * words, first > 0, gradient.d_qkv_bias);
+#pragma omp barrier
+    }
+  }
+}

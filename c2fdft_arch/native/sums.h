@@ -1,0 +1,151 @@
+// Sums over pixels, of which the gradients of weights are made, and the gradient of the layer norm.
+
+#pragma once
+
+#include <omp.h>
+
+#include <type_traits>
+
+#include "products.h"
+
+// Tiles of pixels between two sums: what they leave stays in the shared cache.
+INLINE int tiles_of(long pixels) { return (pixels + TILE_PIXELS - 1) / TILE_PIXELS; }
+
+INLINE int tiles_together() { return std::max(16, 2 * omp_get_max_threads()); }
+
+// Numbers of a chunk of pixels, as words of pixels that follow each other, in panels of channels.
+template <class F>
+struct Panels {
+  typename F::word* data;
+  int channels;
+  long words;  // of the chunk
+
+  int width(int channel) const { return std::min(PANEL, channels - channel / PANEL * PANEL); }
+
+  typename F::word* at(int channel, long word) const {
+    const int inside = channel % PANEL;
+    return data + (channel - inside) * words + word * width(channel) + inside;
+  }
+
+  // `count` rows of pixels become `words` words, as if zeros followed them.
+  template <class Number>
+  void put_rows(const Number* rows, long next_row, int count, long first_word, int words) const {
+    constexpr int STEP = F::PER_WORD;
+    for (int n = 0; n < channels; n += LANES) {
+      typename F::word* to = at(n, first_word);
+      for (int word = 0; word < words; word++) {
+        const int row = word * STEP, last = row + STEP - 1;
+        const vec first = row < count ? F::load(rows + row * next_row + n) : vec{};
+        const vec second = last < count ? F::load(rows + last * next_row + n) : vec{};
+        store((float*)(to + (long)word * width(n)), F::words(first, second));
+      }
+    }
+  }
+
+  void clear(long first, long end) const {
+    for (int n = 0; n < channels; n += PANEL)
+      std::memset((void*)at(n, first), 0, (end - first) * width(n) * sizeof(typename F::word));
+  }
+};
+
+// Memory for several panels.
+template <class F>
+class PanelMemory {
+ public:
+  PanelMemory(Scratch& memory, long channels, long words)
+      : words(words), next(memory.keep<typename F::word>(channels * words)) {}
+
+  Panels<F> take(int channels) {
+    const Panels<F> panels{next, channels, words};
+    next += channels * words;
+    return panels;
+  }
+
+ private:
+  long words;
+  typename F::word* next;
+};
+
+// to[m][n], rows `next_to` apart, or what is added to it, is the sum over words i of
+// a[m * next_row + i * next_word] times the vectors at b + i * next_vectors: ROWS rows.
+template <class F>
+INLINE void sum_tile(const typename F::word* a, long next_row, long next_word, const float* b,
+                     long next_vectors, int words, int vectors, bool add, float* to, long next_to) {
+  const auto some = [&](auto count) INLINE_LAMBDA {
+    constexpr int N = decltype(count)::value;
+    vec total[ROWS][N] = {};
+    if (add)
+      for (int m = 0; m < ROWS; m++)
+        for (int n = 0; n < N; n++) total[m][n] = load(to + m * next_to + n * LANES);
+    add_products<F, N>(total, a, next_row, next_word, b, next_vectors, words);
+    for (int m = 0; m < ROWS; m++)
+      for (int n = 0; n < N; n++) store(to + m * next_to + n * LANES, total[m][n]);
+  };
+  if (vectors == 3) return some(std::integral_constant<int, 3>());
+  if (vectors == 2) return some(std::integral_constant<int, 2>());
+  some(std::integral_constant<int, 1>());
+}
+
+// to[m][n], or what is added to it, is the sum over `words` words from the first one of a's channel m
+// times b's channel n. Called by all threads of a team, which do not wait for each other at the end.
+template <class F>
+void sum_products(const Panels<F>& a, const Panels<F>& b, long first, int words, bool add, float* to,
+                  long next_to) {
+  const int rows = a.channels / ROWS, panels = (b.channels + PANEL - 1) / PANEL;
+#pragma omp for schedule(static) nowait
+  for (int i = 0; i < rows * panels; i++) {
+    const int m = i % rows * ROWS, n = i / rows * PANEL;
+    sum_tile<F>(a.at(m, first), 1, a.width(m), (const float*)b.at(n, first), b.width(n), words,
+                b.width(n) / LANES, add, to + m * next_to + n, next_to);
+  }
+}
+
+// The product of small matrices: to (m, n), or what is added to it, is a (m, k) times b (k, n). Each
+// begins at a pointer; a has a distance for either index, the others one for their rows.
+INLINE void multiply(const float* a, long next_m, long next_k, const float* b, long next_row, int m,
+                     int n, int k, bool add, float* to, long next_to) {
+  for (int column = 0; column < n; column += PANEL)
+    for (int row = 0; row < m; row += ROWS)
+      sum_tile<Float32>(a + row * next_m, next_m, next_k, b + column, next_row, k,
+                        std::min(PANEL, n - column) / LANES, add, to + row * next_to + column,
+                        next_to);
+}
+
+// to[n], or what is added to it, is the sum over words of channel n. Called by all threads.
+template <class F>
+void sum_channels(const Panels<F>& panels, int words, bool add, float* to) {
+  const vec ones = F::words(all(1.0f), all(1.0f));
+#pragma omp for schedule(static)
+  for (int n = 0; n < panels.channels; n += LANES) {
+    vec total = add ? load(to + n) : vec{};
+    for (int i = 0; i < words; i++)
+      total = F::add_products(total, load((const float*)panels.at(n, i)), ones);
+    store(to + n, total);
+  }
+}
+
+// d_x += the gradient of LN(x), given that of the result, of `count` pixels; so d_scale and d_offset,
+// which are sums over pixels. Channels are whole vectors.
+INLINE void norm_gradient(const float* d_y, const float* x, int count, int channels, Norm norm,
+                          float* d_x, float* d_scale, float* d_offset) {
+  for (int p = 0; p < count; p++, d_y += channels, x += channels, d_x += channels) {
+    const auto [mean, scale] = moments(x, channels);
+    const float centre = norm.centred ? mean : 0.0f;
+    vec total = {}, along = {};
+    for (int i = 0; i < channels; i += LANES) {
+      const vec d = load(d_y + i), normalized = (load(x + i) - centre) * scale;
+      const vec d_normalized = d * load(norm.scale + i);
+      total += d_normalized;
+      along += d_normalized * normalized;
+      store(d_scale + i, load(d_scale + i) + d * normalized);
+      store(d_offset + i, load(d_offset + i) + d);
+    }
+    const float of_mean = norm.centred ? sum(total) / channels : 0.0f;
+    const float of_scale = sum(along) / channels * scale;
+    for (int i = 0; i < channels; i += LANES) {
+      const vec d_normalized = load(d_y + i) * load(norm.scale + i);
+      const vec d = (d_normalized - of_mean - (load(x + i) - mean) * of_scale) * scale;
+      store(d_x + i, load(d_x + i) + d);
+    }
+  }
+}

@@ -1,0 +1,184 @@
+"""The kernels for training: outputs and gradients are those of the plain network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_blocks import assert_same_gradients, gradients, relative_error, run
+from test_dft import tiny_input, tiny_network
+from test_native import CPU, PRECISIONS, needs_kernels
+
+from c2fdft_arch import native, native_training
+from c2fdft_arch.plain_dft import PlainDFT
+
+pytestmark = needs_kernels
+
+TOLERANCE = {'fp32': 1e-5, 'bf16': 0.02}
+# The gradient of a single number, a temperature, is a sum of terms that cancel: in bfloat16 it is
+# not looked at by itself.
+GRADIENT_TOLERANCE = {'fp32': 1e-3, 'bf16': 0.15}
+FITTING = {'dim': 16, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 2, 4, 8]}
+OPTIONS = [
+    {},
+    {'bias': True},
+    {'LayerNorm_type': 'BiasFree'},
+    {'LayerNorm_type': 'BiasFree', 'bias': True, 'ffn_factor': 2.0},
+    {'time_embedding': False},
+    {'LayerNorm_type': 'BiasFree', 'time_embedding': False},
+    {'dual_pixel_task': True},
+    {'dim': 32, 'heads': [2, 1, 2, 4], 'num_blocks': [2, 1, 1, 1]},
+    {'dim': 48},
+    {'dim': 80, 'heads': [1, 2, 2, 4]},
+]
+
+
+@pytest.fixture(autouse=True)
+def used(monkeypatch):
+    """The blocks whose halves were computed by the kernels."""
+    calls = []
+    real = native_training.NativeAttentionBranch.forward
+
+    def counted(ctx, *arguments):
+        calls.append(arguments[0].shape)
+        return real(ctx, *arguments)
+
+    monkeypatch.setattr(native_training.NativeAttentionBranch, 'forward', staticmethod(counted))
+    return calls
+
+
+def network(**options):
+    return tiny_network(**{**FITTING, **options})
+
+
+def check(net, precision, height=16, width=24, batch=2):
+    plain, expected = gradients(net, PlainDFT.forward, height, width, batch)
+    prediction, result = gradients(net, run, height, width, batch, PRECISIONS[precision])
+    assert relative_error(prediction, plain) < TOLERANCE[precision]
+    assert all(gradient.dtype == torch.float32 for gradient in result.values())
+    if precision == 'bf16':
+        expected = {name: value for name, value in expected.items() if 'temperature' not in name}
+    assert_same_gradients(result, expected, GRADIENT_TOLERANCE[precision])
+
+
+@pytest.mark.parametrize('options', OPTIONS, ids=str)
+def test_gradients_are_the_plain_ones_for_every_option(options, precision, used):
+    check(network(**options), precision)
+    assert used
+
+
+@pytest.mark.parametrize(
+    'height, width, batch',
+    [(8, 8, 1), (8, 8, 4), (8, 40, 3), (40, 8, 2), (24, 56, 1), (72, 136, 1), (8, 264, 1)],
+)
+def test_gradients_are_the_plain_ones_for_every_size(height, width, batch, precision):
+    check(network(), precision, height, width, batch)
+
+
+@pytest.mark.parametrize('count', [1, 3])
+def test_gradients_do_not_depend_on_the_threads(count, precision, threads):
+    threads(count)
+    check(network(), precision, 24, 40, 3)
+
+
+def test_gradients_are_the_same_every_time(precision):
+    net = network()
+    first, second = (gradients(net, run, 40, 24, 3, PRECISIONS[precision])[1] for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_checkpointed_blocks_give_the_same_gradients(precision):
+    net = network()
+    _, expected = gradients(net, run, precision=PRECISIONS[precision])
+    net.checkpoint_blocks = True
+    _, result = gradients(net, run, precision=PRECISIONS[precision])
+    assert all(torch.equal(result[name], expected[name]) for name in expected)
+
+
+def test_bf16_is_no_further_from_float32_than_pytorchs_operations(monkeypatch):
+    if native.kernels(torch.bfloat16, CPU) is None:
+        pytest.skip('no kernels for this number format')
+    net = network(dim=48)
+    _, expected = gradients(net, PlainDFT.forward, 32, 32)
+    _, with_kernels = gradients(net, run, 32, 32, precision=torch.bfloat16)
+    monkeypatch.setattr(native_training, 'kernels', lambda dtype, device: None)
+    _, without = gradients(net, run, 32, 32, precision=torch.bfloat16)
+
+    def distance(result):
+        return sum(relative_error(result[name], expected[name]) for name in expected)
+
+    assert 0 < distance(with_kernels) < 1.1 * distance(without)
+
+
+def test_blocks_whose_channels_are_not_whole_vectors_are_left_to_pytorch(used):
+    net = network(dim=16, heads=[2, 1, 1, 1])  # 8 channels for a head of the first level
+    check(net, 'fp32')
+    assert used and all(shape[3] > 16 for shape in used)
+
+
+def test_without_kernels_pytorch_serves(monkeypatch, used):
+    monkeypatch.setattr(native_training, 'kernels', lambda dtype, device: None)
+    check(network(), 'fp32')
+    assert not used
+
+
+def test_gradients_of_the_input_alone(precision):
+    net = network()
+    _, expected = gradients(net, PlainDFT.forward)
+    net.requires_grad_(False)
+    x, t = tiny_input(16, 24, 2)
+    x.requires_grad_()
+    with torch.autocast('cpu', PRECISIONS[precision], enabled=precision == 'bf16'):
+        prediction = net(x, t)
+    direction = torch.randn(prediction.shape, generator=torch.Generator().manual_seed(2))
+    (prediction * direction).sum().backward()
+    assert relative_error(x.grad, expected['input']) < GRADIENT_TOLERANCE[precision]
+
+
+def test_what_is_not_finite_stays_so(precision):
+    net = network()
+    x, t = tiny_input(16, 16, 2)
+    x[1, 0, 3, 3] = torch.nan
+    with torch.autocast('cpu', PRECISIONS[precision], enabled=precision == 'bf16'):
+        prediction = net(x, t)
+    assert prediction[0].isfinite().all() and prediction[1].isnan().all()
+    prediction.sum().backward()
+    assert all(p.grad.isnan().any() for name, p in net.named_parameters() if 'norm' not in name)
+
+
+def test_a_silent_network_has_finite_gradients(precision):
+    net = network()
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if 'qkv' in name:
+                parameter.zero_()  # queries and keys without a direction
+    with torch.autocast('cpu', PRECISIONS[precision], enabled=precision == 'bf16'):
+        net(*tiny_input(16, 16, 1)).square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_weights_and_features_are_left_alone(precision):
+    net = network()
+    before = {name: weight.clone() for name, weight in net.state_dict().items()}
+    gradients(net, run, precision=PRECISIONS[precision])
+    assert all(torch.equal(weight, before[name]) for name, weight in net.state_dict().items())
+
+
+@pytest.mark.parametrize('value', [0.0, 0.3, -0.7, 1.4, -2.5, 3.99, -3.99, 4.5, -6.0, 30.0, -1e4])
+def test_slope_of_the_gelu_is_exact_to_the_number_format(value, precision):
+    """Through a feed-forward network that is one GELU of a constant."""
+    dtype = PRECISIONS[precision]
+    net = network()
+    branch = native_training.NativeFeedForwardBranch
+    c = net.encoder_level1[0].ffn.project_in.weight.shape[1]
+    w_in, w_out = torch.zeros(16, c, 1, 1), torch.zeros(c, 16, 1, 1)
+    b_in = torch.full((16,), value, requires_grad=True)
+    w_out[0, 0] = 1
+    native_of = native_training.NativeTraining.of(net, dtype)
+    x = torch.zeros(1, 3, 5, c)
+    out = branch.apply(x, None, native_of, torch.ones(c), torch.zeros(c), w_in, b_in, w_out, None)
+    out[..., 0].sum().backward()
+    given = torch.tensor(value).to(dtype).double().requires_grad_()
+    torch.nn.functional.gelu(given).backward()
+    allowed = 2e-6 if precision == 'fp32' else 5e-3
+    assert abs(b_in.grad[0] / 15 - given.grad) < allowed
+    assert b_in.grad[1:].abs().max() == 0
