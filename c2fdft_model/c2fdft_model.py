@@ -20,6 +20,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from c2fdft_arch.memory_plan import MemoryBudgetError
 from c2fdft_arch.noise_predictor import check_predicts_noise
 from c2fdft_arch.registered import find_registered
 from c2fdft_model import distributed, training_log
@@ -44,6 +45,8 @@ from c2fdft_model.training_step import (
 )
 from c2fdft_model.validation import (
     ImageResult,
+    budget_error,
+    check_memory_budget,
     mean_values,
     record_of_best,
     show_strips,
@@ -122,6 +125,10 @@ class C2FDFTModel(Resumable, SRModel):
     def init_training_settings(self) -> None:
         """Build the stage, the optimiser, the schedule and the averaged weights."""
         self.net_g.train()
+        data_sets = self.opt['datasets'].items()
+        check_memory_budget(
+            self.net_g, self.val_options, [d for key, d in data_sets if key.startswith('val')]
+        )
         self._warn_of_missing_coarse_weights()
         self._set_block_checkpoints()
         self.stage = distributed.wrap(
@@ -310,7 +317,13 @@ class C2FDFTModel(Resumable, SRModel):
             return self._evaluate(index, data, name, current_iter, save_img, shown)
 
         hidden = not self.val_options.pbar or self.opt['rank'] != 0
-        results = validate_shared(dataset, evaluate, partial(tqdm, unit='image', disable=hidden))
+        progress = partial(tqdm, unit='image', disable=hidden)
+        try:
+            results = validate_shared(dataset, evaluate, progress)
+        except OptionError:
+            if self.is_train:
+                self.save_unless_saved()
+            raise
         metrics = self.opt['val'].get('metrics')
         if metrics:
             self.metric_results = mean_values(results, metrics)
@@ -358,7 +371,10 @@ class C2FDFTModel(Resumable, SRModel):
         self._to_device(data)
         name = osp.splitext(osp.basename(data['lq_path'][0]))[0]
         self.image_names = [name]
-        self.test()
+        try:
+            self.test()
+        except MemoryBudgetError as error:
+            raise budget_error(self.val_options, data['lq_path'][0], error) from error
         restored = tensor2img([self.output.cpu()])
         pair = {'img': restored}
         shown = [self.lq, self.output]

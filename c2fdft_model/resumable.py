@@ -101,10 +101,7 @@ class Resumable:
 
     def _save_and_leave(self) -> None:
         """Save the last iteration, unless it is, and end the process with the signal's code."""
-        self.interruption.begin()
-        self.guard.finish()
-        if self.iteration > self.saved_iteration:
-            self._save(self.epoch, self.iteration)
+        self.save_unless_saved()
         logger.warning(
             f'Interrupted after iteration {self.iteration:,}. Last checkpoint: '
             f'{self.checkpoints.last()}. The same command with --auto_resume goes on from there.'
@@ -128,6 +125,16 @@ class Resumable:
         if current_iter == -1 or not self.guard.bad_in_a_row:
             self._save(epoch, current_iter)
         self.end_iteration()
+
+    def save_unless_saved(self) -> None:
+        """Write the last iteration's network and training state; signals are only noted then on.
+
+        For a process that is about to end.
+        """
+        self.interruption.begin()
+        self.guard.finish()
+        if self.iteration > self.saved_iteration:
+            self._save(self.epoch, self.iteration)
 
     def _warn_of_skipped(self, current_iter: int) -> None:
         what = (

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from c2fdft_arch.memory_plan import MemoryBudgetError
 from c2fdft_model import distributed
+from c2fdft_model.image_io import image_size
+from c2fdft_model.option_parsing import OptionError
+from c2fdft_model.options import ValidationOptions
+from c2fdft_model.pairing import list_images, read_meta_info
+from c2fdft_model.restoration import inference_settings
 
 Record = dict[str, Any]
 
@@ -32,18 +40,79 @@ def validate_shared(
 ) -> list[ImageResult]:
     """Evaluate every image once, batches of one, and return all results in the data set's order.
 
-    Every rank takes every `world_size`-th image; the results are the same in all of them.
+    Every rank takes every `world_size`-th image; the results are the same in all of them. An
+    OptionError in any rank is raised in all, so that none waits for another.
     """
     share = distributed.share_of_rank(range(len(dataset)))  # type: ignore[arg-type]
     loader = DataLoader(Subset(dataset, share), batch_size=1, num_workers=0)
-    own = [evaluate(*item) for item in progress(zip(share, loader, strict=True))]
-    every = itertools.chain.from_iterable(distributed.gather_objects(own))
-    return sorted(every, key=lambda result: result.index)
+    own: list[ImageResult] = []
+    problem = ''
+    try:
+        own = [evaluate(*item) for item in progress(zip(share, loader, strict=True))]
+    except OptionError as error:
+        problem = str(error)
+    shares, problems = zip(*distributed.gather_objects((own, problem)), strict=True)
+    for text in filter(None, problems):
+        raise OptionError(text)
+    return sorted(itertools.chain.from_iterable(shares), key=lambda result: result.index)
 
 
 def mean_values(results: Sequence[ImageResult], names: Iterable[str]) -> dict[str, float]:
     """The mean of each metric, summed in the data set's order: the same for any number of ranks."""
     return {name: sum(r.values[name] for r in results) / max(1, len(results)) for name in names}
+
+
+# --- the memory budget -------------------------------------------------------------------------
+
+
+def check_memory_budget(
+    network: nn.Module, options: ValidationOptions, data_sets: Iterable[Mapping[str, Any]]
+) -> None:
+    """Raise OptionError, naming the image, if `val: memory_budget_mb` is too small for one.
+
+    `data_sets`: sections of `datasets`. Nothing is restored: the network tells what it needs for
+    the sizes in the images' headers. If it cannot, or the sizes are not known, nothing is checked.
+    """
+    if options.memory_budget_mb is None or not hasattr(network, 'inference_memory_mb'):
+        return
+    multiple = int(getattr(network, 'size_multiple', 1))
+    with inference_settings(network, options.precision, options.memory_budget_mb):
+        for image, *size in itertools.chain.from_iterable(map(degraded_sizes, data_sets)):
+            padded = [-(-side // multiple) * multiple for side in size]
+            try:
+                network.inference_memory_mb(1, *padded)
+            except MemoryBudgetError as error:
+                raise budget_error(options, image, error) from error
+
+
+def budget_error(options: ValidationOptions, image: str, error: MemoryBudgetError) -> OptionError:
+    """What a network says of its memory, in terms of `val`, which has no tiles."""
+    need = str(error).partition('; ')[2].rpartition(':')[0]
+    return OptionError(
+        f'val: memory_budget_mb: {options.memory_budget_mb} is too small for {image}: {need}. '
+        'Raise it, or leave it out.'
+    )
+
+
+def degraded_sizes(section: Mapping[str, Any]) -> Iterator[tuple[str, int, int]]:
+    """Name, height and width of each degraded image of a data set; none if headers do not tell.
+
+    Raises ImageReadError for a file that is no image, PairingError for a folder that is not there.
+    """
+    folder = section.get('dataroot_lq')
+    backend = (section.get('io_backend') or {}).get('type')
+    if not folder or section.get('meta_info_file'):
+        return
+    if backend == 'lmdb':
+        for key, size in read_meta_info(folder).items():
+            yield os.path.join(folder, key), *size
+    elif backend == 'disk':
+        for name in list_images(folder):
+            path = os.path.join(folder, name)
+            yield path, *image_size(path)
+
+
+# --- what TensorBoard shows --------------------------------------------------------------------
 
 
 def show_strips(results: Iterable[ImageResult], tag: str, iteration: int, board: Any) -> None:
