@@ -9,6 +9,8 @@ from test_dft import REFERENCES, reference_network, tiny_network
 from torch import nn
 
 from c2fdft_model.losses import SSIMLoss
+from c2fdft_model.option_parsing import parse_section
+from c2fdft_model.options import DiffusionOptions, build_process
 from c2fdft_model.process import DDPMProcess
 from c2fdft_model.stages import CoarseStage, FineStage, mixup, to_unit
 
@@ -75,6 +77,29 @@ def test_the_fine_stage_calls_the_network_once_per_step(steps):
     process = DDPMProcess(sampling_steps=steps)
     FineStage(Counted(), process, {'l_pix': nn.L1Loss()}, {})(*batch())
     assert calls == process.timesteps
+
+
+@pytest.mark.parametrize('grad_steps', [None, 1])
+def test_the_fine_stage_calls_the_network_at_an_explicit_list_of_timesteps(grad_steps):
+    section = {'sampling_timesteps': [0, 900, 300]}
+    process = build_process(parse_section(DiffusionOptions, section, 'diffusion'))
+    calls = []
+
+    class Recorded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, x, t):
+            calls.append((int(t[0]), torch.is_grad_enabled()))
+            return self.scale * x[:, 3:]
+
+    net = Recorded()
+    stage = FineStage(net, process, {'l_pix': nn.L1Loss()}, {}, grad_steps=grad_steps)
+    stage(*batch())['l_pix'].backward()
+    with_gradient = 3 if grad_steps is None else grad_steps
+    assert calls == [(t, k >= 3 - with_gradient) for k, t in enumerate([900, 300, 0])]
+    assert net.scale.grad.abs() > 0
 
 
 def test_sampled_images_are_not_clamped_before_the_loss():

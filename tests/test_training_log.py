@@ -14,7 +14,7 @@ import torch
 from paired_data import dataset_opt, training_opt
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from train_server import TrainServer
-from training_runs import checkout, command, loss_lines, options, validation_set
+from training_runs import checkout, command, loss_lines, options, validation_set, weights
 
 from c2fdft_model.image_strips import GAP, strip
 from c2fdft_model.training_log import Shown, Throughput, epoch_of, line_numbers, schedule_lines
@@ -193,6 +193,31 @@ def test_a_fine_run_says_which_weights_it_started_from_and_logs_both_losses(serv
     printed = run(server, root, fine)
     assert f'from {network}, key params_ema.' in printed
     assert 'l_pix: ' in loss_lines(printed)[1] and 'l_ssim: ' in loss_lines(printed)[1]
+
+
+def test_gradients_are_clipped_as_the_options_say(server, tmp_path):
+    moved, norms = {}, {}
+    for name, clipping in {
+        'free': {},
+        'loose': {'use_grad_clip': True, 'grad_clip': 1e6},
+        'off': {'grad_clip': 1e-12},
+        'tight': {'use_grad_clip': True, 'grad_clip': 1e-12},
+    }.items():
+        root = checkout(tmp_path / name)
+        opt = options(root, 'coarse')
+        opt['train'].update(total_iter=1, **clipping)
+        opt['train']['optim_g']['weight_decay'] = 0
+        norms[name] = re.search(r'grad_norm: (\S+)', loss_lines(run(server, root, opt))[1])[1]
+        saved = weights(root, 'latest')
+        moved[name] = max(
+            float((value - saved[f'params_ema.{key.removeprefix("params.")}']).abs().max())
+            for key, value in saved.items()
+            if key.startswith('params.')
+        )
+    assert len(set(norms.values())) == 1
+    assert moved['free'] == moved['off'] == pytest.approx(moved['loose'], rel=1e-3)
+    # AdamW divides by the gradient's size, but by no less than its eps of 1e-8.
+    assert moved['free'] > 5e-4 and moved['tight'] < 1e-6
 
 
 WANDB = """
