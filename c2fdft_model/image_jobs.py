@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from c2fdft_model.image_files import FORMATS, is_image_name
 
 COMPARE_FOLDER = 'compare'
+LONGEST_ENDING = 5
+"""Letters of a file name's ending; a folder's name may have a dot, too."""
+
+OnError = Callable[[OSError], object]
 
 
 class JobError(ValueError):
@@ -25,49 +30,55 @@ class Job:
     target: Path
     relative: Path
     """The source below the folder that was given; its name alone if a file was given."""
+    comparison: Path
+    """Where a picture of the degraded and the restored image goes."""
 
     @property
     def name(self) -> str:
         """What seeds the noise: the file's name without its ending, as in validation."""
         return self.source.stem
 
-    @property
-    def comparison(self) -> Path:
-        """Where a picture of the degraded and the restored image goes."""
-        folder = self.target
-        for _ in self.relative.parts:
-            folder = folder.parent
-        return folder / COMPARE_FOLDER / self.relative.parent / f'{self.target.stem}.png'
 
-
-def find_jobs(inputs: Sequence[str], output: str, suffix: str | None = None) -> list[Job]:
+def find_jobs(
+    inputs: Sequence[str],
+    output: str,
+    suffix: str | None = None,
+    on_error: OnError | None = None,
+) -> list[Job]:
     """The jobs for files, folders (with their subfolders) and glob patterns, in order.
 
     `output` is a file name if the only input is a file and the name ends like an image's; otherwise
     it is a folder, in which the inputs' subfolders are repeated. `suffix` (`.png`) replaces the
-    endings of the inputs. Raises JobError if there is nothing to do or a result would replace an
-    input or another result.
+    endings of the inputs. `on_error` is told of subfolders that cannot be read. Raises JobError if
+    there is nothing to do, a result would replace an input or another result, or, without
+    `on_error`, a subfolder cannot be read.
     """
     target = Path(output)
-    sources = [found for given in inputs for found in _sources(given, target)]
-    if len(inputs) == 1 and Path(inputs[0]).is_file() and is_image_name(target):
-        if target.is_dir():
-            raise JobError(f'{target} is a folder although it is named like a file.')
-        jobs = [Job(Path(inputs[0]), target, Path(target.name))]
+    on_error = on_error or _refuse
+    sources = [found for given in inputs for found in _sources(given, target, on_error)]
+    if len(inputs) == 1 and Path(inputs[0]).is_file() and _is_file_name(output):
+        _check_file(target, suffix)
+        source = Path(inputs[0])
+        pairs = [(source, Path(source.name), target)]
     else:
         _check_folder(target)
-        jobs = [
-            Job(source, target / _renamed(relative, suffix), _renamed(relative, suffix))
+        pairs = [
+            (source, relative, target / _renamed(relative, suffix))
             for source, relative in dict.fromkeys(sources)
         ]
+    jobs = [Job(source, to, relative, _comparison(to, relative)) for source, relative, to in pairs]
     _check_targets(jobs)
-    return jobs
+    return _with_own_comparisons(jobs)
 
 
-def _sources(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
+def _refuse(error: OSError) -> None:
+    raise JobError(f'{error.filename} cannot be read: {error.strerror or error}.')
+
+
+def _sources(given: str, output: Path, on_error: OnError) -> Iterator[tuple[Path, Path]]:
     path = Path(given)
     if path.is_dir():
-        files = _images_below(path, output)
+        files = _images_below(path, output, on_error)
         if not files:
             raise JobError(f'{path} has no images ({" ".join(FORMATS)}).')
         yield from ((file, file.relative_to(path)) for file in files)
@@ -80,30 +91,104 @@ def _sources(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _matches(pattern: str) -> Iterator[tuple[Path, Path]]:
+    """Files of a pattern and where they are below its fixed part; `**` follows no links."""
     parts = Path(pattern).parts
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    base = Path(*parts[:fixed])
-    files = [Path(f) for f in sorted(glob.glob(pattern, recursive=True)) if os.path.isfile(f)]
-    if not files:
+    base, wanted = Path(*parts[:fixed]), parts[fixed:]
+    if wanted[-1] == '**':
+        wanted = (*wanted, '*')
+    asks_for_hidden = any(part.startswith('.') for part in wanted)
+    files = [
+        (file, file.relative_to(base))
+        for file in sorted(base.glob(str(Path(*wanted))))
+        if file.is_file()
+    ]
+    found = [
+        (file, relative)
+        for file, relative in files
+        if asks_for_hidden or not any(part.startswith('.') for part in relative.parts)
+    ]
+    if not found:
         raise JobError(f'{pattern}: no file has such a name.')
-    yield from ((file, file.relative_to(base)) for file in files)
+    yield from found
 
 
-def _images_below(folder: Path, output: Path) -> list[Path]:
+def _images_below(folder: Path, output: Path, on_error: OnError) -> list[Path]:
     """Images in a folder and below, without earlier results, hidden files and unfinished ones."""
     results = output.resolve()
-    inside = folder.resolve() in results.parents
-    found = []
-    for at, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not (inside and Path(at, f).resolve() == results))
-        found += [
-            Path(at, f) for f in sorted(files) if is_image_name(Path(f)) and not f.startswith('.')
-        ]
-    return found
+    left_out = {results} if folder.resolve() in results.parents else set()
+    return [
+        at / name
+        for at, names in _folders(folder, left_out, on_error)
+        for name in names
+        if is_image_name(Path(name)) and not name.startswith('.')
+    ]
+
+
+def _folders(top: Path, seen: set[Path], on_error: OnError) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and those below with the names of their files; each once, links after the others.
+
+    `seen` are real folders that are left out.
+    """
+    tops = [top]
+    for start in tops:
+        for at, folders, files in os.walk(start, onerror=on_error):
+            real = Path(at).resolve()
+            folders[:] = [] if real in seen else sorted(folders)
+            if real not in seen:
+                seen.add(real)
+                tops += [Path(at, name) for name in folders if Path(at, name).is_symlink()]
+                yield Path(at), sorted(files)
 
 
 def _renamed(relative: Path, suffix: str | None) -> Path:
     return relative.with_suffix(suffix) if suffix else relative
+
+
+def _is_file_name(output: str) -> bool:
+    """Whether the output names a file: it has an ending of letters, and there is no such folder."""
+    ending = Path(output).suffix[1:]
+    named = (
+        ending.isalpha() and len(ending) <= LONGEST_ENDING and not output.endswith(('/', os.sep))
+    )
+    return is_image_name(Path(output)) or (named and not Path(output).is_dir())
+
+
+def _check_file(target: Path, suffix: str | None) -> None:
+    if target.is_dir():
+        raise JobError(f'{target} is a folder although it is named like a file.')
+    if not is_image_name(target):
+        raise JobError(
+            f'{target} ends in {target.suffix}; written are {" ".join(FORMATS)}. For a folder of '
+            f'this name give {target}/.'
+        )
+    if suffix and FORMATS[suffix] != FORMATS[target.suffix.lower()]:
+        raise JobError(
+            f'--format {suffix.lstrip(".")} contradicts {target}: leave one out, or give a folder.'
+        )
+
+
+def _comparison(target: Path, relative: Path) -> Path:
+    folder = target
+    for _ in relative.parts:
+        folder = folder.parent
+    return folder / COMPARE_FOLDER / relative.parent / f'{target.stem}.png'
+
+
+def _with_own_comparisons(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs with comparisons that are nothing else; names keep their endings where needed."""
+    wanted = Counter(job.comparison for job in jobs)
+    taken = {path.resolve() for job in jobs for path in (job.source, job.target)}
+    result = []
+    for job in jobs:
+        path = job.comparison
+        if wanted[path] > 1 or path.resolve() in taken:
+            path = path.with_name(f'{job.target.name}.png')
+        while path.resolve() in taken:
+            path = path.with_name(f'{path.name}.png')
+        taken.add(path.resolve())
+        result.append(replace(job, comparison=path))
+    return result
 
 
 def _check_folder(target: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,85 @@ def test_comparisons_lie_in_a_folder_of_their_own(photos):
     ]
     (job,) = find_jobs(['photos/b.jpg'], 'out/new.png')
     assert str(job.comparison) == 'out/compare/new.png'
+
+
+def test_comparisons_of_one_name_keep_their_endings(photos):
+    Path('photos/b.png').write_bytes(b'x')
+    jobs = find_jobs(['photos'], 'out')
+    assert [str(job.comparison) for job in jobs] == [
+        'out/compare/a.png',
+        'out/compare/b.jpg.png',
+        'out/compare/b.png.png',
+        'out/compare/trip/c.png',
+    ]
+
+
+def test_comparisons_are_no_results(photos):
+    Path('photos/compare').mkdir()
+    for name in ('b.png', 'b.jpg.png'):
+        Path('photos/compare', name).write_bytes(b'x')
+    jobs = find_jobs(['photos'], 'out')
+    targets = {job.target for job in jobs}
+    comparisons = {job.comparison for job in jobs}
+    assert len(comparisons) == len(jobs) and not comparisons & targets
+
+
+def test_a_renamed_result_is_measured_and_compared_by_the_name_of_its_source(photos):
+    (job,) = find_jobs(['photos/b.jpg'], 'results/new.png')
+    assert job.relative == Path('b.jpg')
+    assert job.comparison == Path('results/compare/new.png')
+
+
+def test_a_loop_of_links_gives_each_image_once(photos):
+    Path('photos/a_loop').symlink_to('.', target_is_directory=True)
+    Path('photos/trip/up').symlink_to('..', target_is_directory=True)
+    expected = ['photos/a.PNG', 'photos/b.jpg', 'photos/trip/c.tif']
+    assert [source for source, _ in found(['photos'], 'out')] == expected
+    assert [source for source, _ in found(['photos/**/*.tif'], 'out')] == expected[2:]
+
+
+def test_linked_folders_are_followed(photos):
+    Path('album').mkdir()
+    Path('album/link').symlink_to('../photos/trip', target_is_directory=True)
+    assert found(['album'], 'out') == [('album/link/c.tif', 'out/link/c.tif')]
+
+
+@pytest.fixture
+def locked(photos, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == 'trip':
+            raise PermissionError(13, 'Permission denied', str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+
+
+def test_a_subfolder_that_cannot_be_read_is_told(locked):
+    told = []
+    jobs = find_jobs(['photos'], 'out', on_error=told.append)
+    assert [str(job.source) for job in jobs] == ['photos/a.PNG', 'photos/b.jpg']
+    assert [error.filename for error in told] == ['photos/trip']
+    with pytest.raises(JobError, match='photos/trip cannot be read: Permission denied'):
+        find_jobs(['photos'], 'out')
+
+
+def test_an_ending_that_is_not_written_is_refused_with_those_that_are(photos):
+    with pytest.raises(JobError, match=r'z9\.bmp ends in \.bmp; written are \.png .*give z9\.bmp/'):
+        find_jobs(['photos/b.jpg'], 'z9.bmp')
+
+
+@pytest.mark.parametrize('folder', ['z9.bmp/', 'run1.5', 'there.raw'])
+def test_a_folder_may_have_a_dot_in_its_name(photos, folder):
+    Path('there.raw').mkdir()
+    assert found(['photos/b.jpg'], folder) == [('photos/b.jpg', str(Path(folder, 'b.jpg')))]
+
+
+def test_a_format_that_contradicts_the_name_is_refused(photos):
+    with pytest.raises(JobError, match=r'--format png contradicts new\.jpg'):
+        find_jobs(['photos/b.jpg'], 'new.jpg', suffix='.png')
+    assert found(['photos/b.jpg'], 'new.jpeg', suffix='.jpg') == [('photos/b.jpg', 'new.jpeg')]
 
 
 def test_the_noise_is_seeded_by_the_name_without_the_ending(photos):
