@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -14,6 +15,8 @@ from c2fdft_model.sampling import noise_for, seed_for
 from c2fdft_model.tiling import tiled
 
 DEFAULT_TILE_OVERLAP = 64
+ROUNDING = 1e-4
+"""How far an image may leave [0, 1]."""
 
 
 def restore(
@@ -42,12 +45,15 @@ def restore(
     from independent noise are averaged. With `tile` (pixels) every network call sees overlapping
     tiles instead of the whole image. `progress` is called after every network call.
 
-    Raises ValueError for a wrong shape, type or setting.
+    Raises ValueError for a wrong shape, type, range or setting.
     """
     batch = _as_batch(image)
     names = _names(noise_name, batch.shape[0])
+    _check_range(batch)
     if samples < 1:
         raise ValueError(f'samples is {samples}: give 1 or more.')
+    if not eta >= 0:
+        raise ValueError(f'eta is {eta}: give 0 (no noise) or more.')
     process = process or DDPMProcess(schedule, timesteps, eta)
     device = next(network.parameters()).device
     multiple = int(getattr(network, 'size_multiple', 1))
@@ -114,6 +120,14 @@ def _as_batch(image: Tensor) -> Tensor:
             f'the image has shape {tuple(image.shape)}: give (3, H, W) or (B, 3, H, W).'
         )
     return image if image.dim() == 4 else image.unsqueeze(0)
+
+
+def _check_range(batch: Tensor) -> None:
+    low, high = (value.item() for value in batch.aminmax())
+    if math.isnan(low) or math.isnan(high):
+        raise ValueError('the image has values that are no numbers (NaN): give RGB in [0, 1].')
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise ValueError(f'the image has values from {low:g} to {high:g}: give RGB in [0, 1].')
 
 
 def _names(noise_name: str | Sequence[str], count: int) -> list[str]:

@@ -165,6 +165,28 @@ def test_an_integer_image_is_refused():
         restore(PixelNoise(), torch.zeros(3, 8, 8, dtype=torch.uint8))
 
 
+@pytest.mark.parametrize(
+    ('value', 'complaint'),
+    [
+        (255.0, r'image has values from .* to 255: give RGB in \[0, 1\]'),
+        (-1.0, r'image has values from -1 to .*: give RGB in \[0, 1\]'),
+        (float('nan'), r'image has values that are no numbers'),
+        (float('inf'), r'image has values from .* to inf'),
+    ],
+)
+def test_values_that_are_no_colours_are_refused(value, complaint):
+    image = image_of(3, 8, 8)
+    image[1, 2, 3] = value
+    with pytest.raises(ValueError, match=complaint):
+        restore(PixelNoise(), image)
+
+
+@pytest.mark.parametrize('eta', [-0.5, float('nan')])
+def test_a_negative_eta_is_refused(eta):
+    with pytest.raises(ValueError, match='eta is'):
+        restore(PixelNoise(), image_of(3, 8, 8), eta=eta)
+
+
 def test_names_must_be_as_many_as_images():
     with pytest.raises(ValueError, match='2 names for a batch of 3'):
         restore(PixelNoise(), image_of(3, 3, 8, 8), noise_name=['a', 'b'])
