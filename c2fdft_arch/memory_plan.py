@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from c2fdft_arch.inference_settings import InferenceSettings
+from c2fdft_arch.native import kernels
 
 MIB = 2**20
 # Numbers in a strip of feature maps when no budget asks for less. On a CPU more would leave the
@@ -17,13 +18,27 @@ STRIP_NUMBERS_ELSEWHERE = 2**24
 # Pixels of small images that are evaluated together.
 GROUP_PIXELS = {'cpu': 128 * 128}
 GROUP_PIXELS_ELSEWHERE = 1024 * 1024
-# So many times the largest kernel, in float32: weights in the layout and number format of a level,
-# and what the libraries keep for themselves.
+# So many times the largest kernel, in float32: weights in the layout and number format of a level.
 KERNEL_COPIES = 3
+# What oneDNN and MKL keep where they compute on a CPU, whatever the image (measured): operations
+# compiled for the shapes of strips, and memory for products.
+LIBRARY_BYTES = {torch.float32: 24 * MIB, torch.bfloat16: 36 * MIB}
+# So many times the intermediate results of a strip, there: the heap does not fill all the gaps that
+# they leave (measured).
+STRIP_COPIES = 2
+RESULT_CHANNELS = 3
 
 
 class MemoryBudgetError(ValueError):
     """An image cannot be evaluated within the memory budget; the text says what it takes."""
+
+    def __init__(self, budget_mb: float, least_mb: int, height: int, width: int) -> None:
+        self.least_mb = least_mb  # suffices at every timestep
+        self.need = f'an image of {width} x {height} pixels takes at least {least_mb} MiB'
+        super().__init__(
+            f'memory budget: {budget_mb:g} MiB given; {self.need}: raise the budget, or evaluate '
+            'tiles'
+        )
 
 
 @dataclass(frozen=True)
@@ -44,7 +59,7 @@ class MemoryPlan:
         limit = GROUP_PIXELS.get(self.device.type, GROUP_PIXELS_ELSEWHERE)
         images = max(1, limit // (self.height * self.width))
         if self.settings.memory_budget_mb is not None:
-            fitting = (self._budget - self._kernel_bytes) // (2 * self.feature_bytes(1))
+            fitting = (self._budget - self._fixed_bytes) // (2 * self._image_bytes(1))
             images = max(1, min(images, fitting))
         return images
 
@@ -68,15 +83,11 @@ class MemoryPlan:
         pixels = max(256, numbers // channels)
         if self.settings.memory_budget_mb is None:
             return pixels
-        left = self._budget - self.feature_bytes(images) - self._kernel_bytes
-        needed = self._row_bytes()
-        if left < needed:
-            least = math.ceil((self._budget - left + needed) / MIB)
-            raise MemoryBudgetError(
-                f'memory budget: {self.settings.memory_budget_mb:g} MiB given; an image of '
-                f'{self.width} x {self.height} pixels takes at least {least} MiB in '
-                f'{str(self.dtype).removeprefix("torch.")}: raise the budget, or evaluate tiles'
-            )
+        left = self._budget - self._image_bytes(images) - self._fixed_bytes
+        if left < self._row_bytes:
+            least = max(plan.least_mb(images) for plan in self._of_all_timesteps())
+            given = self.settings.memory_budget_mb
+            raise MemoryBudgetError(given, least, self.height, self.width)
         fitting = left // self._pixel_bytes(channels) - self._carried_pixels(channels)
         return max(1, min(pixels, fitting))
 
@@ -93,7 +104,21 @@ class MemoryPlan:
             pixels = min(pixels, self.strip_pixels(channels, together))
             pixels += self._carried_pixels(channels)
             strips = max(strips, pixels * self._pixel_bytes(channels))
-        return self.feature_bytes(together) + self._kernel_bytes + strips
+        return self._image_bytes(together) + self._fixed_bytes + strips
+
+    def least_mb(self, images: int) -> int:
+        """The smallest budget in MiB with which so many images are evaluated together."""
+        return math.ceil((self._image_bytes(images) + self._fixed_bytes + self._row_bytes) / MIB)
+
+    def _of_all_timesteps(self) -> list[MemoryPlan]:
+        """The plans of the first and the last timestep, whose number formats may differ."""
+        dtypes = [self.settings.dtype(self.device, timestep) for timestep in (math.inf, 0)]
+        return [replace(self, dtype=dtype) for dtype in dict.fromkeys([self.dtype, *dtypes])]
+
+    def _image_bytes(self, images: int) -> int:
+        """Memory of whole feature maps, and of a result that is not yet where it belongs."""
+        result = images * self.height * self.width * RESULT_CHANNELS * torch.float32.itemsize
+        return self.feature_bytes(images) + result
 
     @property
     def _budget(self) -> int:
@@ -107,17 +132,37 @@ class MemoryPlan:
             kept += size  # the normalised input, converted
         first_pass = 3 * size + 4  # q, k, v behind the depth-wise convolution; the normalised input
         second_pass = self.ffn_factor * size + 4 + size  # the hidden channels; input and output
-        return int(channels * (kept + max(first_pass, second_pass)))
+        numbers = int(channels * (kept + max(first_pass, second_pass)))
+        return numbers * STRIP_COPIES if self._by_libraries else numbers
 
     def _carried_pixels(self, channels: int) -> int:
         """Pixels of the rows around a strip, at most, at a level with so many channels."""
         return 3 * self.width * 2 * self.dim // max(channels, 2 * self.dim)
 
+    @property
     def _row_bytes(self) -> int:
         """Memory for the narrowest strip, a row, with the rows around it, at the last level."""
         return 4 * self.width * self._pixel_bytes(2 * self.dim)
 
     @property
-    def _kernel_bytes(self) -> int:
+    def _fixed_bytes(self) -> int:
+        """Memory that does not depend on the image."""
         largest = 9 * (8 * self.dim) * (16 * self.dim)
-        return KERNEL_COPIES * largest * torch.float32.itemsize
+        copies = KERNEL_COPIES * largest * torch.float32.itemsize
+        return copies + self._library_bytes
+
+    @property
+    def _library_bytes(self) -> int:
+        """What libraries keep from one timestep to the next, of all number formats."""
+        plans = [plan for plan in self._of_all_timesteps() if plan._by_libraries]
+        return sum(LIBRARY_BYTES[plan.dtype] for plan in plans)
+
+    @property
+    def _by_libraries(self) -> bool:
+        """Whether PyTorch evaluates the network on a CPU, and not the kernels in C++.
+
+        As `evaluation` decides.
+        """
+        needed = (self.dtype, torch.float32)
+        known = all(kernels(dtype, self.device) is not None for dtype in needed)
+        return self.device.type == 'cpu' and (self.settings.strip_pixels is not None or not known)

@@ -25,18 +25,21 @@ class Workspace:
     """
 
     def __init__(self) -> None:
-        self._buffers: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
+        self._buffers: dict[tuple[str, torch.device], Tensor] = {}
 
     def take(
         self, name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device
     ) -> Tensor:
-        """An uninitialised tensor that stays valid until the same name is taken again."""
-        count = math.prod(shape)
-        key = name, dtype, device
-        if key not in self._buffers or self._buffers[key].numel() < count:
+        """An uninitialised tensor that stays valid until the same name is taken again.
+
+        Timesteps of different number formats share the memory of a name.
+        """
+        size = math.prod(shape) * dtype.itemsize
+        key = name, device
+        if key not in self._buffers or len(self._buffers[key]) < size:
             self._buffers.pop(key, None)  # before the larger one is made
-            self._buffers[key] = torch.empty(count, dtype=dtype, device=device)
-        return self._buffers[key][:count].view(shape)
+            self._buffers[key] = torch.empty(size, dtype=torch.uint8, device=device)
+        return self._buffers[key][:size].view(dtype).view(shape)
 
 
 class Stack:

@@ -87,10 +87,9 @@ def check_memory_budget(
 
 def budget_error(options: ValidationOptions, image: str, error: MemoryBudgetError) -> OptionError:
     """What a network says of its memory, in terms of `val`, which has no tiles."""
-    need = str(error).partition('; ')[2].rpartition(':')[0]
     return OptionError(
-        f'val: memory_budget_mb: {options.memory_budget_mb} is too small for {image}: {need}. '
-        'Raise it, or leave it out.'
+        f'val: memory_budget_mb: {options.memory_budget_mb} is too small for {image}: '
+        f'{error.need}. Raise it, or leave it out.'
     )
 
 
