@@ -1,7 +1,7 @@
 """Kernels for CPUs, in C++: compiled when they are first needed, for the machine they run on.
 
-They do what `strip_network` does in PyTorch's operations, with everything between two matrix
-products done while the data is still in the caches. Without a compiler, or on a machine that they
+They do what `strip_network` (restoring) and `blocks` (training) do in PyTorch's operations, with
+everything between two matrix products done while the data is still in the caches. Without a compiler, or on a machine that they
 do not suit, PyTorch's operations serve; `C2FDFT_NATIVE=0` in the environment switches them off.
 """
 
@@ -125,7 +125,9 @@ def _digest(compiler: list[str]) -> str:
 
 
 def _compile(compiler: list[str], path: Path) -> None:
-    logging.getLogger(__name__).info('compiling the kernels into %s, once', path)
+    logging.getLogger(__name__).warning(
+        'compiling kernels for this CPU into %s; it takes some seconds, once', path
+    )
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         target = Path(folder) / path.name
         _run([*compiler, *FLAGS, str(FOLDER / 'kernels.cpp'), '-o', str(target)])
