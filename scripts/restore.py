@@ -4,9 +4,10 @@
     python scripts/restore.py datasets/test/Rain100L/input results/Rain100L --weights W.pth \\
         --metrics datasets/test/Rain100L/target --protocol rain_y
 
-Any size from 1 x 1; RGB or grey, 8 or 16 bits; alpha, EXIF data and colour profile are kept. What
-is there already is skipped. Ends with 0 if every image was restored, 1 if some could not be, 2 if
-nothing could be started.
+Any size from 1 x 1; RGB or grey, 8 or 16 bits; alpha, EXIF data and colour profile are kept. A
+result has the format of its source unless OUTPUT or --format say otherwise; --format png avoids
+the loss of JPEG. What is there already is skipped. Ends with 0 if every image was restored, 1 if
+some could not be, 2 if nothing could be started.
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from tqdm import tqdm
 
 from c2fdft_arch.inference_settings import InferenceSettings
+from c2fdft_arch.memory_plan import MemoryBudgetError
 from c2fdft_model.comparison import Truths, image_protocols, measure, side_by_side
 from c2fdft_model.image_files import (
     FORMATS,
     Photograph,
     check_writable,
+    is_lossy,
+    quantised,
     read_photograph,
     write_photograph,
 )
@@ -43,6 +48,11 @@ from c2fdft_model.weights import WeightsError, build_network, read_checkpoint
 EXPECTED = (ValueError, OSError, MemoryError)
 """What a user's file or setting can cause; anything else is a fault and shows where it is."""
 
+METRICS_HELP = (
+    'measure against the truths of this folder: the restored picture, rounded to 8 bits, before '
+    'JPEG or WebP lose something of it; of results that are there already, what their files hold'
+)
+
 
 @dataclass
 class Outcomes:
@@ -52,6 +62,12 @@ class Outcomes:
     skipped: int = 0
     failures: list[str] = field(default_factory=list)
     numbers: list[dict[str, float]] = field(default_factory=list)
+    coded: int = 0
+    """Numbers of files that are there already and in a lossy format."""
+
+    def unreadable(self, error: OSError) -> None:
+        """Note a folder that cannot be read."""
+        self.failures.append(f'{error.filename} cannot be read: {error.strerror or error}.')
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -81,24 +97,25 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     files = parser.add_argument_group('files')
     add = files.add_argument
     add('--overwrite', action='store_true', help='restore also what is there already')
-    add('--format', choices=sorted(set(FORMATS)), metavar='.EXT', help='of the results, as .png')
+    add('--format', type=_format, metavar='EXT', help='of the results in a folder, as png')
     add('--quality', type=_quality, default=95, help='of JPEG and WebP, 1 to 100 (default: 95)')
     add('--compare', action='store_true', help='write degraded | restored (| truth) to compare/')
-    add('--metrics', type=Path, metavar='GT_DIR', help='compare with the truths of this folder')
+    add('--metrics', type=Path, metavar='GT_DIR', help=METRICS_HELP)
     add('--protocol', choices=image_protocols(), default='gopro_rgb', help='(default: gopro_rgb)')
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
+    outcomes = Outcomes()
     try:
-        jobs = find_jobs(args.inputs, args.output, args.format)
+        jobs = find_jobs(args.inputs, args.output, args.format, outcomes.unreadable)
         truths = Truths(args.metrics) if args.metrics else None
         restorer = build_restorer(args)
     except (*EXPECTED, RuntimeError) as error:
-        print(f'error: {_one_line(error)}', file=sys.stderr)
+        for line in (f'error: {_one_line(error)}', *map('failed: {}'.format, outcomes.failures)):
+            print(line, file=sys.stderr)
         return 2
-    outcomes = Outcomes()
     try:
         run_all(args, jobs, restorer, truths, outcomes)
     except KeyboardInterrupt:
@@ -122,8 +139,8 @@ def build_restorer(args: argparse.Namespace) -> Restorer:
     except WeightsError as error:
         raise WeightsError(f'{args.weights}: {error}') from error
     print(f'Weights: {checkpoint}')
-    precision = str(InferenceSettings(args.precision).dtype(device)).removeprefix('torch.')
     timesteps = ', '.join(map(str, process.timesteps))
+    precision = _precision(InferenceSettings(args.precision), device, process.timesteps)
     print(f'Timesteps: {timesteps}; device: {device}; precision: {precision}')
     return restorer
 
@@ -186,23 +203,25 @@ def run_job(
     """Restore one image unless it is there, compare and measure it; returns what to tell."""
     there = job.target.exists() and not args.overwrite
     wants_comparison = args.compare and not (there and job.comparison.exists())
+    photograph = result = None
     if there:
         outcomes.skipped += 1
         line = f'{job.target} is there already'
-        photograph = read_photograph(job.source) if wants_comparison else None
+        if wants_comparison:
+            photograph = read_photograph(job.source)
+        if truths or wants_comparison:
+            result = read_photograph(job.target).colour
     else:
         photograph = read_photograph(job.source)
-        line = _restore_file(job, photograph, restorer, args.quality, outcomes)
-    if not (truths or wants_comparison):
-        return line
-    result = read_photograph(job.target).colour
+        line, result = _restore_file(job, photograph, restorer, args.quality, outcomes)
     truth = read_photograph(truths.find(job.relative)).colour if truths else None
     if wants_comparison and photograph is not None:
         pictures = [p for p in (photograph.colour, result, truth) if p is not None]
         write_photograph(job.comparison, Photograph(side_by_side(pictures)))
-    if truth is not None:
+    if result is not None and truth is not None:
         numbers = measure(get_protocol(args.protocol), result, truth)
         outcomes.numbers.append(numbers)
+        outcomes.coded += there and is_lossy(job.target, args.quality)
         line += f'  {_numbers(numbers)}'
     return line
 
@@ -213,17 +232,21 @@ def _restore_file(
     restorer: Callable[[Photograph, str], Photograph],
     quality: int,
     outcomes: Outcomes,
-) -> str:
+) -> tuple[str, np.ndarray]:
+    """What to tell, and the restored picture (H, W, 3) as rounded for the file."""
     check_writable(job.target, photograph)
     started = time.perf_counter()
-    write_photograph(job.target, restorer(photograph, job.name), quality)
+    restored = restorer(photograph, job.name)
+    lost = write_photograph(job.target, restored, quality)
     seconds = time.perf_counter() - started
     outcomes.seconds.append(seconds)
     height, width = photograph.colour.shape[:2]
     line = f'{job.source} -> {job.target}  {width} x {height}, {seconds:.1f} s'
     if photograph.frames > 1:
         line += f' (the first of {photograph.frames} pictures)'
-    return line
+    if lost:
+        tqdm.write(f'warning: {job.target}: without {_some(lost)}', file=sys.stderr)
+    return line, quantised(restored, job.target)
 
 
 def report(args: argparse.Namespace, outcomes: Outcomes) -> int:
@@ -242,6 +265,8 @@ def report(args: argparse.Namespace, outcomes: Outcomes) -> int:
         }
         print(f'{protocol.name}  {_numbers(means)}  (mean of {len(outcomes.numbers)})')
         print(f'{protocol.name}: {protocol.description}')
+    if outcomes.coded:
+        print(f'measured with the loss of JPEG or WebP, since there already: {outcomes.coded}')
     for failure in outcomes.failures:
         print(f'failed: {failure}', file=sys.stderr)
     return 1 if outcomes.failures else 0
@@ -273,16 +298,29 @@ def _device(name: str) -> torch.device:
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # backends raise all kinds
         raise ValueError(
-            f'--device {name} cannot be used here ({_one_line(error)}); give cpu.'
+            f'--device {name} cannot be used here ({_first_sentence(error)}); give cpu.'
         ) from error
     return device
 
 
+def _precision(settings: InferenceSettings, device: torch.device, timesteps: Sequence[int]) -> str:
+    """The number formats of the network calls, with their timesteps if there are two."""
+    of_format: dict[str, list[str]] = {}
+    for timestep in timesteps:
+        name = str(settings.dtype(device, timestep)).removeprefix('torch.')
+        of_format.setdefault(name, []).append(str(timestep))
+    if len(of_format) == 1:
+        return next(iter(of_format))
+    return ', '.join(f'{name} at {", ".join(at)}' for name, at in of_format.items())
+
+
 def _failure(job: Job, error: BaseException) -> str:
     text = _one_line(error)
+    if isinstance(error, MemoryBudgetError):
+        text = f'{error.need}: give --memory-budget {error.least_mb} or more, or a smaller --tile'
     if isinstance(error, MemoryError):
         text = f'not enough memory: {text}; give --tile 1024, or a smaller tile'
     return text if str(job.source) in text or str(job.target) in text else f'{job.source}: {text}'
@@ -290,6 +328,16 @@ def _failure(job: Job, error: BaseException) -> str:
 
 def _one_line(error: BaseException) -> str:
     return ' '.join(str(error).split()) or type(error).__name__
+
+
+def _first_sentence(error: BaseException) -> str:
+    return _one_line(error).partition('. ')[0].rstrip('.')
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    distinct = list(dict.fromkeys(names))
+    more = f' and {len(distinct) - most} more' if len(distinct) > most else ''
+    return ', '.join(distinct[:most]) + more
 
 
 def _numbers(numbers: dict[str, float]) -> str:
@@ -312,6 +360,14 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1 up')
     return int(text)
+
+
+def _format(text: str) -> str:
+    ending = f'.{text.lower().lstrip(".")}'
+    if ending not in FORMATS:
+        allowed = ', '.join(name.lstrip('.') for name in FORMATS)
+        raise argparse.ArgumentTypeError(f'{text!r} is not written; {allowed} are')
+    return ending
 
 
 def _quality(text: str) -> int:

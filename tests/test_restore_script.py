@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from c2fdft_arch import inference_settings
 from c2fdft_arch.dft import DFT
-from c2fdft_model import restorer
+from c2fdft_model import image_files, restorer
 from c2fdft_model.image_files import read_photograph
 from c2fdft_model.restoration import restore
 from c2fdft_model.weights import load_network
@@ -131,6 +132,46 @@ def test_the_precision_is_chosen_and_shown(run, photos, given, shown):
     assert f'precision: {shown}' in printed
 
 
+def test_the_precision_of_each_call_is_shown_where_it_is_chosen(run, photos, monkeypatch):
+    monkeypatch.setattr(inference_settings, 'has_fast_bf16', lambda _: True)
+    for steps, shown in (('1', 'float32\n'), ('2', 'float32 at 999, bfloat16 at 0\n')):
+        _, printed, _ = run(photos / 'a.png', 'new.png', '--steps', steps, '--overwrite')
+        assert f'precision: {shown}' in printed
+
+
+def test_samples_are_averaged(run, photos, weights):
+    run(photos / 'a.png', 'new.png', '--precision', 'fp32', '--steps', '1', '--samples', '3')
+    degraded = torch.from_numpy(read_photograph('photos/a.png').colour).permute(2, 0, 1)
+    expected = restore(
+        load_network(weights), degraded, timesteps=1, noise_name='a', samples=3, precision='fp32'
+    )
+    np.testing.assert_allclose(
+        read_photograph('new.png').colour, expected.permute(1, 2, 0).numpy(), atol=0.51 / 255
+    )
+
+
+def test_a_memory_budget_that_is_asked_for_suffices(run, photos):
+    save(photos / 'a.png', 160, 160)
+    code, _, told = run(photos / 'a.png', 'new.png', '--memory-budget', '1')
+    (line,) = told.splitlines()
+    assert code == 1 and 'photos/a.png' in line and '--tile' in line
+    needed = re.search(r'give --memory-budget (\d+) or more', line)[1]
+    assert run(photos / 'a.png', 'new.png', '--memory-budget', needed)[0] == 0
+
+
+def test_the_memory_budget_reaches_the_network(run, photos, monkeypatch):
+    given = []
+    restore_all = restorer.restore
+
+    def note(network, image, **options):
+        given.append(options['memory_budget_mb'])
+        return restore_all(network, image, **options)
+
+    monkeypatch.setattr(restorer, 'restore', note)
+    run(photos / 'a.png', 'new.png', '--steps', '1', '--memory-budget', '900')
+    assert given == [900]
+
+
 def test_the_diffusion_section_of_an_option_file_is_used(run, photos):
     Path('o.yml').write_text('diffusion: {num_diffusion_timesteps: 500, sampling_timesteps: 2}')
     _, printed, _ = run(photos / 'a.png', 'new.png', '--opt', 'o.yml')
@@ -141,6 +182,14 @@ def test_comparisons_show_degraded_and_restored_and_truth(run, photos):
     save(photos / 'a.png', 32, 20)
     run(photos / 'a.png', 'out', '--steps', '1', '--compare', '--metrics', photos)
     assert read_photograph('out/compare/a.png').colour.shape == (32, 3 * 20 + 2 * 8, 3)
+
+
+def test_comparisons_do_not_take_the_place_of_results(run, photos):
+    save(photos / 'compare' / 'a.png', 6, 6)
+    code, printed, _ = run(photos, 'out', '--steps', '1', '--compare')
+    assert code == 0 and '3 restored' in printed
+    assert read_photograph('out/compare/a.png').colour.shape == (6, 6, 3)
+    assert read_photograph('out/compare/a.png.png').colour.shape == (9, 2 * 13 + 8, 3)
 
 
 def test_comparisons_are_made_for_what_is_there_already(run, photos):
@@ -156,6 +205,29 @@ def test_the_metrics_are_those_of_the_named_protocol(run, photos):
     )
     assert code == 0
     assert 'rain_y  psnr' in printed and '(mean of 1)' in printed
+
+
+def psnr(printed):
+    return float(re.search(r'psnr ([\d.]+)', printed)[1])
+
+
+def test_the_loss_of_jpeg_is_not_in_the_metrics(run, photos):
+    save(photos / 'a.png', 32, 32)
+    options = ('--steps', '1', '--metrics', photos)
+    lossless = psnr(run(photos / 'a.png', 'out', *options)[1])
+    for quality in ('20', '90'):
+        _, printed, _ = run(photos / 'a.png', f'{quality}.jpg', *options, '--quality', quality)
+        assert psnr(printed) == lossless
+        assert 'loss of JPEG' not in printed
+    _, printed, _ = run(photos / 'a.png', '20.jpg', *options)
+    assert psnr(printed) != lossless
+    assert 'measured with the loss of JPEG or WebP, since there already: 1' in printed
+
+
+def test_a_result_of_another_name_is_measured_by_the_name_of_its_source(run, photos):
+    save(photos / 'a.png', 32, 32)
+    code, printed, _ = run(photos / 'a.png', 'new.png', '--steps', '1', '--metrics', photos)
+    assert code == 0 and 'psnr' in printed
 
 
 def test_metrics_of_what_is_there_already_are_printed(run, photos):
@@ -185,6 +257,82 @@ def test_tiles_restore_an_image_of_many(run, photos):
 def test_the_results_can_have_another_format(run, photos):
     run(photos, 'out', '--steps', '1', '--format', '.webp', '--quality', '100')
     assert Image.open('out/trip/b.webp').format == 'WEBP'
+
+
+@pytest.mark.parametrize('given', ['png', '.png', 'PNG'])
+def test_jpegs_of_a_folder_can_become_lossless(run, photos, given):
+    save(photos / 'trip' / 'c.jpg')
+    assert run(photos / 'trip', 'out', '--steps', '1', '--format', given)[0] == 0
+    assert Image.open('out/c.png').format == 'PNG'
+
+
+def test_a_jpeg_becomes_a_jpeg_of_high_quality(run, photos):
+    save(photos / 'c.jpg', 16, 16)
+    run(photos / 'c.jpg', 'out', '--steps', '1')
+    written = Image.open('out/c.jpg')
+    assert max(written.quantization[0]) <= 12  # as of quality 95
+    assert written.layer[1][1:3] == (1, 1)  # colours as fine as brightness
+
+
+def test_a_format_that_is_not_written_is_refused(run, photos, capsys):
+    with pytest.raises(SystemExit):
+        run(photos, 'out', '--format', 'gif')
+    assert 'png, jpg' in capsys.readouterr().err
+
+
+def camera_photo(path):
+    exif = Image.Exif()
+    exif[274], exif[0x8769], exif[0x8825] = 0, {33434: 0.5, 37500: bytes(70000)}, {1: 'N'}
+    with Image.open('photos/a.png') as image:
+        image.save(path, exif=exif)
+
+
+@pytest.mark.parametrize('ending', ['jpg', 'png', 'tif', 'webp'])
+def test_a_photo_of_a_camera_is_written_with_its_exposure(run, photos, ending):
+    camera_photo(photos / 'c.png')
+    code, _, told = run(photos / 'c.png', f'new.{ending}', '--steps', '1')
+    assert code == 0
+    exif = Image.open(f'new.{ending}').getexif()
+    assert float(exif.get_ifd(0x8769)[33434]) == 0.5 and exif.get_ifd(0x8825)[1] == 'N'
+    assert told == ('warning: new.jpg: without MakerNote\n' if ending == 'jpg' else '')
+
+
+def test_an_image_that_cannot_be_encoded_does_not_stop_the_others(run, photos, monkeypatch):
+    encode = image_files._encode
+
+    def fail(photograph, *arguments):
+        if photograph.colour.shape[0] == 9:
+            raise RuntimeError('Error setting from dictionary')
+        return encode(photograph, *arguments)
+
+    monkeypatch.setattr(image_files, '_encode', fail)
+    code, printed, told = run(photos, 'out', '--steps', '1')
+    assert code == 1 and '1 restored' in printed
+    assert told == 'failed: out/a.png cannot be written: Error setting from dictionary.\n'
+
+
+def lock(monkeypatch, name):
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == name:
+            raise PermissionError(13, 'Permission denied', str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+
+
+def test_a_subfolder_that_cannot_be_read_is_counted_as_failed(run, photos, monkeypatch):
+    lock(monkeypatch, 'trip')
+    code, printed, told = run(photos, 'out', '--steps', '1')
+    assert code == 1 and '1 restored' in printed and '1 failed' in printed
+    assert told == 'failed: photos/trip cannot be read: Permission denied.\n'
+
+
+def test_a_folder_that_cannot_be_read_is_named(run, photos, monkeypatch):
+    lock(monkeypatch, 'photos')
+    code, _, told = run(photos, 'out')
+    assert code == 2 and 'photos cannot be read: Permission denied' in told
 
 
 BROKEN = {
@@ -255,6 +403,15 @@ def test_alpha_is_not_lost_in_a_jpeg(run, photos):
         (['photos', 'out', '--tile', '100'], 'tile is 100'),
         (['photos', 'out', '--metrics', 'gt'], 'gt: no such folder'),
         (['photos', 'out', '--device', 'cuda:99'], '--device cuda:99'),
+        pytest.param(
+            ['photos', 'out', '--device', 'mps'],
+            '--device mps',
+            marks=pytest.mark.skipif(torch.backends.mps.is_available(), reason='works here'),
+        ),
+        (['photos', 'out', '--device', 'meta'], '--device meta'),
+        (['photos', 'out', '--device', 'nonsense'], '--device nonsense'),
+        (['photos/a.png', 'z9.bmp'], 'z9.bmp ends in .bmp; written are .png'),
+        (['photos/a.png', 'b.png', '--format', 'jpg'], '--format jpg contradicts b.png'),
         (['photos', 'out', '--steps', '0'], '0 steps'),
         (['photos', 'out', '--steps', '5000,0'], '5000'),
         (['photos', 'out', '--param-key', 'params'], "under 'params'"),
