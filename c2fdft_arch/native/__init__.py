@@ -1,8 +1,9 @@
 """Kernels for CPUs, in C++: compiled when they are first needed, for the machine they run on.
 
 They do what `strip_network` (restoring) and `blocks` (training) do in PyTorch's operations, with
-everything between two matrix products done while the data is still in the caches. Without a compiler, or on a machine that they
-do not suit, PyTorch's operations serve; `C2FDFT_NATIVE=0` in the environment switches them off.
+everything between two matrix products done while the data is still in the caches. Without a
+compiler, or on a machine that they do not suit, PyTorch's operations serve; `C2FDFT_NATIVE=0` in
+the environment switches them off.
 """
 
 from __future__ import annotations
