@@ -81,6 +81,7 @@ class Training:
         self.pid = pid
         self.log = log
         self._server = server
+        self._code: int | None = None
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         os.kill(self.pid, number)
@@ -91,7 +92,9 @@ class Training:
 
     def wait(self) -> int:
         """The exit code; minus the signal's number for one that a signal has ended."""
-        return self._server.wait(self.pid)
+        if self._code is None:
+            self._code = self._server.wait(self.pid)
+        return self._code
 
     def printed(self) -> str:
         return self.log.read_text(errors='replace') if self.log.exists() else ''
