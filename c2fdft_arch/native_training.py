@@ -31,6 +31,8 @@ from c2fdft_arch.strips import Stack
 TILE_PIXELS = 64  # as in products.h
 SPARE_BYTES = 2**16
 
+reference = ctypes.byref
+
 
 class NativeTraining:
     """The kernels for a number format, and memory for the weights as they lay them out."""
@@ -217,6 +219,3 @@ def pixels(x: Tensor) -> Pixels:
     """The pixels of contiguous feature maps (B, H, W, C) as the kernels take them."""
     b, h, w, c = x.shape
     return Pixels(b * h * w, h * w, c)
-
-
-reference = ctypes.byref

@@ -8,9 +8,9 @@
 
 #include "products.h"
 
-// Tiles of pixels between two sums: what they leave stays in the shared cache.
 INLINE int tiles_of(long pixels) { return (pixels + TILE_PIXELS - 1) / TILE_PIXELS; }
 
+// Tiles of pixels between two sums: what they leave stays in the shared cache.
 INLINE int tiles_together() { return std::max(16, 2 * omp_get_max_threads()); }
 
 // Numbers of a chunk of pixels, as words of pixels that follow each other, in panels of channels.
