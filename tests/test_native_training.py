@@ -8,7 +8,7 @@ from test_blocks import assert_same_gradients, gradients, relative_error, run
 from test_dft import tiny_input, tiny_network
 from test_native import CPU, PRECISIONS, needs_kernels
 
-from c2fdft_arch import native, native_training
+from c2fdft_arch import native, native_training, train_network
 from c2fdft_arch.plain_dft import PlainDFT
 
 pytestmark = needs_kernels
@@ -101,6 +101,7 @@ def test_bf16_is_no_further_from_float32_than_pytorchs_operations(monkeypatch):
     _, expected = gradients(net, PlainDFT.forward, 32, 32)
     _, with_kernels = gradients(net, run, 32, 32, precision=torch.bfloat16)
     monkeypatch.setattr(native_training, 'kernels', lambda dtype, device: None)
+    monkeypatch.setattr(train_network, 'has_fast_bf16', lambda device_type: True)
     _, without = gradients(net, run, 32, 32, precision=torch.bfloat16)
 
     def distance(result):
@@ -109,8 +110,19 @@ def test_bf16_is_no_further_from_float32_than_pytorchs_operations(monkeypatch):
     assert 0 < distance(with_kernels) < 1.1 * distance(without)
 
 
+def test_without_kernels_and_hardware_for_it_bf16_is_float32(monkeypatch):
+    net = network()
+    plain, _ = gradients(net, PlainDFT.forward)
+    monkeypatch.setattr(native_training, 'kernels', lambda dtype, device: None)
+    error = {}
+    for fast in (True, False):
+        monkeypatch.setattr(train_network, 'has_fast_bf16', lambda _, fast=fast: fast)
+        error[fast] = relative_error(gradients(net, run, precision=torch.bfloat16)[0], plain)
+    assert error[False] < 1e-5 < 1e-4 < error[True]
+
+
 def test_blocks_whose_channels_are_not_whole_vectors_are_left_to_pytorch(used):
-    net = network(dim=16, heads=[2, 1, 1, 1])  # 8 channels for a head of the first level
+    net = network(dim=16, heads=[4, 1, 1, 1])  # 4 channels for a head of the first level
     check(net, 'fp32')
     assert used and all(shape[3] > 16 for shape in used)
 

@@ -35,6 +35,7 @@ FLAGS = (
     '-fno-trapping-math', '-fopenmp', '-shared', '-fPIC',
 )  # fmt: skip
 COMPILE_SECONDS = 300
+INSTRUCTIONS = ('AVX2', 'AVX512')  # as PyTorch names what a CPU has
 FORMATS = {torch.float32: 'float32', torch.bfloat16: 'bfloat16'}
 
 
@@ -73,9 +74,7 @@ def kernels(dtype: torch.dtype, device: torch.device) -> Kernels | None:
     if dtype == torch.bfloat16 and has_matrix_units():
         return None
     library = compiled_library()[0]
-    if library is None or not hasattr(library, f'{FORMATS[dtype]}_pack'):
-        return None
-    return Kernels(library, dtype)
+    return None if library is None else Kernels(library, dtype)
 
 
 def has_matrix_units() -> bool:
@@ -100,8 +99,8 @@ def _find_or_compile() -> Path:
         raise KernelsUnavailableError(f'{SWITCH}={os.environ[SWITCH]} switches them off')
     if platform.machine().lower() not in ('x86_64', 'amd64') or os.name != 'posix':
         raise KernelsUnavailableError(f'not tried on {platform.system()} {platform.machine()}')
-    if 'AVX512' not in torch.backends.cpu.get_cpu_capability():
-        raise KernelsUnavailableError('made for CPUs with AVX-512, which this one has not')
+    if torch.backends.cpu.get_cpu_capability() not in INSTRUCTIONS:
+        raise KernelsUnavailableError('made for CPUs with AVX2 or AVX-512, which this one has not')
     compiler = shlex.split(os.environ.get('CXX', 'c++'))
     folder = cache_folder()
     path = folder / f'kernels-{_digest(compiler)}.so'

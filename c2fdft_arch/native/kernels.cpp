@@ -47,9 +47,6 @@
   }
 
 EXPORT_FOR(Float32, float32)
-
-#if defined(__AVX512BF16__)
 EXPORT_FOR(BFloat16, bfloat16)
-#endif
 
 extern "C" int lanes() { return LANES; }

@@ -80,16 +80,21 @@ void pack_alone(const float* weight, WeightStrides strides, WeightShape shape, v
 template <class F, int N>
 INLINE void add_products(vec (&total)[ROWS][N], const typename F::word* rows, long next_row,
                          long next_word, const float* weight, long next_vectors, int words) {
-  for (int i = 0; i < words; i++) {
-    vec w[N];
-#pragma GCC unroll 8
-    for (int n = 0; n < N; n++) w[n] = load(weight + i * next_vectors + n * LANES);
-#pragma GCC unroll 8
-    for (int m = 0; m < ROWS; m++)
+  for (int i = 0; i < words; i++)
+#pragma GCC unroll 2
+    for (int pass = 0; pass < F::PASSES; pass++) {
+      vec w[N];
 #pragma GCC unroll 8
       for (int n = 0; n < N; n++)
-        total[m][n] = F::add_product(total[m][n], rows[m * next_row + i * next_word], w[n]);
-  }
+        w[n] = in_register(F::operand(load(weight + i * next_vectors + n * LANES), pass));
+#pragma GCC unroll 8
+      for (int m = 0; m < ROWS; m++) {
+        const vec row = F::spread(rows[m * next_row + i * next_word], pass);
+#pragma GCC unroll 8
+        for (int n = 0; n < N; n++) total[m][n] = F::add_product(total[m][n], row, w[n]);
+      }
+      if (F::PASSES > 1) asm volatile("" ::: "memory");  // words are read again: no registers are left
+    }
 }
 
 // Calls emit(row, output, vec, vec) for ROWS rows, STEP at a time, and N vectors of output channels,

@@ -6,8 +6,10 @@
 #include <cstdlib>
 #include <cstring>
 
-#if defined(__AVX512F__)
+#if defined(__x86_64__)
 #include <immintrin.h>
+#endif
+#if defined(__AVX512F__)
 constexpr int LANES = 16;  // floats in a vector
 constexpr int ROWS = 8;    // of a register tile: pixels
 constexpr int VECTORS = 3; // of a register tile: vectors of output channels
@@ -30,9 +32,26 @@ typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 typedef float unaligned_vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 INLINE int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
-INLINE vec all(float value) { return vec{} + value; }
+INLINE vec all(float value) {
+#if defined(__AVX512F__)
+  return (vec)_mm512_set1_ps(value);
+#elif defined(__AVX2__)
+  return (vec)_mm256_set1_ps(value);
+#else
+  return vec{} + value;
+#endif
+}
 INLINE vec load(const float* from) { return *(const unaligned_vec*)from; }
 INLINE void store(float* to, vec v) { *(unaligned_vec*)to = v; }
+
+// Keeps what is used several times in a register, where GCC would rather load it again each time.
+INLINE vec in_register(vec v) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  asm("" : "+x"(v));
+#endif
+  return v;
+}
+
 INLINE vec smaller(vec a, vec b) { return a < b ? a : b; }
 INLINE vec larger(vec a, vec b) { return a > b ? a : b; }
 
@@ -70,6 +89,11 @@ INLINE void transpose(vec (&v)[LANES]) {
 INLINE float sum(vec v) {
 #if defined(__AVX512F__)
   return _mm512_reduce_add_ps((__m512)v);
+#elif defined(__AVX2__)
+  const __m256 all_lanes = (__m256)v;
+  __m128 some = _mm_add_ps(_mm256_castps256_ps128(all_lanes), _mm256_extractf128_ps(all_lanes, 1));
+  some = _mm_add_ps(some, _mm_movehl_ps(some, some));
+  return _mm_cvtss_f32(_mm_add_ss(some, _mm_movehdup_ps(some)));
 #else
   float total = 0;
   for (int i = 0; i < LANES; i++) total += v[i];
@@ -97,7 +121,9 @@ INLINE vec exp_of_negative(vec x) {
 // multiplies: one or several numbers that follow each other in the direction summed over. words()
 // makes them of the first and second numbers, words_of_row() of numbers as they lie in memory.
 // following() is the word that begins one number later, preceding() the one that does so earlier;
-// store_rows() stores the numbers that words() would join as rows.
+// store_rows() stores the numbers that words() would join as rows. add_products() multiplies words
+// lane by lane; in a register tile, add_product() does so with a word in all lanes, spread(), and a
+// vector of words, operand(), which some formats take PASSES turns for.
 
 struct Float32 {
   typedef float number;
@@ -107,7 +133,10 @@ struct Float32 {
   static INLINE vec load(const number* from) { return ::load(from); }
   static INLINE void store(number* to, vec v) { ::store(to, v); }
   static INLINE number rounded(float value) { return value; }
-  static INLINE vec add_product(vec total, word a, vec b) { return total + a * b; }
+  static constexpr int PASSES = 1;
+  static INLINE vec spread(word a, int) { return all(a); }
+  static INLINE vec operand(vec b, int) { return b; }
+  static INLINE vec add_product(vec total, vec a, vec b) { return total + a * b; }
   static INLINE vec add_products(vec total, vec a, vec b) { return total + a * b; }
   static INLINE vec words(vec first, vec) { return first; }
   static INLINE vec words_of_row(const float* row) { return ::load(row); }
@@ -166,10 +195,10 @@ struct BFloat16 {
   static INLINE number rounded(float value) {
     return (number)_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(value)), 0);
   }
-  static INLINE vec add_product(vec total, word a, vec b) {
-    const __m512i pair = _mm512_set1_epi32((int)a);
-    return (vec)_mm512_dpbf16_ps((__m512)total, (__m512bh)pair, (__m512bh)b);
-  }
+  static constexpr int PASSES = 1;
+  static INLINE vec spread(word a, int) { return (vec)_mm512_set1_epi32((int)a); }
+  static INLINE vec operand(vec b, int) { return b; }
+  static INLINE vec add_product(vec total, vec a, vec b) { return add_products(total, a, b); }
   static INLINE vec add_products(vec total, vec a, vec b) {
     return (vec)_mm512_dpbf16_ps((__m512)total, (__m512bh)a, (__m512bh)b);
   }
@@ -269,6 +298,79 @@ struct BFloat16 {
 const BFloat16::Parabolas BFloat16::HALF_ERF(BFloat16::half_erf);
 const BFloat16::Alternating BFloat16::ALTERNATING;
 const BFloat16::Parabolas BFloat16::SLOPE(BFloat16::slope_above_half);
+
+#else
+
+// The same for CPUs that do not multiply bfloat16: what it saves there is memory, not time.
+struct BFloat16 {
+  typedef uint16_t number;
+  typedef uint32_t word;
+  static constexpr int PER_WORD = 2;
+
+  static INLINE vec load(const number* from) {
+    return (vec)(__builtin_convertvector(*(const numbers*)from, bits) << 16);
+  }
+  static INLINE vec load(const float* from) { return ::load(from); }
+  static INLINE void store(number* to, vec v) {
+    *(numbers*)to = __builtin_convertvector(upper(v) >> 16, numbers);
+  }
+  static INLINE number rounded(float value) { return upper(all(value))[0] >> 16; }
+  static constexpr int PASSES = 2;  // one for either number of a word
+  static INLINE vec spread(word a, int pass) {
+    return operand(in_register((vec)(bits{} + a)), pass);
+  }
+  static INLINE vec operand(vec b, int pass) {
+    return pass ? second_of(b) : (vec)((bits)b << 16);
+  }
+  static INLINE vec add_product(vec total, vec a, vec b) { return total + a * b; }
+  static INLINE vec add_products(vec total, vec a, vec b) {
+    total += operand(a, 0) * operand(b, 0);
+    return total + operand(a, 1) * operand(b, 1);
+  }
+  static INLINE vec words(vec first, vec second) {
+    return (vec)(upper(first) >> 16 | (upper(second) & UPPER_HALVES));
+  }
+  static INLINE vec words_of_row(const float* row) {
+    ivec even;
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) even[i] = 2 * i;
+    const vec low = ::load(row), high = ::load(row + LANES);
+    return words(pick(low, high, even), pick(low, high, even + 1));
+  }
+  static INLINE void store_rows(number* to, long next_row, vec first, vec second) {
+    store(to, first);
+    store(to + next_row, second);
+  }
+  static INLINE vec following(vec word, vec next) {
+    return (vec)((bits)word >> 16 | (bits)next << 16);
+  }
+  static INLINE vec preceding(vec previous, vec word) { return following(previous, word); }
+  static INLINE vec gelu(vec x) { return Float32::gelu(x); }
+  static INLINE void gelu_and_slope(vec x, vec& y, vec& slope) {
+    Float32::gelu_and_slope(x, y, slope);
+  }
+
+ private:
+  typedef uint32_t bits __attribute__((vector_size(4 * LANES)));
+  typedef uint16_t numbers __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+
+  static INLINE vec second_of(vec words) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    // In a register tile none is left for the mask.
+    asm("vpand %1, %0, %0" : "+x"(words) : "m"(UPPER_HALVES));
+    return words;
+#else
+    return (vec)((bits)words & UPPER_HALVES);
+#endif
+  }
+  static constexpr bits UPPER_HALVES = bits{} + 0xffff0000u;
+
+  // Bits whose upper halves are the nearest bfloat16 numbers, the even one of two. NaNs stay NaNs.
+  static INLINE bits upper(vec v) {
+    const bits exact = (bits)v;
+    return v != v ? exact | 0x400000u : exact + 0x7fffu + (exact >> 16 & 1u);
+  }
+};
 
 #endif
 
