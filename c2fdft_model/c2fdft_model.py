@@ -24,6 +24,7 @@ from c2fdft_arch.memory_plan import MemoryBudgetError
 from c2fdft_arch.noise_predictor import check_predicts_noise
 from c2fdft_arch.registered import find_registered
 from c2fdft_model import distributed, training_log
+from c2fdft_model.allocator import keep_freed_memory
 from c2fdft_model.average import WeightAverage
 from c2fdft_model.image_strips import strip
 from c2fdft_model.lr_scheduler import CosineAnnealingRestartCyclicLR
@@ -124,6 +125,8 @@ class C2FDFTModel(Resumable, SRModel):
 
     def init_training_settings(self) -> None:
         """Build the stage, the optimiser, the schedule and the averaged weights."""
+        if self.device.type == 'cpu':
+            keep_freed_memory()
         self.net_g.train()
         data_sets = self.opt['datasets'].items()
         check_memory_budget(

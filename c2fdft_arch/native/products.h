@@ -28,6 +28,32 @@ struct WeightStrides {
   long group, output, input, tap;
 };
 
+// Words of BLOCK inputs, or of the first `inputs` of them, for LANES outputs, or the first `count`.
+template <class F>
+INLINE void words_of_outputs(const float* weight, long next_output, long next_input, int count,
+                             int inputs, vec (&words)[LANES]) {
+  constexpr int BLOCK = LANES * F::PER_WORD;
+  if (next_output == 1 && count == LANES && inputs % F::PER_WORD == 0) {
+    for (int i = 0; i < inputs; i += F::PER_WORD)
+      words[i / F::PER_WORD] = F::words(load(weight + i * next_input),
+                                        load(weight + (i + F::PER_WORD - 1) * next_input));
+    return;
+  }
+  for (int n = 0; n < LANES; n++) {
+    const float* row = weight + n * next_output;
+    if (n >= count) {
+      words[n] = vec{};
+    } else if (next_input == 1 && inputs == BLOCK) {
+      words[n] = F::words_of_row(row);
+    } else {
+      float some[BLOCK] = {};
+      for (int i = 0; i < inputs; i++) some[i] = row[i * next_input];
+      words[n] = F::words_of_row(some);
+    }
+  }
+  transpose(words);
+}
+
 // Lay out vectors [from_vector, to_vector) of a weight's output channels.
 template <class F>
 void pack_vectors(const float* weight, WeightStrides strides, WeightShape shape, vec* to,
@@ -44,18 +70,9 @@ void pack_vectors(const float* weight, WeightStrides strides, WeightShape shape,
     for (int tap = 0; tap < shape.taps; tap++, from += strides.tap)
       for (int first = 0; first < shape.inputs; first += BLOCK) {
         const int inputs = std::min(BLOCK, shape.inputs - first);
-        vec block[LANES] = {};  // words of each output
-        for (int n = 0; n < count; n++) {
-          const float* row = from + n * strides.output + first * strides.input;
-          if (strides.input == 1 && inputs == BLOCK) {
-            block[n] = F::words_of_row(row);
-          } else {
-            float some[BLOCK] = {};
-            for (int i = 0; i < inputs; i++) some[i] = row[i * strides.input];
-            block[n] = F::words_of_row(some);
-          }
-        }
-        transpose(block);
+        vec block[LANES];
+        words_of_outputs<F>(from + first * strides.input, strides.output, strides.input, count, inputs,
+                            block);
         for (int i = 0; i * F::PER_WORD < inputs; i++, next += width) *next = block[i];
       }
   }

@@ -3,22 +3,31 @@
 An iteration is a forward and a backward pass, a step of AdamW and of the averaged weights, on
 random images. `plain` is the same iteration with PlainDFT, the network as the paper draws it, layer
 by layer, and with AdamW and the average as BasicSR computes them, parameter by parameter. Times are
-taken in one process, in which plain and the settings take turns; memory in a process per case: on
-the CPU the largest resident size of the whole process, on a GPU the largest amount that PyTorch had
-allocated.
+taken in turns; on the CPU plain has a process of its own, with the memory allocator as BasicSR
+leaves it. Memory is taken in a process per case: on the CPU the largest resident size of the whole
+process, on a GPU the largest amount that PyTorch had allocated.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import fastest_in_turns, in_a_process, peak_memory_mb
+from benchmarks import (
+    fastest_in_turns,
+    in_a_process,
+    peak_memory_mb,
+    process_for_turns,
+    take_turn,
+)
 
 # Patch sizes with the batch sizes of options/derain_{coarse,fine}.yml, and what fits two CPU cores.
 FULL_BATCHES = {
@@ -80,7 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure every case and print it; 0 if all of them ran."""
     if arguments.worker:
-        print(json.dumps(_work(json.loads(arguments.worker))))
+        work = json.loads(arguments.worker)
+        if 'turns' in work:
+            _take_turns([Case(**case) for case in work['turns']])
+        else:
+            print(json.dumps(_memory(Case(**work['memory']))))
         return 0
     rows: list[dict[str, Any]] = []
     for stage in arguments.stages:
@@ -103,9 +116,7 @@ def _measure_phase(arguments: argparse.Namespace, stage: str, patch: int) -> lis
     ]
     if not cases:
         return []
-    times = in_a_process(
-        'train', {'time': [asdict(case) for case in cases], 'repeat': arguments.repeat}
-    )
+    times = _times(cases, arguments.repeat)
     rows: list[dict[str, Any]] = []
     for case in cases:
         memory = in_a_process('train', {'memory': asdict(case)})
@@ -121,6 +132,21 @@ def _measure_phase(arguments: argparse.Namespace, stage: str, patch: int) -> lis
         rows.append(row)
         print(_line(row, rows[0]['peak_memory_mb']), flush=True)
     return rows
+
+
+def _times(cases: list[Case], repeat: int) -> dict[str, float]:
+    """Seconds of each case's fastest iteration; a case that did not run is left out."""
+    plain = [case for case in cases if case.setting == 'plain']
+    ours = [case for case in cases if case.setting != 'plain']
+    groups = [plain, ours] if cases[0].device == 'cpu' else [cases]
+    with contextlib.ExitStack() as stack:
+        turns: dict[str, Callable[[], None]] = {}
+        for group in filter(None, groups):
+            process = stack.enter_context(
+                process_for_turns('train', {'turns': [asdict(case) for case in group]})
+            )
+            turns |= {case.setting: partial(take_turn, process, case.setting) for case in group}
+        return fastest_in_turns(turns, repeat)
 
 
 def _batch_size(given: str, stage: str, patch: int) -> int:
@@ -148,20 +174,20 @@ def _line(row: dict[str, Any], plain_memory_mb: float | None) -> str:
 # --- in the process of a case -----------------------------------------------------------------
 
 
-def _work(work: dict[str, Any]) -> dict[str, Any]:
-    if 'time' in work:
-        return _time([Case(**case) for case in work['time']], work['repeat'])
-    iterate = _Trainer(Case(**work['memory'])).iteration(work['memory']['setting'])
+def _memory(case: Case) -> dict[str, float]:
+    iterate = _Trainer(case).iteration(case.setting)
     for _ in range(2):
         iterate()
-    return {'peak_memory_mb': peak_memory_mb(work['memory']['device'])}
+    return {'peak_memory_mb': peak_memory_mb(case.device)}
 
 
-def _time(cases: list[Case], repeat: int) -> dict[str, float]:
-    """Seconds of each case's fastest iteration."""
+def _take_turns(cases: list[Case]) -> None:
+    """An iteration with each setting that is named on a line, answered by a line."""
     trainers = {case.setting == 'plain': _Trainer(case) for case in (cases[0], cases[-1])}
     turns = {c.setting: trainers[c.setting == 'plain'].iteration(c.setting) for c in cases}
-    return fastest_in_turns(turns, repeat)
+    for line in sys.stdin:
+        turns[line.strip()]()
+        print('done', flush=True)
 
 
 class _Trainer:
@@ -172,6 +198,7 @@ class _Trainer:
 
         from c2fdft_arch.dft import DFT
         from c2fdft_arch.plain_dft import PlainDFT
+        from c2fdft_model.allocator import keep_freed_memory
         from c2fdft_model.average import WeightAverage
         from c2fdft_model.training_step import fused_if_possible
 
@@ -179,6 +206,8 @@ class _Trainer:
         self.case = case
         self.network = (PlainDFT if case.setting == 'plain' else DFT)(dim=case.dim)
         self.network.to(case.device)
+        if case.device == 'cpu' and case.setting != 'plain':
+            keep_freed_memory()  # as C2FDFTModel does
         self.averaged = copy.deepcopy(self.network)
         self.average = WeightAverage(self.averaged, self.network, 0.999)
         self.parameters = list(self.network.parameters())
