@@ -7,6 +7,7 @@
 
 #include "block.h"
 #include "sums.h"
+#include "weights.h"
 
 // The small matrices of images: sums over pixels and what is made of them.
 struct Matrices {
@@ -19,7 +20,10 @@ struct Matrices {
 };
 
 struct Attention {
-  FirstPass first;
+  int heads;
+  ShiftedNorm norm;
+  const float *qkv, *qkv_bias;        // (3C, C); biases may be null
+  const float *kernel, *kernel_bias;  // of the depth-wise convolution: (3C, 3, 3)
   Matrices matrices;
   const float* project_bias;
 };
@@ -78,18 +82,24 @@ void mix(const Features& x, const typename F::number* values, const float* mixin
   }
 }
 
-// `values` (B, H * W, C) and what else the pass and its matrices name are kept for the gradients.
+// `queries_keys` (B, H * W, 2C), `values` (B, H * W, C) and the matrices are kept for the gradients.
 template <class F>
 void attention(const Features& x, const Attention& pass, int columns, int bands,
-               typename F::number* values, float* out) {
-  static thread_local Scratch products_memory, squares_memory;
-  const SumsShape shape(x.channels, pass.first.heads);
+               typename F::number* queries_keys, typename F::number* values, float* out) {
+  static thread_local Scratch products_memory, squares_memory, memory[6];
+  const int c = x.channels;
+  const SumsShape shape(c, pass.heads);
   const int pieces = pieces_across(x.width, columns) * bands;
   float* products = products_memory.take<float>(x.images * pieces * shape.products());
   float* squares = squares_memory.take<float>(x.images * pieces * shape.squares());
-  first_pass<F>(x, pass.first, columns, bands, values, products, squares);
-  make_matrices(pass.matrices, x.images, x.channels, pieces, shape, products, squares);
-  mix<F>(x, values, pass.matrices.mixing, pass.project_bias, out);
+  const FirstPass first{
+      pass.heads, with_offsets(memory[0], pass.norm, x.images, c), c,
+      laid_out<F>(memory[1], pass.qkv, 3 * c, c), or_zeros(memory[2], pass.qkv_bias, 3 * c),
+      taps_first(memory[3], pass.kernel, 3 * c, false), or_zeros(memory[4], pass.kernel_bias, 3 * c),
+      queries_keys};
+  first_pass<F>(x, first, columns, bands, values, products, squares);
+  make_matrices(pass.matrices, x.images, c, pieces, shape, products, squares);
+  mix<F>(x, values, pass.matrices.mixing, or_zeros(memory[5], pass.project_bias, c), out);
 }
 
 // d_mixing (B, C, C) is the sum over an image's pixels of gradients times values.
@@ -123,20 +133,10 @@ void mixing_gradient(const Features& x, const typename F::number* values, const 
     }
 }
 
+// What they are of, in the shapes of that; those of biases may be null.
 struct AttentionGradient {
-  int heads;
-  Norm norm;
-  long next_offset;
-  const vec* qkv;
-  const float* qkv_bias;
-  const vec* qkv_back;        // the transposed weight
-  const float* kernel;        // of the depth-wise convolution: (9, 3C), the last tap first
-  Matrices matrices;
-  float *d_x, *d_scale, *d_offset;  // of the norm: (C,) for each band
-  float* d_kernel;            // (10, 3C) for each band: of 9 taps and the bias
-  float *d_qkv, *d_qkv_bias;
-  float* d_temperature;       // (B, heads)
-  float* d_project;
+  float *d_x, *d_scale, *d_offset, *d_qkv, *d_qkv_bias, *d_kernel, *d_kernel_bias, *d_temperature,
+      *d_project;
 };
 
 // Gradients of the sums over pixels, of the temperatures and of the output projection.
@@ -172,11 +172,12 @@ INLINE void differentiate_sums(const float* products, const float* q, const floa
   }
 }
 
-INLINE void differentiate_matrices(const AttentionGradient& gradient, const float* d_mixing, int images,
-                                   int channels, const SumsGradient& d) {
+// d_temperature: (B, heads).
+INLINE void differentiate_matrices(const Matrices& m, int heads, const float* d_mixing, int images,
+                                   int channels, const SumsGradient& d, float* d_temperature,
+                                   float* d_project) {
   static thread_local Scratch memory;
-  const Matrices& m = gradient.matrices;
-  const int heads = gradient.heads, c = channels / heads;
+  const int c = channels / heads;
   const long matrix = (long)c * c;
   float* transposed = memory.keep<float>(images * heads * matrix);
 #pragma omp parallel
@@ -191,7 +192,7 @@ INLINE void differentiate_matrices(const AttentionGradient& gradient, const floa
                  false, d.products + at, c);
         differentiate_sums(m.products + at, m.squares + of_q, m.squares + of_k, m.attention + at,
                            m.temperature[head], c, d.products + at,
-                           gradient.d_temperature + (long)image * heads + head, d.squares + of_q,
+                           d_temperature + (long)image * heads + head, d.squares + of_q,
                            d.squares + of_k);
         for (int i = 0; i < c; i++)
           for (int j = 0; j < c; j++) transposed[at + (long)j * c + i] = m.attention[at + (long)i * c + j];
@@ -202,7 +203,7 @@ INLINE void differentiate_matrices(const AttentionGradient& gradient, const floa
         for (int image = 0; image < images; image++)
           multiply(d_mixing + ((long)image * channels + row) * channels + head * c, channels, 1,
                    transposed + ((long)image * heads + head) * matrix, c, LANES, c, c, image > 0,
-                   gradient.d_project + (long)row * channels + head * c, channels);
+                   d_project + (long)row * channels + head * c, channels);
   }
 }
 
@@ -225,9 +226,8 @@ struct Bands {
 template <class F>
 class MatricesOfImages {
  public:
-  MatricesOfImages(const AttentionGradient& gradient, const SumsGradient& d, int images,
-                   int channels)
-      : heads(gradient.heads), width(channels / heads),
+  MatricesOfImages(const float* mixing, const SumsGradient& d, int heads, int images, int channels)
+      : heads(heads), width(channels / heads),
         of_head(WeightShape{width, width, 1, 1}.template vectors<F>()),
         of_values(WeightShape{channels, channels, 1, 1}.template vectors<F>()) {
     static thread_local Scratch kept;
@@ -236,7 +236,7 @@ class MatricesOfImages {
     for (int i = 0; i < images; i++) {
       vec* next = memory + i * of_image();
       const long matrix = (long)channels * channels, d_matrix = (long)width * width;
-      pack_alone<F>(gradient.matrices.mixing + i * matrix, {0, 1, channels, 0},
+      pack_alone<F>(mixing + i * matrix, {0, 1, channels, 0},
                     {channels, channels, 1, 1}, next);
       next += of_values;
       for (int transposed = 0; transposed < 2; transposed++)
@@ -259,6 +259,16 @@ class MatricesOfImages {
   vec* memory;
 };
 
+// What the bands share; d_scale, d_offset and d_kernel have a row for each band.
+struct PassOfBands {
+  int heads;
+  Norm norm;
+  const vec *qkv, *qkv_back;  // the weight and its transpose
+  const float* qkv_bias;
+  float *d_x, *d_scale, *d_offset;
+  float* d_kernel;  // of 9 taps and the bias: (10, 3C)
+};
+
 // Bands of gradients, some rows at a time.
 template <class F>
 class BandOfGradient {
@@ -267,11 +277,11 @@ class BandOfGradient {
   static constexpr int STEP = F::PER_WORD;
 
  public:
-  BandOfGradient(const Features& x, const AttentionGradient& gradient, const SumsGradient& d,
+  BandOfGradient(const Features& x, const PassOfBands& pass, const SumsGradient& d,
                  const MatricesOfImages<F>& matrices, const DepthwiseKernel<F>* depthwise,
                  const number* queries_keys, const float* d_out)
-      : x(x), gradient(gradient), d(d), matrices(matrices), depthwise(depthwise),
-        queries_keys(queries_keys), d_out(d_out), c(x.channels), width(c / gradient.heads),
+      : x(x), pass(pass), d(d), matrices(matrices), depthwise(depthwise),
+        queries_keys(queries_keys), d_out(d_out), c(x.channels), width(c / pass.heads),
         words_in_row(words_of_row(x.width)), row_pixels(words_in_row * STEP),
         rows_together(std::max(1, TILE_PIXELS / row_pixels)), next_word(3L * c),
         next_row((words_in_row + 2) * next_word) {
@@ -296,13 +306,13 @@ class BandOfGradient {
 
   void operator()(int band, const Bands& bands, const Chunk& chunk, long first_word) {
     image = band / bands.of_image;
-    d_scale = gradient.d_scale + (long)band * c, d_offset = gradient.d_offset + (long)band * c;
-    d_kernel = gradient.d_kernel + (long)band * 30 * c;
+    d_scale = pass.d_scale + (long)band * c, d_offset = pass.d_offset + (long)band * c;
+    d_kernel = pass.d_kernel + (long)band * 30 * c;
     std::fill_n(d_scale, c, 0.0f);
     std::fill_n(d_offset, c, 0.0f);
     std::fill_n(d_kernel, 30 * c, 0.0f);
-    norm = gradient.norm;
-    norm.offset += image * gradient.next_offset;
+    norm = pass.norm;
+    norm.offset += image * c;
     const int first = band % bands.of_image * bands.rows, end = std::min(first + bands.rows, x.height);
     for (int next = first - 1, done = first; done < end;) {
       const int until = std::min(done + rows_together, end);
@@ -352,7 +362,7 @@ class BandOfGradient {
                      [&](int p, int n, vec v, vec last) INLINE_LAMBDA {
                        store((float*)(places[p / STEP] + 2 * c + n), F::words(v, last));
                      });
-    for (int head = 0; head < gradient.heads; head++) {
+    for (int head = 0; head < pass.heads; head++) {
       differentiate_cosines(count, 0, head, matrices.queries(image, head));
       differentiate_cosines(count, 1, head, matrices.keys(image, head));
     }
@@ -386,9 +396,9 @@ class BandOfGradient {
     for (int row = first; row < end; row++)
       normalize<F>(x.at(image, (long)row * x.width), c, x.width, c, norm,
                    normalized + (long)(row - first) * row_pixels * c, c);
-    product<F, STEP>(normalized, c, count, gradient.qkv, c, 3 * c,
+    product<F, STEP>(normalized, c, count, pass.qkv, c, 3 * c,
                      [&](int p, int n, vec v, vec last) INLINE_LAMBDA {
-                       const vec bias = load(gradient.qkv_bias + n);
+                       const vec bias = load(pass.qkv_bias + n);
                        store((float*)(projected + p / STEP * next_word + n),
                              F::words(v + bias, last + bias));
                      });
@@ -438,18 +448,18 @@ class BandOfGradient {
   }
 
   void differentiate_projection(int first, int end) {
-    product<F>(d_projected, 3 * c, (end - first) * row_pixels, gradient.qkv_back, 3 * c, c,
+    product<F>(d_projected, 3 * c, (end - first) * row_pixels, pass.qkv_back, 3 * c, c,
                [&](int p, int n, vec v, vec) INLINE_LAMBDA { store(d_normalized + p * c + n, v); });
     for (int row = first; row < end; row++) {
       const long at = pixel_of(row) * c;
-      std::copy_n(d_out + at, (long)x.width * c, gradient.d_x + at);
+      std::copy_n(d_out + at, (long)x.width * c, pass.d_x + at);
       norm_gradient(d_normalized + (long)(row - first) * row_pixels * c, x.data + at, x.width, c, norm,
-                    gradient.d_x + at, d_scale, d_offset);
+                    pass.d_x + at, d_scale, d_offset);
     }
   }
 
   const Features& x;
-  const AttentionGradient& gradient;
+  const PassOfBands& pass;
   const SumsGradient& d;
   const MatricesOfImages<F>& matrices;
   const DepthwiseKernel<F>* depthwise;
@@ -470,32 +480,42 @@ class BandOfGradient {
   float* d_normalized;
 };
 
-// Gradients of x, of the norm and of the depth-wise kernel (to be added up over bands), of the
-// temperature (over images), and of the weights.
 template <class F>
-void attention_gradient(const Features& x, const AttentionGradient& gradient,
+void attention_gradient(const Features& x, const Attention& pass, const AttentionGradient& gradient,
                         const typename F::number* queries_keys, const typename F::number* values,
                         const float* d_out) {
-  static thread_local Scratch memory, d_mixing_memory, d_products_memory, d_squares_memory;
-  const int c = x.channels, width = c / gradient.heads;
-  float* d_mixing = d_mixing_memory.keep<float>((long)x.images * c * c);
-  const SumsGradient d{d_products_memory.keep<float>((long)x.images * c * width),
-                       d_squares_memory.keep<float>(2L * x.images * c)};
+  static thread_local Scratch panels_memory, memory[12];
+  const int c = x.channels, heads = pass.heads;
+  float* d_mixing = memory[0].keep<float>((long)x.images * c * c);
+  const SumsGradient d{memory[1].keep<float>((long)x.images * c * (c / heads)),
+                       memory[2].keep<float>(2L * x.images * c)};
+  float* d_temperature = memory[3].keep<float>((long)x.images * heads);
   mixing_gradient<F>(x, values, d_out, d_mixing);
-  differentiate_matrices(gradient, d_mixing, x.images, c, d);
+  differentiate_matrices(pass.matrices, heads, d_mixing, x.images, c, d, d_temperature,
+                         gradient.d_project);
   const Bands bands(x);
   const int together = bands.together(x.width);
   const int words = bands.rows * BandOfGradient<F>::words_of_row(x.width);
-  PanelMemory<F> panels(memory, 4L * c, (long)together * words);
+  PanelMemory<F> panels(panels_memory, 4L * c, (long)together * words);
   const typename BandOfGradient<F>::Chunk chunk{panels.take(c), panels.take(3 * c)};
-  const MatricesOfImages<F> matrices(gradient, d, x.images, c);
+  const MatricesOfImages<F> matrices(pass.matrices.mixing, d, heads, x.images, c);
+  const PassOfBands shared{heads,
+                           with_offsets(memory[4], pass.norm, x.images, c),
+                           laid_out<F>(memory[5], pass.qkv, 3 * c, c),
+                           laid_out<F>(memory[6], pass.qkv, c, 3 * c, true),
+                           or_zeros(memory[7], pass.qkv_bias, 3 * c),
+                           gradient.d_x,
+                           memory[8].keep<float>((long)bands.count * c),
+                           memory[9].keep<float>((long)bands.count * c),
+                           memory[10].keep<float>(bands.count * 30L * c)};
+  const float* taps = taps_first(memory[11], pass.kernel, 3 * c, true);
   const std::vector<float> no_bias(3 * c);
   std::vector<DepthwiseKernel<F>> depthwise;
   for (int i = 0; i < 3 * c; i += LANES)
-    depthwise.emplace_back(gradient.kernel + i, 3 * c, no_bias.data() + i);
+    depthwise.emplace_back(taps + i, 3 * c, no_bias.data() + i);
 #pragma omp parallel
   {
-    BandOfGradient<F> band(x, gradient, d, matrices, depthwise.data(), queries_keys, d_out);
+    BandOfGradient<F> band(x, shared, d, matrices, depthwise.data(), queries_keys, d_out);
     for (int first = 0; first < bands.count; first += together) {
       const int count = std::min(together, bands.count - first);
 #pragma omp for schedule(dynamic)
@@ -507,4 +527,17 @@ void attention_gradient(const Features& x, const AttentionGradient& gradient,
 #pragma omp barrier
     }
   }
+  sum_rows(shared.d_scale, bands.count, c, gradient.d_scale);
+  sum_rows(shared.d_offset, bands.count, c, gradient.d_offset);
+  for (int head = 0; head < heads; head++) {
+    gradient.d_temperature[head] = 0;
+    for (int i = 0; i < x.images; i++) gradient.d_temperature[head] += d_temperature[i * heads + head];
+  }
+  std::vector<float> d_kernel(30 * c);
+  sum_rows(shared.d_kernel, bands.count, 30L * c, d_kernel.data());
+  for (int channel = 0; channel < 3 * c; channel++)
+    for (int tap = 0; tap < 9; tap++)
+      gradient.d_kernel[9 * channel + tap] = d_kernel[tap * 3 * c + channel];
+  if (gradient.d_kernel_bias)
+    std::copy_n(d_kernel.data() + 27 * c, 3 * c, gradient.d_kernel_bias);
 }

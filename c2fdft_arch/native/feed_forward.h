@@ -6,6 +6,7 @@
 #pragma once
 
 #include "sums.h"
+#include "weights.h"
 
 // Of all pixels of (B, H, W, C), row by row; `per_image` are those of an image.
 struct Pixels {
@@ -15,60 +16,60 @@ struct Pixels {
 
 struct FeedForward {
   int hidden;
-  Norm norm;
-  long next_offset;  // from image to image, in the norm's offset
-  const vec* expand;
-  const float* expand_bias;
-  const vec* contract;
-  const float* contract_bias;
+  ShiftedNorm norm;
+  const float *expand, *expand_bias;      // (hidden, C); biases may be null
+  const float *contract, *contract_bias;  // (C, hidden)
 };
 
+// What they are of, in the shapes of that; d_expand_bias may be null.
 struct FeedForwardGradient {
-  int hidden;
-  Norm norm;
-  long next_offset;
-  const vec* contract_back;  // the transposed weights
-  const vec* expand_back;
-  float *d_x, *d_scale, *d_offset;  // of the norm: (C,) for each tile
-  float *d_expand, *d_expand_bias, *d_contract;
+  float *d_x, *d_scale, *d_offset, *d_expand, *d_expand_bias, *d_contract;
 };
 
 // LN(x) + T of pixels [first, first + count), which may be of several images.
 template <class F>
 void normalize_images(const float* x, long first, int count, const Pixels& pixels, Norm norm,
-                      long next_offset, typename F::number* to) {
+                      typename F::number* to) {
   const int c = pixels.channels;
   for (int done = 0; done < count;) {
     const long pixel = first + done, image = pixel / pixels.per_image;
     const int some = std::min<long>(count - done, (image + 1) * pixels.per_image - pixel);
     Norm of_image = norm;
-    of_image.offset += image * next_offset;
+    of_image.offset += image * c;
     normalize<F>(x + pixel * c, c, some, c, of_image, to + (long)done * c, c);
     done += some;
   }
 }
+
+inline int images_of(const Pixels& pixels) { return pixels.count / pixels.per_image; }
 
 // `before_gelu`, for what the gradient needs, has room for whole tiles of pixels.
 template <class F>
 void feed_forward(const Pixels& pixels, const FeedForward& pass, const float* x,
                   typename F::number* before_gelu, float* out) {
   typedef typename F::number number;
-  const int c = pixels.channels;
+  static thread_local Scratch memory[5];
+  const int c = pixels.channels, hidden_channels = pass.hidden;
+  const Norm norm = with_offsets(memory[0], pass.norm, images_of(pixels), c);
+  const vec* expand = laid_out<F>(memory[1], pass.expand, hidden_channels, c);
+  const vec* contract = laid_out<F>(memory[2], pass.contract, c, hidden_channels);
+  const float* expand_bias = or_zeros(memory[3], pass.expand_bias, hidden_channels);
+  const float* contract_bias = or_zeros(memory[4], pass.contract_bias, c);
 #pragma omp parallel
   {
     static thread_local Scratch normalized_memory, hidden_memory;
     // Rows past the last pixel's are read, up to a whole register tile: they hold numbers.
     number* normalized = normalized_memory.take<number>((long)TILE_PIXELS * c);
-    number* hidden = hidden_memory.take<number>((long)TILE_PIXELS * pass.hidden);
+    number* hidden = hidden_memory.take<number>((long)TILE_PIXELS * hidden_channels);
 #pragma omp for schedule(dynamic)
     for (int i = 0; i < tiles_of(pixels.count); i++) {
       const long first = (long)i * TILE_PIXELS;
       const int count = std::min<long>(TILE_PIXELS, pixels.count - first);
-      normalize_images<F>(x, first, count, pixels, pass.norm, pass.next_offset, normalized);
-      gelu_product<F>(normalized, c, count, pass.expand, c, pass.hidden, pass.expand_bias, hidden,
-                      pass.hidden, before_gelu + first * pass.hidden);
+      normalize_images<F>(x, first, count, pixels, norm, normalized);
+      gelu_product<F>(normalized, c, count, expand, c, hidden_channels, expand_bias, hidden,
+                      hidden_channels, before_gelu + first * hidden_channels);
       std::copy_n(x + first * c, (long)count * c, out + first * c);
-      add_product<F>(hidden, pass.hidden, count, pass.contract, pass.hidden, c, pass.contract_bias,
+      add_product<F>(hidden, hidden_channels, count, contract, hidden_channels, c, contract_bias,
                      out + first * c, c);
     }
   }
@@ -107,9 +108,17 @@ class FeedForwardTiles {
   typedef typename F::word word;
 
  public:
-  FeedForwardTiles(const Pixels& pixels, const FeedForwardGradient& gradient, const float* x,
-                   const number* before_gelu, const float* d_out)
-      : pixels(pixels), gradient(gradient), x(x), before_gelu(before_gelu), d_out(d_out) {}
+  // The weights are the transposed ones; d_scale and d_offset have a row for each tile.
+  struct Pass {
+    int hidden;
+    Norm norm;
+    const vec *contract_back, *expand_back;
+    float *d_x, *d_scale, *d_offset;
+  };
+
+  FeedForwardTiles(const Pixels& pixels, const Pass& pass, const float* x, const number* before_gelu,
+                   const float* d_out)
+      : pixels(pixels), pass(pass), x(x), before_gelu(before_gelu), d_out(d_out) {}
 
   // Panels of a chunk of pixels: of LN(x) + T, of the GELU, and of gradients.
   struct Chunk {
@@ -123,31 +132,31 @@ class FeedForwardTiles {
     const int count = std::min<long>(TILE_PIXELS, pixels.count - first);
     number* normalized = normalized_memory.take<number>((long)TILE_PIXELS * c);
     number* d_rows = d_out_memory.take<number>((long)TILE_PIXELS * c);
-    number* d_hidden = d_hidden_memory.keep<number>((long)TILE_PIXELS * gradient.hidden);
+    number* d_hidden = d_hidden_memory.keep<number>((long)TILE_PIXELS * pass.hidden);
     float* d_normalized = d_normalized_memory.keep<float>((long)TILE_PIXELS * c);
-    normalize_images<F>(x, first, count, pixels, gradient.norm, gradient.next_offset, normalized);
+    normalize_images<F>(x, first, count, pixels, pass.norm, normalized);
     for (long i = 0; i < (long)count * c; i += LANES)
       F::store(d_rows + i, load(d_out + first * c + i));
     chunk.normalized.put_rows(normalized, c, count, first_word, TILE_PIXELS / F::PER_WORD);
     chunk.d_out.put_rows(d_rows, c, count, first_word, TILE_PIXELS / F::PER_WORD);
     hidden_gradient(first, count, d_rows, d_hidden, chunk, first_word);
-    product<F>(d_hidden, gradient.hidden, count, gradient.expand_back, gradient.hidden, c,
+    product<F>(d_hidden, pass.hidden, count, pass.expand_back, pass.hidden, c,
                [=](int p, int n, vec v, vec) INLINE_LAMBDA { store(d_normalized + p * c + n, v); });
-    std::copy_n(d_out + first * c, (long)count * c, gradient.d_x + first * c);
-    std::fill_n(gradient.d_scale + (long)tile * c, c, 0.0f);
-    std::fill_n(gradient.d_offset + (long)tile * c, c, 0.0f);
-    norm_gradient(d_normalized, x + first * c, count, c, gradient.norm, gradient.d_x + first * c,
-                  gradient.d_scale + (long)tile * c, gradient.d_offset + (long)tile * c);
+    std::copy_n(d_out + first * c, (long)count * c, pass.d_x + first * c);
+    std::fill_n(pass.d_scale + (long)tile * c, c, 0.0f);
+    std::fill_n(pass.d_offset + (long)tile * c, c, 0.0f);
+    norm_gradient(d_normalized, x + first * c, count, c, pass.norm, pass.d_x + first * c,
+                  pass.d_scale + (long)tile * c, pass.d_offset + (long)tile * c);
   }
 
  private:
   void hidden_gradient(long first, int count, const number* d_rows, number* d_hidden,
                        const Chunk& chunk, int first_word) const {
-    const long hidden = gradient.hidden;
+    const long hidden = pass.hidden;
     const number* before = before_gelu + first * hidden;
     const long here = 0;
     product_of_taps<F>((const word*)d_rows, pixels.channels / F::PER_WORD, &here, 1, count,
-                       gradient.contract_back, pixels.channels / F::PER_WORD, hidden,
+                       pass.contract_back, pixels.channels / F::PER_WORD, hidden,
                        [&](const float* tile, int row, int rows, int n, int vectors) {
                          const int at = first_word + row / F::PER_WORD;
                          gelu_gradient<F>(in_panels(before, row, n, vectors), tile, rows, vectors,
@@ -160,34 +169,40 @@ class FeedForwardTiles {
   }
 
   const Pixels& pixels;
-  const FeedForwardGradient& gradient;
+  const Pass& pass;
   const float* x;
   const number* before_gelu;
   const float* d_out;
 };
 
-// Gradients of x, of the norm (to be added up over tiles), and of the weights.
 template <class F>
-void feed_forward_gradient(const Pixels& pixels, const FeedForwardGradient& gradient, const float* x,
+void feed_forward_gradient(const Pixels& pixels, const FeedForward& pass,
+                           const FeedForwardGradient& gradient, const float* x,
                            const typename F::number* before_gelu, const float* d_out) {
-  static thread_local Scratch memory;
-  const int c = pixels.channels, tiles = tiles_of(pixels.count);
+  static thread_local Scratch panels_memory, memory[5];
+  const int c = pixels.channels, hidden = pass.hidden, tiles = tiles_of(pixels.count);
   const int together = std::min(tiles, tiles_together());
   constexpr int WORDS = TILE_PIXELS / F::PER_WORD;  // of a tile
-  PanelMemory<F> panels(memory, 2L * c + 2L * gradient.hidden, together * WORDS);
-  const typename FeedForwardTiles<F>::Chunk chunk{
-      panels.take(c), panels.take(c), panels.take(gradient.hidden), panels.take(gradient.hidden)};
-  const FeedForwardTiles<F> tile(pixels, gradient, x, before_gelu, d_out);
+  PanelMemory<F> panels(panels_memory, 2L * c + 2L * hidden, together * WORDS);
+  const typename FeedForwardTiles<F>::Chunk chunk{panels.take(c), panels.take(c), panels.take(hidden),
+                                                  panels.take(hidden)};
+  const typename FeedForwardTiles<F>::Pass back{
+      hidden, with_offsets(memory[0], pass.norm, images_of(pixels), c),
+      laid_out<F>(memory[1], pass.contract, hidden, c, true),
+      laid_out<F>(memory[2], pass.expand, c, hidden, true), gradient.d_x,
+      memory[3].keep<float>((long)tiles * c), memory[4].keep<float>((long)tiles * c)};
+  const FeedForwardTiles<F> tile(pixels, back, x, before_gelu, d_out);
 #pragma omp parallel
   for (int first = 0; first < tiles; first += together) {
     const int count = std::min(together, tiles - first);
 #pragma omp for schedule(dynamic)
     for (int i = 0; i < count; i++) tile(first + i, chunk, i * WORDS);
     sum_products(chunk.d_hidden, chunk.normalized, 0, count * WORDS, first > 0, gradient.d_expand, c);
-    sum_products(chunk.d_out, chunk.active, 0, count * WORDS, first > 0, gradient.d_contract,
-                 gradient.hidden);
+    sum_products(chunk.d_out, chunk.active, 0, count * WORDS, first > 0, gradient.d_contract, hidden);
     if (gradient.d_expand_bias)
       sum_channels(chunk.d_hidden, count * WORDS, first > 0, gradient.d_expand_bias);
 #pragma omp barrier
   }
+  sum_rows(back.d_scale, tiles, c, gradient.d_scale);
+  sum_rows(back.d_offset, tiles, c, gradient.d_offset);
 }

@@ -23,26 +23,25 @@
     convolution<FORMAT>(*conv, *from, *to, columns, bands);                                       \
   }                                                                                               \
   void name##_attention(const Features* x, const Attention* pass, int columns, int bands,         \
-                        void* values, float* out) {                                               \
-    attention<FORMAT>(*x, *pass, columns, bands, (FORMAT::number*)values, out);                   \
+                        void* queries_keys, void* values, float* out) {                           \
+    attention<FORMAT>(*x, *pass, columns, bands, (FORMAT::number*)queries_keys,                   \
+                      (FORMAT::number*)values, out);                                              \
   }                                                                                               \
-  int name##_bands(const Features* x) { return Bands(*x).count; }                                 \
-  void name##_attention_gradient(const Features* x, const AttentionGradient* gradient,           \
-                                 const void* queries_keys, const void* values,                    \
-                                 const float* d_out) {                                            \
-    attention_gradient<FORMAT>(*x, *gradient, (const FORMAT::number*)queries_keys,               \
+  void name##_attention_gradient(const Features* x, const Attention* pass,                        \
+                                 const AttentionGradient* gradient, const void* queries_keys,     \
+                                 const void* values, const float* d_out) {                        \
+    attention_gradient<FORMAT>(*x, *pass, *gradient, (const FORMAT::number*)queries_keys,         \
                                (const FORMAT::number*)values, d_out);                             \
   }                                                                                               \
-  int name##_tiles(long pixels) { return tiles_of(pixels); }                                      \
-  void name##_feed_forward(const Pixels* pixels, const FeedForward* pass, const float* x,        \
+  void name##_feed_forward(const Pixels* pixels, const FeedForward* pass, const float* x,         \
                            void* before_gelu, float* out) {                                       \
     feed_forward<FORMAT>(*pixels, *pass, x, (FORMAT::number*)before_gelu, out);                   \
   }                                                                                               \
-  void name##_feed_forward_gradient(const Pixels* pixels, const FeedForwardGradient* gradient,   \
-                                    const float* x, const void* before_gelu,                     \
-                                    const float* d_out) {                                         \
-    feed_forward_gradient<FORMAT>(*pixels, *gradient, x, (const FORMAT::number*)before_gelu,     \
-                                  d_out);                                                         \
+  void name##_feed_forward_gradient(const Pixels* pixels, const FeedForward* pass,                \
+                                    const FeedForwardGradient* gradient, const float* x,          \
+                                    const void* before_gelu, const float* d_out) {                \
+    feed_forward_gradient<FORMAT>(*pixels, *pass, *gradient, x,                                   \
+                                  (const FORMAT::number*)before_gelu, d_out);                     \
   }                                                                                               \
   }
 

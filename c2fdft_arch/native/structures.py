@@ -75,21 +75,20 @@ class Pixels(ctypes.Structure):
     _fields_ = [('count', c_long), ('per_image', c_long), ('channels', c_int)]
 
 
+class ShiftedNorm(ctypes.Structure):
+    _fields_ = [(name, c_void_p) for name in ('scale', 'bias', 'shift')]
+
+
 class FeedForward(ctypes.Structure):
     _fields_ = [
         ('hidden', c_int),
-        ('norm', Norm),
-        ('next_offset', c_long),
+        ('norm', ShiftedNorm),
         *((name, c_void_p) for name in ('expand', 'expand_bias', 'contract', 'contract_bias')),
     ]
 
 
 class FeedForwardGradient(ctypes.Structure):
     _fields_ = [
-        ('hidden', c_int),
-        ('norm', Norm),
-        ('next_offset', c_long),
-        *((name, c_void_p) for name in ('contract_back', 'expand_back')),
         *((name, c_void_p) for name in ('d_x', 'd_scale', 'd_offset')),
         *((name, c_void_p) for name in ('d_expand', 'd_expand_bias', 'd_contract')),
     ]
@@ -103,16 +102,17 @@ class Matrices(ctypes.Structure):
 
 
 class Attention(ctypes.Structure):
-    _fields_ = [('first', FirstPass), ('matrices', Matrices), ('project_bias', c_void_p)]
+    _fields_ = [
+        ('heads', c_int),
+        ('norm', ShiftedNorm),
+        *((name, c_void_p) for name in ('qkv', 'qkv_bias', 'kernel', 'kernel_bias')),
+        ('matrices', Matrices),
+        ('project_bias', c_void_p),
+    ]
 
 
 class AttentionGradient(ctypes.Structure):
     _fields_ = [
-        ('heads', c_int),
-        ('norm', Norm),
-        ('next_offset', c_long),
-        *((name, c_void_p) for name in ('qkv', 'qkv_bias', 'qkv_back', 'kernel')),
-        ('matrices', Matrices),
-        *((name, c_void_p) for name in ('d_x', 'd_scale', 'd_offset', 'd_kernel')),
-        *((name, c_void_p) for name in ('d_qkv', 'd_qkv_bias', 'd_temperature', 'd_project')),
+        *((name, c_void_p) for name in ('d_x', 'd_scale', 'd_offset', 'd_qkv', 'd_qkv_bias')),
+        *((name, c_void_p) for name in ('d_kernel', 'd_kernel_bias', 'd_temperature', 'd_project')),
     ]

@@ -129,6 +129,16 @@ void sum_channels(const Panels<F>& panels, int words, bool add, float* to) {
   }
 }
 
+// to (width) is the sum of rows (count, width).
+inline void sum_rows(const float* rows, long count, long width, float* to) {
+#pragma omp parallel for schedule(static)
+  for (long n = 0; n < width; n += LANES) {
+    vec total = {};
+    for (long i = 0; i < count; i++) total += load(rows + i * width + n);
+    store(to + n, total);
+  }
+}
+
 // d_x += the gradient of LN(x), given that of the result, of `count` pixels; so d_scale and d_offset,
 // which are sums over pixels. Channels are whole vectors.
 INLINE void norm_gradient(const float* d_y, const float* x, int count, int channels, Norm norm,
