@@ -283,8 +283,8 @@ class BandOfGradient {
       : x(x), pass(pass), d(d), matrices(matrices), depthwise(depthwise),
         queries_keys(queries_keys), d_out(d_out), c(x.channels), width(c / pass.heads),
         words_in_row(words_of_row(x.width)), row_pixels(words_in_row * STEP),
-        rows_together(std::max(1, TILE_PIXELS / row_pixels)), next_word(3L * c),
-        next_row((words_in_row + 2) * next_word) {
+        rows_together(std::max(1, TILE_PIXELS / row_pixels)), layout(words_in_row),
+        next_row(layout.of_row(3 * c)), next_projected((long)rows_together * words_in_row * LANES) {
     static thread_local Scratch memory[8];
     // Whole register tiles are read, past the last pixel.
     const long rows = rows_together + 2, pixels = rows * row_pixels + ROWS;
@@ -293,7 +293,7 @@ class BandOfGradient {
     kept = memory[2].template take<number>(pixels * 2 * c);
     d_mixed = memory[3].template take<number>(pixels * c);
     normalized = memory[4].template take<number>(pixels * c);
-    projected = memory[5].template keep<word>(rows_together * words_in_row * next_word);
+    projected = memory[5].template keep<word>(3 * c / LANES * next_projected);
     d_projected = memory[6].template take<number>(pixels * 3 * c);
     d_normalized = memory[7].template keep<float>(pixels * c);
   }
@@ -337,7 +337,7 @@ class BandOfGradient {
   }
 
  private:
-  // A row of the window: words of pixels, and one before and one behind them, which are zero.
+  // Words of pixels; the one before and the one behind them are zero.
   word* window_row(int row) const { return window + (row + 1) % (rows_together + 2) * next_row; }
 
   long pixel_of(int row) const { return ((long)image * x.height + row) * x.width; }
@@ -355,12 +355,12 @@ class BandOfGradient {
       for (long i = 0; i < (long)x.width * c; i += LANES)
         F::store(d_mixed + (long)count * c + i, load(d_out + pixel * c + i));
       for (int word = 0; word < words_in_row; word++)
-        places[count / STEP + word] = window_row(row) + (word + 1) * next_word;
+        places[count / STEP + word] = window_row(row) + layout.at(word, 0);
       count += row_pixels;
     }
     product<F, STEP>(d_mixed, c, count, matrices.values(image), c, c,
                      [&](int p, int n, vec v, vec last) INLINE_LAMBDA {
-                       store((float*)(places[p / STEP] + 2 * c + n), F::words(v, last));
+                       put(p, 2 * c + n, F::words(v, last));
                      });
     for (int head = 0; head < pass.heads; head++) {
       differentiate_cosines(count, 0, head, matrices.queries(image, head));
@@ -368,7 +368,12 @@ class BandOfGradient {
     }
     if (x.width % STEP)
       for (int row = std::max(first, 0); row < std::min(end, x.height); row++)
-        clear_last(window_row(row) + words_in_row * next_word);
+        layout.template clear_last<F>(window_row(row), words_in_row - 1, 3 * c);
+  }
+
+  // A word of gradients of the pixel in row p of `kept` and `d_mixed`, and of the next.
+  INLINE void put(int p, long channel, vec words) const {
+    store((float*)(places[p / STEP] + channel / LANES * layout.next_vector), words);
   }
 
   // Of a head's queries (0), from the keys, or of its keys (1), from the queries.
@@ -381,13 +386,8 @@ class BandOfGradient {
                        const number* pixel = kept + (long)p * 2 * c + own + n;
                        v += twice * F::load(pixel);
                        last += twice * F::load(pixel + (STEP - 1L) * 2 * c);
-                       store((float*)(places[p / STEP] + own + n), F::words(v, last));
+                       put(p, own + n, F::words(v, last));
                      });
-  }
-
-  // The number behind the last pixel of a row.
-  void clear_last(word* words) const {
-    for (int i = 0; i < next_word; i++) ((number*)(words + i))[STEP - 1] = 0;
   }
 
   // LN(x) + T, and q, k and v before the depth-wise convolution.
@@ -399,23 +399,26 @@ class BandOfGradient {
     product<F, STEP>(normalized, c, count, pass.qkv, c, 3 * c,
                      [&](int p, int n, vec v, vec last) INLINE_LAMBDA {
                        const vec bias = load(pass.qkv_bias + n);
-                       store((float*)(projected + p / STEP * next_word + n),
+                       store((float*)(projected + n / LANES * next_projected + p / STEP * LANES),
                              F::words(v + bias, last + bias));
                      });
     if (x.width % STEP)
-      for (int row = 1; row <= end - first; row++)
-        clear_last(projected + (row * words_in_row - 1L) * next_word);
+      for (int n = 0; n < 3 * c; n += LANES)
+        for (int row = 1; row <= end - first; row++) {
+          word* last = projected + n / LANES * next_projected + (row * words_in_row - 1) * LANES;
+          for (int i = 0; i < LANES; i++) ((number*)(last + i))[STEP - 1] = 0;
+        }
   }
 
   // The gradient before the depth-wise convolution.
   void convolve(int row, int index, int channel, const Panels<F>& panels, long first_word) {
     const word* rows[3];
-    for (int i = 0; i < 3; i++) rows[i] = window_row(row - 1 + i) + channel;
+    for (int i = 0; i < 3; i++) rows[i] = window_row(row - 1 + i) + layout.at(-1, channel);
     number* to = d_projected + (long)index * row_pixels * 3 * c + channel;
     word* words = panels.at(channel, first_word);
     const int next = panels.width(channel);
     depthwise[channel / LANES](
-        rows, next_word, words_in_row, [&](int word, vec first, vec second) INLINE_LAMBDA {
+        rows, LANES, words_in_row, [&](int word, vec first, vec second) INLINE_LAMBDA {
           if (STEP > 1 && word * STEP + 1 == x.width) second = vec{};
           store((float*)(words + (long)word * next), F::words(first, second));
           F::store(to + (long)word * STEP * 3 * c, first);
@@ -425,14 +428,14 @@ class BandOfGradient {
 
   // The gradient of the depth-wise kernel: pixels before it times gradients behind it.
   void add_to_kernel(int row, int index, int channel) {
-    const word* pixels = projected + (long)index * words_in_row * next_word + channel;
+    const word* pixels = projected + channel / LANES * next_projected + index * words_in_row * LANES;
     const vec ones = F::words(all(1.0f), all(1.0f));
     for (int r = 0; r < 3; r++) {
-      const float* words = (const float*)(window_row(row + 1 - r) + channel);
-      vec before = load(words), here = load(words + next_word), total[4] = {};
+      const float* words = (const float*)(window_row(row + 1 - r) + layout.at(-1, channel));
+      vec before = load(words), here = load(words + LANES), total[4] = {};
       for (int word = 0; word < words_in_row; word++) {
-        const vec behind = load(words + (word + 2) * next_word);
-        const vec pixel = load((const float*)(pixels + word * next_word));
+        const vec behind = load(words + (word + 2) * LANES);
+        const vec pixel = load((const float*)(pixels + word * LANES));
         total[0] = F::add_products(total[0], pixel, F::following(here, behind));
         total[1] = F::add_products(total[1], pixel, here);
         total[2] = F::add_products(total[2], pixel, F::preceding(before, here));
@@ -466,7 +469,8 @@ class BandOfGradient {
   const number* queries_keys;
   const float* d_out;
   const int c, width, words_in_row, row_pixels, rows_together;
-  const long next_word, next_row;
+  const RowLayout layout;
+  const long next_row, next_projected;
   int image;
   Norm norm;
   float *d_scale, *d_offset, *d_kernel;
@@ -475,7 +479,7 @@ class BandOfGradient {
   number* kept;        // queries and keys
   number* d_mixed;
   number* normalized;
-  word* projected;     // q, k and v before the depth-wise convolution
+  word* projected;     // q, k and v before the depth-wise convolution, LANES channels after another
   number* d_projected;
   float* d_normalized;
 };

@@ -70,7 +70,7 @@ class DepthwiseKernel {
       vec first = kernel.bias, second = kernel.bias;
 #pragma GCC unroll 3
       for (int row = 0; row < 3; row++) {
-        const vec behind = load((const float*)rows[row] + (word + 2) * next_word);
+        const vec behind = load((const float*)rows[row] + (word + 2L) * next_word);
         first = F::add_products(first, before[row], kernel.words[row][0]);
         first = F::add_products(first, here[row], kernel.words[row][1]);
         if (F::PER_WORD == 1) {
@@ -90,6 +90,31 @@ class DepthwiseKernel {
   vec bias, words[3][4];
 };
 
+// Memory in which a row of pixels lies as words, LANES channels after LANES channels: those of words
+// that follow each other are read together. One word is before the row's and one behind them.
+struct RowLayout {
+  long next_vector;  // from LANES channels to the next ones
+
+  RowLayout(int words) : next_vector((words + 2L) * LANES) {}
+  long of_row(int channels) const { return channels / LANES * next_vector; }
+  long at(int word, int channel) const { return channel / LANES * next_vector + (word + 1L) * LANES; }
+
+  // Zeros for a word of all channels.
+  template <class Word>
+  void clear(Word* row, int word, int channels) const {
+    for (int channel = 0; channel < channels; channel += LANES)
+      std::memset((void*)(row + at(word, channel)), 0, LANES * sizeof(Word));
+  }
+
+  // A zero for the last number of a word, of all channels.
+  template <class F>
+  void clear_last(typename F::word* row, int word, int channels) const {
+    for (int channel = 0; channel < channels; channel += LANES)
+      for (int i = 0; i < LANES; i++)
+        ((typename F::number*)(row + at(word, channel) + i))[F::PER_WORD - 1] = 0;
+  }
+};
+
 // A piece of an image for which queries, keys and values are computed, some rows at a time.
 template <class F>
 class PieceOfFirstPass {
@@ -101,8 +126,7 @@ class PieceOfFirstPass {
                    int widest)
       : x(x), pass(pass), depthwise(depthwise), sums_shape(x.channels, pass.heads),
         padded(round_up(x.channels, LANES)), rows_together(std::max(1, 64 / widest)),
-        next_word(3L * padded), next_row((words_of(widest) + 2) * next_word),
-        next_pair(2L * padded + PANEL) {
+        layout(words_of(widest)), next_row(layout.of_row(3 * padded)), next_pair(2L * padded + PANEL) {
     static thread_local Scratch normalized_memory, window_memory, pairs_memory, places_memory;
     const long rows = rows_together + 2, pixels = rows * (words_of(widest) + 2) * F::PER_WORD;
     places = places_memory.take<word*>(pixels);
@@ -132,7 +156,6 @@ class PieceOfFirstPass {
  private:
   static int words_of(int pixels) { return (pixels + F::PER_WORD - 1) / F::PER_WORD; }
 
-  // A row of the window: words of the projected pixels, and one before and one behind them.
   word* window_row(int row) const { return window + (row + 1) % (rows_together + 2) * next_row; }
 
   // q, k and v of rows [first, end) before the depth-wise convolution. Zero outside the image.
@@ -150,23 +173,23 @@ class PieceOfFirstPass {
       }
       normalize<F>(x.at(image, (long)row * x.width + from), x.next_pixel, until - from, x.channels,
                    norm, normalized + (long)count * padded, padded);
-      words += (left ? 0 : next_word);
+      const int first_word = left ? -1 : 0;
       for (int p = 0; p < words_of(until - from) * F::PER_WORD; p++)
-        places[count++] = words + p / F::PER_WORD * next_word;
+        places[count++] = words + layout.at(first_word + p / F::PER_WORD, 0);
     }
     product<F, F::PER_WORD>(normalized, padded, count, pass.qkv, x.channels, 3 * padded,
                             [&](int p, int n, vec v, vec last) INLINE_LAMBDA {
                               const vec bias = load(pass.qkv_bias + n);
-                              store((float*)(places[p] + n), F::words(v + bias, last + bias));
+                              store((float*)(places[p] + n / LANES * layout.next_vector),
+                                    F::words(v + bias, last + bias));
                             });
     for (int row = first; row < end; row++) {
-      const long words = sizeof(word) * next_word;
-      if (left == 0) std::memset((void*)window_row(row), 0, words);
+      word* words = window_row(row);
+      if (left == 0) layout.clear(words, -1, 3 * padded);
       if (right == x.width) {
-        word* last = window_row(row) + words_in_row * next_word;
         if ((right - left) % F::PER_WORD)
-          for (int i = 0; i < next_word; i++) ((number*)(last + i))[F::PER_WORD - 1] = 0;
-        std::memset((void*)(last + next_word), 0, words);
+          layout.template clear_last<F>(words, words_in_row - 1, 3 * padded);
+        layout.clear(words, words_in_row, 3 * padded);
       }
     }
   }
@@ -174,12 +197,12 @@ class PieceOfFirstPass {
   // The depth-wise convolution of a row, for some channels of q, k or v.
   void convolve(int row, int row_of_pairs, int channel) {
     const word* rows[3];
-    for (int i = 0; i < 3; i++) rows[i] = window_row(row - 1 + i) + channel;
+    for (int i = 0; i < 3; i++) rows[i] = window_row(row - 1 + i) + layout.at(-1, channel);
     const DepthwiseKernel<F>& kernel = depthwise[channel / LANES];
     const int count = right - left;
     if (channel < 2 * padded) {
       word* to = pairs + row_of_pairs * words_in_row * next_pair + channel;
-      kernel(rows, next_word, words_in_row, [&](int word, vec first, vec second) INLINE_LAMBDA {
+      kernel(rows, LANES, words_in_row, [&](int word, vec first, vec second) INLINE_LAMBDA {
         if (F::PER_WORD > 1 && word * F::PER_WORD + 1 == count) second = vec{};
         store((float*)(to + word * next_pair), F::words(first, second));
         if (pass.queries_keys) keep(row, word * F::PER_WORD, channel, first, second);
@@ -195,7 +218,7 @@ class PieceOfFirstPass {
       F::store(some, v);
       std::copy(some, some + x.channels - channel, pixel + channel);
     };
-    kernel(rows, next_word, words_in_row, [&](int word, vec first, vec second) INLINE_LAMBDA {
+    kernel(rows, LANES, words_in_row, [&](int word, vec first, vec second) INLINE_LAMBDA {
       put(word * F::PER_WORD, first);
       if (F::PER_WORD > 1 && word * F::PER_WORD + 1 < count) put(word * F::PER_WORD + 1, second);
     });
@@ -242,7 +265,8 @@ class PieceOfFirstPass {
   const DepthwiseKernel<F>* depthwise;
   const SumsShape sums_shape;
   const int padded, rows_together;
-  const long next_word, next_row, next_pair;
+  const RowLayout layout;
+  const long next_row, next_pair;
   int image, left, right, words_in_row;
   number *normalized, *values;
   word* window;   // a ring of projected rows: those that are convolved, one above, one below
