@@ -23,7 +23,7 @@ from c2fdft_arch.native.structures import (
     Pixels,
     ShiftedNorm,
 )
-from c2fdft_arch.native_block import address, pieces
+from c2fdft_arch.native_block import TILE_ROWS, address, pieces
 from c2fdft_arch.plain_dft import PlainDFT
 
 TILE_PIXELS = 64  # as in products.h
@@ -62,7 +62,8 @@ class NativeAttentionBranch(torch.autograd.Function):
         x, shift = x.contiguous(), of_images(shift, len(x))
         (b, h, w, c), heads = x.shape, len(temperature)
         values, queries_keys = (
-            x.new_empty(b, h * w, size, dtype=native.dtype) for size in (c, 2 * c)
+            x.new_empty(b * h * w + spare, size, dtype=native.dtype)
+            for size, spare in ((c, 0), (2 * c, TILE_ROWS))
         )
         matrices = (
             x.new_empty(b, heads, c // heads, c // heads),  # q^T k

@@ -76,13 +76,14 @@ void mix(const Features& x, const typename F::number* values, const float* mixin
         std::copy_n(from, (long)count * c, rest);
         from = rest;
       }
-      std::copy_n(x.at(image, first), (long)count * c, out + pixel * c);
-      add_product<F>(from, c, count, weights + image * vectors, c, c, bias, out + pixel * c, c);
+      add_product<F>(from, c, count, weights + image * vectors, c, c, bias, x.at(image, first),
+                     out + pixel * c, c);
     }
   }
 }
 
-// `queries_keys` (B, H * W, 2C), `values` (B, H * W, C) and the matrices are kept for the gradients.
+// `queries_keys` (B * H * W + ROWS, 2C), `values` (B, H * W, C) and the matrices are kept for the
+// gradients, for which whole register tiles of the former are read.
 template <class F>
 void attention(const Features& x, const Attention& pass, int columns, int bands,
                typename F::number* queries_keys, typename F::number* values, float* out) {
@@ -290,7 +291,7 @@ class BandOfGradient {
     const long rows = rows_together + 2, pixels = rows * row_pixels + ROWS;
     window = memory[0].template take<word>(rows * next_row);
     places = memory[1].template keep<word*>(pixels);
-    kept = memory[2].template take<number>(pixels * 2 * c);
+    if (x.width % STEP) copied = memory[2].template take<number>(pixels * 2 * c);
     d_mixed = memory[3].template take<number>(pixels * c);
     normalized = memory[4].template take<number>(pixels * c);
     projected = memory[5].template keep<word>(3 * c / LANES * next_projected);
@@ -345,13 +346,15 @@ class BandOfGradient {
   // The gradient of q, k and v of rows [first, end). Zero outside the image.
   void differentiate_attention(int first, int end) {
     int count = 0;
+    kept = copied ? copied : queries_keys + pixel_of(std::max(first, 0)) * 2 * c;
     for (int row = first; row < end; row++) {
       if (row < 0 || row >= x.height) {
         std::memset((void*)window_row(row), 0, sizeof(word) * next_row);
         continue;
       }
       const long pixel = pixel_of(row);
-      std::copy_n(queries_keys + pixel * 2 * c, 2L * x.width * c, kept + 2L * count * c);
+      if (copied)
+        std::copy_n(queries_keys + pixel * 2 * c, 2L * x.width * c, copied + 2L * count * c);
       for (long i = 0; i < (long)x.width * c; i += LANES)
         F::store(d_mixed + (long)count * c + i, load(d_out + pixel * c + i));
       for (int word = 0; word < words_in_row; word++)
@@ -455,9 +458,8 @@ class BandOfGradient {
                [&](int p, int n, vec v, vec) INLINE_LAMBDA { store(d_normalized + p * c + n, v); });
     for (int row = first; row < end; row++) {
       const long at = pixel_of(row) * c;
-      std::copy_n(d_out + at, (long)x.width * c, pass.d_x + at);
-      norm_gradient(d_normalized + (long)(row - first) * row_pixels * c, x.data + at, x.width, c, norm,
-                    pass.d_x + at, d_scale, d_offset);
+      norm_gradient(d_normalized + (long)(row - first) * row_pixels * c, x.data + at, d_out + at, x.width,
+                    c, norm, pass.d_x + at, d_scale, d_offset);
     }
   }
 
@@ -476,7 +478,8 @@ class BandOfGradient {
   float *d_scale, *d_offset, *d_kernel;
   word* window;        // a ring of rows of the gradient of q, k and v, one above, one below
   word** places;       // in the window, of the words in `kept` and `d_mixed`
-  number* kept;        // queries and keys
+  const number* kept;  // queries and keys of rows, made up to whole words
+  number* copied = nullptr;
   number* d_mixed;
   number* normalized;
   word* projected;     // q, k and v before the depth-wise convolution, LANES channels after another

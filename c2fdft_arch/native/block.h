@@ -412,12 +412,12 @@ void second_pass(const Features& x, const SecondPass& pass, const std::vector<ve
         from = hidden;
       }
       add_product<F>(from, channels, count, mixing.data() + image * mixing.size() / x.images,
-                     channels, channels, pass.mixing_bias, to, x.next_pixel);
+                     channels, channels, pass.mixing_bias, to, to, x.next_pixel);
       normalize<F>(to, x.next_pixel, count, channels, pass.norm, normalized, padded);
       gelu_product<F>(normalized, padded, count, pass.expand, channels, padded_hidden,
                       pass.expand_bias, hidden, padded_hidden);
       add_product<F>(hidden, padded_hidden, count, pass.contract, pass.hidden, channels,
-                     pass.contract_bias, to, x.next_pixel);
+                     pass.contract_bias, to, to, x.next_pixel);
     }
   }
 }

@@ -68,9 +68,8 @@ void feed_forward(const Pixels& pixels, const FeedForward& pass, const float* x,
       normalize_images<F>(x, first, count, pixels, norm, normalized);
       gelu_product<F>(normalized, c, count, expand, c, hidden_channels, expand_bias, hidden,
                       hidden_channels, before_gelu + first * hidden_channels);
-      std::copy_n(x + first * c, (long)count * c, out + first * c);
       add_product<F>(hidden, hidden_channels, count, contract, hidden_channels, c, contract_bias,
-                     out + first * c, c);
+                     x + first * c, out + first * c, c);
     }
   }
 }
@@ -142,11 +141,10 @@ class FeedForwardTiles {
     hidden_gradient(first, count, d_rows, d_hidden, chunk, first_word);
     product<F>(d_hidden, pass.hidden, count, pass.expand_back, pass.hidden, c,
                [=](int p, int n, vec v, vec) INLINE_LAMBDA { store(d_normalized + p * c + n, v); });
-    std::copy_n(d_out + first * c, (long)count * c, pass.d_x + first * c);
     std::fill_n(pass.d_scale + (long)tile * c, c, 0.0f);
     std::fill_n(pass.d_offset + (long)tile * c, c, 0.0f);
-    norm_gradient(d_normalized, x + first * c, count, c, pass.norm, pass.d_x + first * c,
-                  pass.d_scale + (long)tile * c, pass.d_offset + (long)tile * c);
+    norm_gradient(d_normalized, x + first * c, d_out + first * c, count, c, pass.norm,
+                  pass.d_x + first * c, pass.d_scale + (long)tile * c, pass.d_offset + (long)tile * c);
   }
 
  private:

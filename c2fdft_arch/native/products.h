@@ -221,17 +221,18 @@ void gelu_product(const typename F::number* pixels, long next_pixel, int rows, c
                      });
 }
 
-// to += pixels times weight, plus bias.
+// to = from, which lies like it, plus pixels times weight, plus bias.
 template <class F>
 __attribute__((noinline)) void add_product(const typename F::number* pixels, long next_row, int rows,
                                            const vec* weight, int inputs, int outputs,
-                                           const float* bias, float* to, long next_pixel) {
+                                           const float* bias, const float* from, float* to,
+                                           long next_pixel) {
   product<F>(pixels, next_row, rows, weight, inputs, round_up(outputs, LANES),
              [=](int p, int n, vec v, vec) INLINE_LAMBDA {
-               float* pixel = to + p * next_pixel + n;
+               const long at = p * next_pixel + n;
                v += load(bias + n);
-               if (n + LANES <= outputs) return store(pixel, load(pixel) + v);
-               for (int i = 0; n + i < outputs; i++) pixel[i] += v[i];
+               if (n + LANES <= outputs) return store(to + at, load(from + at) + v);
+               for (int i = 0; n + i < outputs; i++) to[at + i] = from[at + i] + v[i];
              });
 }
 

@@ -139,11 +139,11 @@ inline void sum_rows(const float* rows, long count, long width, float* to) {
   }
 }
 
-// d_x += the gradient of LN(x), given that of the result, of `count` pixels; so d_scale and d_offset,
-// which are sums over pixels. Channels are whole vectors.
-INLINE void norm_gradient(const float* d_y, const float* x, int count, int channels, Norm norm,
-                          float* d_x, float* d_scale, float* d_offset) {
-  for (int p = 0; p < count; p++, d_y += channels, x += channels, d_x += channels) {
+// d_x = d_out plus the gradient of LN(x), given that of the result, of `count` pixels; d_scale and
+// d_offset, which are sums over pixels, are added to. Channels are whole vectors.
+INLINE void norm_gradient(const float* d_y, const float* x, const float* d_out, int count, int channels,
+                          Norm norm, float* d_x, float* d_scale, float* d_offset) {
+  for (int p = 0; p < count; p++) {
     const auto [mean, scale] = moments(x, channels);
     const float centre = norm.centred ? mean : 0.0f;
     vec total = {}, along = {};
@@ -160,7 +160,8 @@ INLINE void norm_gradient(const float* d_y, const float* x, int count, int chann
     for (int i = 0; i < channels; i += LANES) {
       const vec d_normalized = load(d_y + i) * load(norm.scale + i);
       const vec d = (d_normalized - of_mean - (load(x + i) - mean) * of_scale) * scale;
-      store(d_x + i, load(d_x + i) + d);
+      store(d_x + i, load(d_out + i) + d);
     }
+    d_y += channels, x += channels, d_out += channels, d_x += channels;
   }
 }
