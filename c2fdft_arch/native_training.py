@@ -156,9 +156,7 @@ class NativeFeedForwardBranch(torch.autograd.Function):
             len(w_in), ShiftedNorm(*addresses(norm_weight, norm_bias, ctx.shift)),
             *addresses(w_in, None, w_out, None),
         )  # fmt: skip
-        gradient = FeedForwardGradient(
-            *addresses(d_x, d_scale, d_offset, d_w_in, d_b_in, d_w_out)
-        )
+        gradient = FeedForwardGradient(*addresses(d_x, d_scale, d_offset, d_w_in, d_b_in, d_w_out))
         ctx.native.kernels.feed_forward_gradient(
             reference(pixels(x)), reference(pass_), reference(gradient),
             *addresses(x, before_gelu, grad),

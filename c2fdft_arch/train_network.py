@@ -25,10 +25,10 @@ def predict_noise(
     """Predict the noise (B, 3, H, W) in x (B, 6, H, W) for timesteps t (B,), differentiably.
 
     Matrix products and convolutions are computed in `dtype`; everything else, and the features
-    that the blocks add to, in float32. Where the hardware does not multiply bfloat16, only the
-    kernels in C++ compute in it: PyTorch's operations would take twenty times as long as in
-    float32. With `checkpoint_blocks` only the blocks' inputs are kept for the backward pass, and
-    each block is evaluated again there.
+    that the blocks add to, in float32. On a CPU that does not multiply bfloat16 only the kernels in
+    C++ compute in it: PyTorch's operations would take twenty times as long as in float32. With
+    `checkpoint_blocks` only the blocks' inputs are kept for the backward pass, and each block is
+    evaluated again there.
     """
     return _Training(network, t, dtype, checkpoint_blocks)(x)
 
@@ -41,8 +41,8 @@ class _Training:
     ) -> None:
         self.network = network
         self.embeddings = network.embeddings(t)
-        device_type = network.output.weight.device.type
-        slow = dtype == torch.bfloat16 and not has_fast_bf16(device_type)
+        on_cpu = network.output.weight.device.type == 'cpu'
+        slow = on_cpu and dtype == torch.bfloat16 and not has_fast_bf16('cpu')
         self.casts = Casts(torch.float32 if slow else dtype)
         self.native = NativeTraining.of(network, dtype)
         self.checkpoint_blocks = checkpoint_blocks

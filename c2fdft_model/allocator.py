@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import Any
 
 # Parameters of mallopt(3).
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-OWN_SETTINGS = ('MALLOC_', 'GLIBC_TUNABLES')
+USERS_OWN = ('MALLOC_', 'GLIBC_TUNABLES')
 
 
 def keep_freed_memory() -> bool:
@@ -18,10 +19,21 @@ def keep_freed_memory() -> bool:
     are left alone, and so is glibc where the environment sets it up (`MALLOC_...`,
     `GLIBC_TUNABLES`).
     """
-    if any(name.startswith(OWN_SETTINGS) for name in os.environ):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
+    mallopt = _function_of_glibc('mallopt')
+    if mallopt is None or any(name.startswith(USERS_OWN) for name in os.environ):
         return False
     return bool(mallopt(M_TRIM_THRESHOLD, -1)) and bool(mallopt(M_MMAP_MAX, 0))
+
+
+def give_back_freed_memory() -> None:
+    """Give back to the system what the process keeps for later, once."""
+    malloc_trim = _function_of_glibc('malloc_trim')
+    if malloc_trim is not None:
+        malloc_trim(ctypes.c_size_t(0))
+
+
+def _function_of_glibc(name: str) -> Any:
+    try:
+        return getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError, TypeError):
+        return None

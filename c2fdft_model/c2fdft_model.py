@@ -20,11 +20,12 @@ from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from c2fdft_arch.inference_settings import has_fast_bf16
 from c2fdft_arch.memory_plan import MemoryBudgetError
 from c2fdft_arch.noise_predictor import check_predicts_noise
 from c2fdft_arch.registered import find_registered
 from c2fdft_model import distributed, training_log
-from c2fdft_model.allocator import keep_freed_memory
+from c2fdft_model.allocator import give_back_freed_memory, keep_freed_memory
 from c2fdft_model.average import WeightAverage
 from c2fdft_model.image_strips import strip
 from c2fdft_model.lr_scheduler import CosineAnnealingRestartCyclicLR
@@ -133,6 +134,7 @@ class C2FDFTModel(Resumable, SRModel):
             self.net_g, self.val_options, [d for key, d in data_sets if key.startswith('val')]
         )
         self._warn_of_missing_coarse_weights()
+        self._warn_of_slow_bf16()
         self._set_block_checkpoints()
         self.stage = distributed.wrap(
             self._build_stage(),
@@ -161,6 +163,13 @@ class C2FDFTModel(Resumable, SRModel):
                 'train: stage: fine starts from untrained weights, since path: pretrain_network_g '
                 'is not set. Set it to the network of the coarse stage, e.g. '
                 'experiments/<name of the coarse run>/models/net_g_latest.pth.'
+            )
+
+    def _warn_of_slow_bf16(self) -> None:
+        if self.train_options.amp == 'bf16' and not has_fast_bf16(self.device.type):
+            get_root_logger().warning(
+                f'train: amp: bf16: this {self.device.type.upper()} does not multiply bfloat16 in '
+                'hardware. It may save memory, but not time; amp: off is faster.'
             )
 
     def _set_block_checkpoints(self) -> None:
@@ -339,6 +348,8 @@ class C2FDFTModel(Resumable, SRModel):
             self.not_shown = []
             show_strips(results, f'strips/{name}', current_iter, tb_logger)
         if self.is_train:
+            if self.device.type == 'cpu':
+                give_back_freed_memory()  # whole images take more than training will
             self.throughput.go_on()
         return results
 

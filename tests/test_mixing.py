@@ -16,6 +16,7 @@ from basicsr.train import train_pipeline as basicsr_train
 from basicsr.utils import get_root_logger
 from paired_data import write_noise_folders
 
+from c2fdft_model import c2fdft_model
 from c2fdft_model.option_parsing import OptionError
 
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1}
@@ -210,6 +211,15 @@ def test_every_network_under_every_process_in_both_stages(
     opt = training(images, 'C2FDFTModel', network, our_data(images), train, diffusion=diffusion)
     assert 'psnr' in run(opt)
     assert_finite(saved_weights(tmp_path))
+
+
+@pytest.mark.parametrize('fast', [False, True])
+def test_bf16_on_a_machine_that_does_not_multiply_it_is_warned_of(fast, images, run, monkeypatch):
+    monkeypatch.setattr(c2fdft_model, 'has_fast_bf16', lambda device_type: fast)
+    train = {**COARSE, 'amp': 'bf16'}
+    opt = training(images, 'C2FDFTModel', DFT, our_data(images), train, diffusion=TWO_STEPS)
+    warned = 'train: amp: bf16: this CPU does not multiply bfloat16' in run(opt)
+    assert warned is not fast
 
 
 @pytest.mark.parametrize('diffusion', [TWO_STEPS, IR_SDE], ids=['ddpm', 'ir_sde'])
