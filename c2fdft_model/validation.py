@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from basicsr.data.data_util import paired_paths_from_meta_info_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -100,15 +101,28 @@ def degraded_sizes(section: Mapping[str, Any]) -> Iterator[tuple[str, int, int]]
     """
     folder = section.get('dataroot_lq')
     backend = (section.get('io_backend') or {}).get('type')
-    if not folder or section.get('meta_info_file'):
+    if not folder:
         return
     if backend == 'lmdb':
         for key, size in read_meta_info(folder).items():
             yield os.path.join(folder, key), *size
     elif backend == 'disk':
-        for name in list_images(folder):
-            path = os.path.join(folder, name)
+        for path in _degraded_files(section, folder):
             yield path, *image_size(path)
+
+
+def _degraded_files(section: Mapping[str, Any], folder: str) -> list[str]:
+    """The degraded images in a folder, or those that `meta_info_file` selects."""
+    listed = section.get('meta_info_file')
+    if not listed:
+        return [os.path.join(folder, name) for name in list_images(folder)]
+    pairs = paired_paths_from_meta_info_file(
+        [folder, section.get('dataroot_gt') or folder],
+        ['lq', 'gt'],
+        listed,
+        section.get('filename_tmpl') or '{}',
+    )
+    return [pair['lq_path'] for pair in pairs]
 
 
 # --- what TensorBoard shows --------------------------------------------------------------------

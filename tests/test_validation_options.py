@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import lmdb
+import numpy as np
 import pytest
 import torch
 from basicsr.models import build_model
@@ -84,15 +86,26 @@ def test_a_budget_that_is_too_small_is_found_before_training(server, tmp_path):
     assert 'tiles' not in printed.rpartition('OptionError')[2]
 
 
+def lmdbs_with_wrong_sizes(root: Path, section: dict[str, Any]) -> dict[str, Any]:
+    """The same images as LMDBs that say they are small, which is what is looked up beforehand."""
+    found = {**section, 'type': 'PairedImageDataset', 'io_backend': {'type': 'lmdb'}}
+    for key in ('dataroot_lq', 'dataroot_gt'):
+        files = sorted(Path(section[key]).iterdir())[:2]
+        found[key] = str(root / f'{key}.lmdb')
+        with lmdb.open(found[key]) as environment, environment.begin(write=True) as transaction:
+            for file in files:
+                transaction.put(file.stem.encode(), file.read_bytes())
+        lines = [f'{file.name} (8,8,3) 1\n' for file in files]
+        Path(found[key], 'meta_info.txt').write_text(''.join(lines))
+    return found
+
+
 def test_a_budget_found_too_small_at_a_validation_loses_no_iteration(server, tmp_path):
     root = checkout(tmp_path)
     opt = small_budget(root)
-    # With a list of its own the sizes of a data set's images are not looked up beforehand.
-    listed = root / 'listed.txt'
-    listed.write_text('000.png\n001.png\n')
-    opt['datasets']['val']['meta_info_file'] = str(listed)
+    opt['datasets']['val'] = lmdbs_with_wrong_sizes(root, opt['datasets']['val'])
     printed = fails(server, root, opt)
-    assert REFUSAL.format(root / 'validation/lq/000.png') in printed
+    assert REFUSAL.format('000') in printed
     assert max(loss_lines(printed)) == 3
     assert (root / 'experiments/run/training_states/3.state').exists()
     opt['val']['memory_budget_mb'] = 64
@@ -126,6 +139,17 @@ def test_sizes_of_an_lmdb_are_read_from_its_list(tmp_path):
     (folder / 'meta_info.txt').write_text('a.png (24,32,3) 1\n')
     section = {'dataroot_lq': str(folder), 'io_backend': {'type': 'lmdb'}}
     assert list(degraded_sizes(section)) == [(str(folder / 'a'), 24, 32)]
+
+
+def test_sizes_are_those_of_the_images_that_a_list_selects(tmp_path):
+    for name, size in (('a_x.png', (8, 16)), ('b_x.png', (24, 32))):
+        assert cv2.imwrite(str(tmp_path / name), np.zeros((*size, 3), np.uint8))
+    (tmp_path / 'list.txt').write_text('b.png (24,32,3)\n')
+    section = {
+        'dataroot_lq': str(tmp_path), 'dataroot_gt': str(tmp_path), 'filename_tmpl': '{}_x',
+        'meta_info_file': str(tmp_path / 'list.txt'), 'io_backend': {'type': 'disk'},
+    }  # fmt: skip
+    assert list(degraded_sizes(section)) == [(str(tmp_path / 'b_x.png'), 24, 32)]
 
 
 def test_an_option_error_in_another_rank_is_raised_in_this_one(monkeypatch):
