@@ -61,6 +61,18 @@ def gradients(
     return {**found, **{f'loss {name}': value for name, value in terms.items()}}
 
 
+def assert_same_gradients(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """To 1e-6 of all gradients together, and of the largest one of each parameter."""
+    names = [name for name in expected if not name.startswith('loss')]
+    ours, theirs = (torch.cat([g[name].flatten() for name in names]) for g in (found, expected))
+    assert (ours - theirs).norm() <= 1e-6 * theirs.norm()
+    for name in names:
+        largest = expected[name].abs().max().item()
+        torch.testing.assert_close(
+            found[name], expected[name], rtol=1e-5, atol=1e-6 * max(1.0, largest)
+        )
+
+
 if __name__ == '__main__':
     distributed.init_process_group('gloo')
     result = gradients(**json.loads(sys.argv[1]))

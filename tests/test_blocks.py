@@ -9,6 +9,7 @@ import torch
 from test_dft import tiny_input, tiny_network
 from test_strips import OPTIONS
 
+from c2fdft_arch import train_network
 from c2fdft_arch.plain_dft import PlainDFT
 
 
@@ -67,7 +68,8 @@ def test_checkpointed_blocks_give_the_same_gradients(precision):
     assert_same_gradients(result, expected, 1e-6)
 
 
-def test_autocast_computes_products_in_bf16_and_the_rest_in_float32():
+def test_autocast_computes_products_in_bf16_and_the_rest_in_float32(monkeypatch):
+    monkeypatch.setattr(train_network, 'has_fast_bf16', lambda device_type: True)
     net = tiny_network()
     plain, expected = gradients(net, PlainDFT.forward, 32, 32)
     prediction, result = gradients(net, run, 32, 32, precision=torch.bfloat16)
