@@ -196,7 +196,8 @@ INLINE void differentiate_matrices(const Matrices& m, int heads, const float* d_
                            d_temperature + (long)image * heads + head, d.squares + of_q,
                            d.squares + of_k);
         for (int i = 0; i < c; i++)
-          for (int j = 0; j < c; j++) transposed[at + (long)j * c + i] = m.attention[at + (long)i * c + j];
+          for (int j = 0; j < c; j++)
+            transposed[at + (long)j * c + i] = m.attention[at + (long)i * c + j];
       }
 #pragma omp for collapse(2) schedule(static)
     for (int head = 0; head < heads; head++)

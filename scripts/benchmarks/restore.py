@@ -235,10 +235,13 @@ class _Subject:
         return compute
 
     def gemm(self, name: str) -> Callable[[], None]:
-        """A product of large square matrices in float32 or bfloat16."""
+        """A product of large square matrices, in bfloat16 only where it is multiplied fast."""
         import torch
 
-        dtype = torch.bfloat16 if name == 'bf16' else torch.float32
+        from c2fdft_arch.inference_settings import has_fast_bf16
+
+        fast = has_fast_bf16(torch.device(self.case.device).type)
+        dtype = torch.bfloat16 if name == 'bf16' and fast else torch.float32
         matrix = torch.randn(GEMM_SIDE, GEMM_SIDE, device=self.case.device).to(dtype)
 
         def multiply() -> None:
