@@ -134,7 +134,7 @@ void mixing_gradient(const Features& x, const typename F::number* values, const 
     }
 }
 
-// What they are of, in the shapes of that; those of biases may be null.
+// Gradients, each in the shape of what it is of; those of biases may be null.
 struct AttentionGradient {
   float *d_x, *d_scale, *d_offset, *d_qkv, *d_qkv_bias, *d_kernel, *d_kernel_bias, *d_temperature,
       *d_project;

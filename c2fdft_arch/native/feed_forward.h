@@ -21,7 +21,7 @@ struct FeedForward {
   const float *contract, *contract_bias;  // (C, hidden)
 };
 
-// What they are of, in the shapes of that; d_expand_bias may be null.
+// Gradients, each in the shape of what it is of; d_expand_bias may be null.
 struct FeedForwardGradient {
   float *d_x, *d_scale, *d_offset, *d_expand, *d_expand_bias, *d_contract;
 };
