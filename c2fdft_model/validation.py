@@ -6,10 +6,10 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from basicsr.data.data_util import paired_paths_from_meta_info_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -116,13 +116,10 @@ def _degraded_files(section: Mapping[str, Any], folder: str) -> list[str]:
     listed = section.get('meta_info_file')
     if not listed:
         return [os.path.join(folder, name) for name in list_images(folder)]
-    pairs = paired_paths_from_meta_info_file(
-        [folder, section.get('dataroot_gt') or folder],
-        ['lq', 'gt'],
-        listed,
-        section.get('filename_tmpl') or '{}',
-    )
-    return [pair['lq_path'] for pair in pairs]
+    template = section.get('filename_tmpl') or '{}'
+    clean = [line.split(' ')[0].strip() for line in Path(listed).read_text().splitlines()]
+    names = [os.path.splitext(os.path.basename(name)) for name in clean if name]
+    return [os.path.join(folder, template.format(stem) + ending) for stem, ending in names]
 
 
 # --- what TensorBoard shows --------------------------------------------------------------------
