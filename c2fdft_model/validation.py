@@ -116,6 +116,7 @@ def _degraded_files(section: Mapping[str, Any], folder: str) -> list[str]:
     listed = section.get('meta_info_file')
     if not listed:
         return [os.path.join(folder, name) for name in list_images(folder)]
+    # As BasicSR pairs them, which this module does without.
     template = section.get('filename_tmpl') or '{}'
     clean = [line.split(' ')[0].strip() for line in Path(listed).read_text().splitlines()]
     names = [os.path.splitext(os.path.basename(name)) for name in clean if name]

@@ -173,13 +173,13 @@ INLINE void differentiate_sums(const float* products, const float* q, const floa
   }
 }
 
-// d_temperature: (B, heads).
 INLINE void differentiate_matrices(const Matrices& m, int heads, const float* d_mixing, int images,
                                    int channels, const SumsGradient& d, float* d_temperature,
                                    float* d_project) {
-  static thread_local Scratch memory;
+  static thread_local Scratch memory, of_images_memory;
   const int c = channels / heads;
   const long matrix = (long)c * c;
+  float* of_images = of_images_memory.keep<float>((long)images * heads);
   float* transposed = memory.keep<float>(images * heads * matrix);
 #pragma omp parallel
   {
@@ -193,7 +193,7 @@ INLINE void differentiate_matrices(const Matrices& m, int heads, const float* d_
                  false, d.products + at, c);
         differentiate_sums(m.products + at, m.squares + of_q, m.squares + of_k, m.attention + at,
                            m.temperature[head], c, d.products + at,
-                           d_temperature + (long)image * heads + head, d.squares + of_q,
+                           of_images + (long)image * heads + head, d.squares + of_q,
                            d.squares + of_k);
         for (int i = 0; i < c; i++)
           for (int j = 0; j < c; j++)
@@ -207,6 +207,8 @@ INLINE void differentiate_matrices(const Matrices& m, int heads, const float* d_
                    transposed + ((long)image * heads + head) * matrix, c, LANES, c, c, image > 0,
                    d_project + (long)row * channels + head * c, channels);
   }
+  std::fill_n(d_temperature, heads, 0.0f);
+  for (int i = 0; i < images * heads; i++) d_temperature[i % heads] += of_images[i];
 }
 
 // Images are cut into bands of rows.
@@ -286,7 +288,7 @@ class BandOfGradient {
         queries_keys(queries_keys), d_out(d_out), c(x.channels), width(c / pass.heads),
         words_in_row(words_of_row(x.width)), row_pixels(words_in_row * STEP),
         rows_together(std::max(1, TILE_PIXELS / row_pixels)), layout(words_in_row),
-        next_row(layout.of_row(3 * c)), next_projected((long)rows_together * words_in_row * LANES) {
+        next_row(layout.of_row(3 * c)), projected_layout(rows_together * words_in_row) {
     static thread_local Scratch memory[8];
     // Whole register tiles are read, past the last pixel.
     const long rows = rows_together + 2, pixels = rows * row_pixels + ROWS;
@@ -295,7 +297,7 @@ class BandOfGradient {
     if (x.width % STEP) copied = memory[2].template take<number>(pixels * 2 * c);
     d_mixed = memory[3].template take<number>(pixels * c);
     normalized = memory[4].template take<number>(pixels * c);
-    projected = memory[5].template keep<word>(3 * c / LANES * next_projected);
+    projected = memory[5].template keep<word>(projected_layout.of_row(3 * c));
     d_projected = memory[6].template take<number>(pixels * 3 * c);
     d_normalized = memory[7].template keep<float>(pixels * c);
   }
@@ -403,15 +405,12 @@ class BandOfGradient {
     product<F, STEP>(normalized, c, count, pass.qkv, c, 3 * c,
                      [&](int p, int n, vec v, vec last) INLINE_LAMBDA {
                        const vec bias = load(pass.qkv_bias + n);
-                       store((float*)(projected + n / LANES * next_projected + p / STEP * LANES),
+                       store((float*)(projected + projected_layout.at(p / STEP, n)),
                              F::words(v + bias, last + bias));
                      });
     if (x.width % STEP)
-      for (int n = 0; n < 3 * c; n += LANES)
-        for (int row = 1; row <= end - first; row++) {
-          word* last = projected + n / LANES * next_projected + (row * words_in_row - 1) * LANES;
-          for (int i = 0; i < LANES; i++) ((number*)(last + i))[STEP - 1] = 0;
-        }
+      for (int row = 1; row <= end - first; row++)
+        projected_layout.template clear_last<F>(projected, row * words_in_row - 1, 3 * c);
   }
 
   // The gradient before the depth-wise convolution.
@@ -432,7 +431,7 @@ class BandOfGradient {
 
   // The gradient of the depth-wise kernel: pixels before it times gradients behind it.
   void add_to_kernel(int row, int index, int channel) {
-    const word* pixels = projected + channel / LANES * next_projected + index * words_in_row * LANES;
+    const word* pixels = projected + projected_layout.at(index * words_in_row, channel);
     const vec ones = F::words(all(1.0f), all(1.0f));
     for (int r = 0; r < 3; r++) {
       const float* words = (const float*)(window_row(row + 1 - r) + layout.at(-1, channel));
@@ -473,7 +472,8 @@ class BandOfGradient {
   const float* d_out;
   const int c, width, words_in_row, row_pixels, rows_together;
   const RowLayout layout;
-  const long next_row, next_projected;
+  const long next_row;
+  const RowLayout projected_layout;  // of the pixels of all rows together
   int image;
   Norm norm;
   float *d_scale, *d_offset, *d_kernel;
@@ -488,18 +488,30 @@ class BandOfGradient {
   float* d_normalized;
 };
 
+// What the bands add up to.
+inline void sum_bands(const PassOfBands& pass, int bands, int c, const AttentionGradient& gradient) {
+  sum_rows(pass.d_scale, bands, c, gradient.d_scale);
+  sum_rows(pass.d_offset, bands, c, gradient.d_offset);
+  std::vector<float> d_kernel(30 * c);
+  sum_rows(pass.d_kernel, bands, 30L * c, d_kernel.data());
+  for (int channel = 0; channel < 3 * c; channel++)
+    for (int tap = 0; tap < 9; tap++)
+      gradient.d_kernel[9 * channel + tap] = d_kernel[tap * 3 * c + channel];
+  if (gradient.d_kernel_bias)
+    std::copy_n(d_kernel.data() + 27 * c, 3 * c, gradient.d_kernel_bias);
+}
+
 template <class F>
 void attention_gradient(const Features& x, const Attention& pass, const AttentionGradient& gradient,
                         const typename F::number* queries_keys, const typename F::number* values,
                         const float* d_out) {
-  static thread_local Scratch panels_memory, memory[12];
+  static thread_local Scratch panels_memory, memory[11];
   const int c = x.channels, heads = pass.heads;
   float* d_mixing = memory[0].keep<float>((long)x.images * c * c);
   const SumsGradient d{memory[1].keep<float>((long)x.images * c * (c / heads)),
                        memory[2].keep<float>(2L * x.images * c)};
-  float* d_temperature = memory[3].keep<float>((long)x.images * heads);
   mixing_gradient<F>(x, values, d_out, d_mixing);
-  differentiate_matrices(pass.matrices, heads, d_mixing, x.images, c, d, d_temperature,
+  differentiate_matrices(pass.matrices, heads, d_mixing, x.images, c, d, gradient.d_temperature,
                          gradient.d_project);
   const Bands bands(x);
   const int together = bands.together(x.width);
@@ -508,19 +520,16 @@ void attention_gradient(const Features& x, const Attention& pass, const Attentio
   const typename BandOfGradient<F>::Chunk chunk{panels.take(c), panels.take(3 * c)};
   const MatricesOfImages<F> matrices(pass.matrices.mixing, d, heads, x.images, c);
   const PassOfBands shared{heads,
-                           with_offsets(memory[4], pass.norm, x.images, c),
-                           laid_out<F>(memory[5], pass.qkv, 3 * c, c),
-                           laid_out<F>(memory[6], pass.qkv, c, 3 * c, true),
-                           or_zeros(memory[7], pass.qkv_bias, 3 * c),
+                           with_offsets(memory[3], pass.norm, x.images, c),
+                           laid_out<F>(memory[4], pass.qkv, 3 * c, c),
+                           laid_out<F>(memory[5], pass.qkv, c, 3 * c, true),
+                           or_zeros(memory[6], pass.qkv_bias, 3 * c),
                            gradient.d_x,
+                           memory[7].keep<float>((long)bands.count * c),
                            memory[8].keep<float>((long)bands.count * c),
-                           memory[9].keep<float>((long)bands.count * c),
-                           memory[10].keep<float>(bands.count * 30L * c)};
-  const float* taps = taps_first(memory[11], pass.kernel, 3 * c, true);
-  const std::vector<float> no_bias(3 * c);
-  std::vector<DepthwiseKernel<F>> depthwise;
-  for (int i = 0; i < 3 * c; i += LANES)
-    depthwise.emplace_back(taps + i, 3 * c, no_bias.data() + i);
+                           memory[9].keep<float>(bands.count * 30L * c)};
+  const float* taps = taps_first(memory[10], pass.kernel, 3 * c, true);
+  const auto depthwise = depthwise_kernels<F>(taps, 3 * c, std::vector<float>(3 * c).data());
 #pragma omp parallel
   {
     BandOfGradient<F> band(x, shared, d, matrices, depthwise.data(), queries_keys, d_out);
@@ -535,17 +544,5 @@ void attention_gradient(const Features& x, const Attention& pass, const Attentio
 #pragma omp barrier
     }
   }
-  sum_rows(shared.d_scale, bands.count, c, gradient.d_scale);
-  sum_rows(shared.d_offset, bands.count, c, gradient.d_offset);
-  for (int head = 0; head < heads; head++) {
-    gradient.d_temperature[head] = 0;
-    for (int i = 0; i < x.images; i++) gradient.d_temperature[head] += d_temperature[i * heads + head];
-  }
-  std::vector<float> d_kernel(30 * c);
-  sum_rows(shared.d_kernel, bands.count, 30L * c, d_kernel.data());
-  for (int channel = 0; channel < 3 * c; channel++)
-    for (int tap = 0; tap < 9; tap++)
-      gradient.d_kernel[9 * channel + tap] = d_kernel[tap * 3 * c + channel];
-  if (gradient.d_kernel_bias)
-    std::copy_n(d_kernel.data() + 27 * c, 3 * c, gradient.d_kernel_bias);
+  sum_bands(shared, bands.count, c, gradient);
 }

@@ -90,6 +90,14 @@ class DepthwiseKernel {
   vec bias, words[3][4];
 };
 
+// Those of all channels; `taps` are (9, channels).
+template <class F>
+std::vector<DepthwiseKernel<F>> depthwise_kernels(const float* taps, int channels, const float* bias) {
+  std::vector<DepthwiseKernel<F>> kernels;
+  for (int i = 0; i < channels; i += LANES) kernels.emplace_back(taps + i, channels, bias + i);
+  return kernels;
+}
+
 // Memory in which a row of pixels lies as words, LANES channels after LANES channels: those of words
 // that follow each other are read together. One word is before the row's and one behind them.
 struct RowLayout {
@@ -281,10 +289,8 @@ void first_pass(const Features& x, const FirstPass& pass, int columns, int bands
                 typename F::number* values, float* products, float* squares) {
   const SumsShape shape(x.channels, pass.heads);
   const int across = pieces_across(x.width, columns), count = x.images * across * bands;
-  const int padded = 3 * round_up(x.channels, LANES);
-  std::vector<DepthwiseKernel<F>> depthwise;
-  for (int i = 0; i < padded; i += LANES)
-    depthwise.emplace_back(pass.kernel + i, padded, pass.kernel_bias + i);
+  const auto depthwise =
+      depthwise_kernels<F>(pass.kernel, 3 * round_up(x.channels, LANES), pass.kernel_bias);
 #pragma omp parallel
   {
     PieceOfFirstPass<F> piece(x, pass, depthwise.data(), columns + 2 * NEIGHBOURS);
