@@ -11,6 +11,7 @@ from c2fdft_arch.native import Kernels
 from c2fdft_arch.native.structures import (
     Features,
     FirstPass,
+    Image,
     Mixing,
     Norm,
     SecondPass,
@@ -84,6 +85,14 @@ def pieces(images: int, height: int, width: int) -> tuple[int, int]:
 def address(tensor: Tensor | None) -> int | None:
     """Where a tensor's numbers begin; None for None."""
     return None if tensor is None else tensor.data_ptr()
+
+
+def image_of(x: Tensor | None) -> Image:
+    """Feature maps (B, H, W, C) of any strides as the kernels take them; without data for None."""
+    if x is None:
+        return Image()
+    images, rows, columns, channels = x.stride()
+    return Image(address(x), images, channels, rows, columns)
 
 
 class NativeBlock:

@@ -9,13 +9,25 @@ from torch import Tensor, nn
 
 from c2fdft_arch.memory_plan import MemoryPlan
 from c2fdft_arch.native import Kernels
-from c2fdft_arch.native.structures import Convolution, Image
-from c2fdft_arch.native_block import NativeBlock, NativeWeights, address, pieces, round_up
+from c2fdft_arch.native.structures import (
+    JOIN_SHUFFLE,
+    SAME,
+    SHUFFLE,
+    UNSHUFFLE,
+    Arranged,
+    Convolution,
+)
+from c2fdft_arch.native_block import (
+    NativeBlock,
+    NativeWeights,
+    address,
+    image_of,
+    pieces,
+    round_up,
+)
 from c2fdft_arch.plain_dft import PlainDFT
 from c2fdft_arch.strip_network import StripEvaluation
 from c2fdft_arch.strips import Workspace
-
-SAME, UNSHUFFLE, SHUFFLE, JOIN_SHUFFLE = range(4)  # as in conv3x3.h
 
 
 class NativeEvaluation(StripEvaluation):
@@ -116,16 +128,10 @@ def convolve3x3(
             apart[:, :, :own] = both
             kept += [weights.packed(apart.flatten(1)), weights.padded(reduce.bias, own)]
         convolution = Convolution(
-            *x.shape, outputs, groups, address(kept[0]), address(kept[1]), target,
-            *(address(tensor) for tensor in kept[2:]),
+            *x.shape, outputs, *(address(tensor) for tensor in kept)
         )  # fmt: skip
         columns, bands = pieces(*x.shape[:3])
         weights.kernels.convolution(
-            ctypes.byref(convolution), ctypes.byref(_image(x)), ctypes.byref(_image(out)),
-            columns, bands,
+            ctypes.byref(convolution), ctypes.byref(image_of(x)),
+            ctypes.byref(Arranged(image_of(out), target)), columns, bands,
         )  # fmt: skip
-
-
-def _image(x: Tensor) -> Image:
-    images, rows, columns, channels = x.stride()
-    return Image(address(x), images, channels, rows, columns)

@@ -1,7 +1,8 @@
-"""The halves of a Transformer block in training by the kernels in C++: what `blocks` does, faster.
+"""The network's parts in training by the kernels in C++: what `train_network` does, faster.
 
-Each half is one autograd function with the arguments of its counterpart there. Little is kept of a
-forward pass: the kernels compute again, while they are at it, what costs less than to read back.
+Each half of a Transformer block is one autograd function with the arguments of its counterpart in
+`blocks`, and so are the 3x3 convolutions between the levels. Little is kept of a forward pass: the
+kernels compute again, while they are at it, what costs less than to read back.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from torch.autograd.function import once_differentiable
 
 from c2fdft_arch.native import Kernels, kernels
 from c2fdft_arch.native.structures import (
+    SAME,
+    SHUFFLE,
+    UNSHUFFLE,
+    Arranged,
     Attention,
     AttentionGradient,
     Features,
@@ -22,8 +27,9 @@ from c2fdft_arch.native.structures import (
     Matrices,
     Pixels,
     ShiftedNorm,
+    TrainedConvolution,
 )
-from c2fdft_arch.native_block import TILE_ROWS, address, pieces
+from c2fdft_arch.native_block import TILE_ROWS, address, image_of, pieces
 from c2fdft_arch.plain_dft import PlainDFT
 
 TILE_PIXELS = 64  # as in products.h
@@ -49,6 +55,16 @@ class NativeTraining:
         hidden, channels = block.ffn.project_in.weight.shape[:2]
         lanes = self.kernels.lanes
         return hidden % lanes == 0 and channels % (block.attn.heads * lanes) == 0
+
+    def convolve(
+        self, conv: nn.Conv2d, x: Tensor, target: int = SAME, skip: Tensor | None = None
+    ) -> Tensor:
+        """A 3x3 convolution of x (B, H, W, C), in float32, and what follows it.
+
+        `target` is SAME, UNSHUFFLE or SHUFFLE: nothing, or pixel-unshuffle or pixel-shuffle by 2.
+        `skip` is then concatenated.
+        """
+        return NativeConvolution.apply(x, skip, conv.weight, conv.bias, self, target)
 
 
 class NativeAttentionBranch(torch.autograd.Function):
@@ -165,6 +181,48 @@ class NativeFeedForwardBranch(torch.autograd.Function):
             d_x, None, None, d_scale, None if norm_bias is None else d_offset, d_w_in, d_b_in,
             d_w_out, grad.sum((0, 1, 2)) if ctx.biases[1] else None,
         )  # fmt: skip
+
+
+class NativeConvolution(torch.autograd.Function):
+    """See NativeTraining.convolve."""
+
+    @staticmethod
+    def forward(ctx, x, skip, weight, bias, native, target):
+        b, h, w, c = x.shape
+        outputs = len(weight)
+        shape = {
+            SAME: (h, w, outputs), UNSHUFFLE: (h // 2, w // 2, 4 * outputs),
+            SHUFFLE: (2 * h, 2 * w, outputs // 4),
+        }[target]  # fmt: skip
+        own = shape[2]
+        out = x.new_empty(b, *shape[:2], own + (0 if skip is None else skip.shape[3]))
+        if skip is not None:
+            out[..., own:] = skip
+        pass_ = TrainedConvolution(b, h, w, c, outputs, *addresses(weight, bias))
+        native.kernels.trained_convolution(
+            reference(pass_), reference(image_of(x)),
+            reference(Arranged(image_of(out[..., :own]), target)), *pieces(b, h, w),
+        )  # fmt: skip
+        ctx.save_for_backward(x, weight)
+        ctx.native, ctx.target, ctx.own, ctx.has_bias = native, target, own, bias is not None
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        d_x, d_weight = (
+            torch.empty_like(of, memory_format=torch.contiguous_format) if needed else None
+            for of, needed in zip((x, weight), (ctx.needs_input_grad[0], ctx.needs_input_grad[2]))
+        )
+        own, skip = grad[..., : ctx.own], grad[..., ctx.own :]
+        pass_ = TrainedConvolution(*x.shape, len(weight), address(weight), None)
+        ctx.native.kernels.trained_convolution_gradient(
+            reference(pass_), reference(image_of(x)), reference(Arranged(image_of(own), ctx.target)),
+            reference(image_of(d_x)), address(d_weight), *pieces(*x.shape[:3]),
+        )  # fmt: skip
+        d_bias = own.sum((0, 1, 2)) if ctx.has_bias else None
+        return d_x, skip if ctx.needs_input_grad[1] else None, d_weight, d_bias, None, None
 
 
 def addresses(*tensors: Tensor | None) -> list[int | None]:

@@ -1,7 +1,7 @@
 """The network evaluated for training: channels-last, with fused blocks.
 
-Blocks are computed by kernels in C++ where there are any (`native_training`), else in PyTorch's
-operations (`blocks`).
+Blocks and 3x3 convolutions are computed by kernels in C++ where there are any (`native_training`),
+else in PyTorch's operations (`blocks`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from c2fdft_arch.blocks import Casts, apply_block
 from c2fdft_arch.inference_settings import has_fast_bf16
+from c2fdft_arch.native.structures import SHUFFLE, UNSHUFFLE
 from c2fdft_arch.native_training import NativeTraining
 from c2fdft_arch.plain_dft import PlainDFT
 
@@ -45,25 +46,26 @@ class _Training:
         slow = on_cpu and dtype == torch.bfloat16 and not has_fast_bf16('cpu')
         self.casts = Casts(torch.float32 if slow else dtype)
         self.native = NativeTraining.of(network, dtype)
+        self.exact = NativeTraining.of(network, torch.float32)
         self.checkpoint_blocks = checkpoint_blocks
 
     def __call__(self, x: Tensor) -> Tensor:
         net = self.network
         image = x.permute(0, 2, 3, 1).contiguous()
-        embedded = self.convolve(net.patch_embed.proj, image, torch.float32)
+        embedded = self.convolve_exactly(net.patch_embed.proj, image)
         encoded1 = self.level(net.encoder_level1, embedded)
         encoded2 = self.level(net.encoder_level2, self.down(net.down1_2, encoded1))
         encoded3 = self.level(net.encoder_level3, self.down(net.down2_3, encoded2))
         features = self.level(net.latent, self.down(net.down3_4, encoded3))
-        features = self.join(self.up(net.up4_3, features), encoded3, net.reduce_chan_level3)
+        features = self.up(net.up4_3, features, encoded3, net.reduce_chan_level3)
         features = self.level(net.decoder_level3, features)
-        features = self.join(self.up(net.up3_2, features), encoded2, net.reduce_chan_level2)
+        features = self.up(net.up3_2, features, encoded2, net.reduce_chan_level2)
         features = self.level(net.decoder_level2, features)
-        features = self.join(self.up(net.up2_1, features), encoded1, None)
+        features = self.up(net.up2_1, features, encoded1, None)
         features = self.level(net.decoder_level1, features)
         if net.dual_pixel_task:
             features = features + self.convolve(net.skip_conv, embedded, torch.float32)
-        result = self.convolve(net.output, features, torch.float32).permute(0, 3, 1, 2)
+        result = self.convolve_exactly(net.output, features).permute(0, 3, 1, 2)
         return result if net.dual_pixel_task else result + x[:, -net.out_channels :]
 
     def level(self, blocks: nn.Module, x: Tensor) -> Tensor:
@@ -90,22 +92,33 @@ class _Training:
         y = F.conv2d(x.to(dtype).permute(0, 3, 1, 2), weight, bias, padding=conv.padding)
         return y.permute(0, 2, 3, 1)
 
+    def convolve_exactly(self, conv: nn.Module, x: Tensor) -> Tensor:
+        """A 3x3 convolution that is always computed in float32: the first and the last one."""
+        if self.exact is not None:
+            return self.exact.convolve(conv, x)
+        return self.convolve(conv, x, torch.float32)
+
     def down(self, module: nn.Module, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H/2, W/2, 2C)."""
+        if self.native is not None:
+            return self.native.convolve(module.body[0], x, UNSHUFFLE)
         y = self.convolve(module.body[0], x)
         b, h, w, c = y.shape
         y = y.reshape(b, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 5, 2, 4)
         return y.reshape(b, h // 2, w // 2, 4 * c).float()
 
-    def up(self, module: nn.Module, x: Tensor) -> Tensor:
-        """(B, H, W, C) to (B, 2H, 2W, C/2), in the number format of matrix products."""
-        y = self.convolve(module.body[0], x)
-        b, h, w, c = y.shape
-        y = y.reshape(b, h, w, c // 4, 2, 2).permute(0, 1, 4, 2, 5, 3)
-        return y.reshape(b, 2 * h, 2 * w, c // 4)
+    def up(self, module: nn.Module, x: Tensor, skip: Tensor, reduce: nn.Module | None) -> Tensor:
+        """(B, H, W, C) to (B, 2H, 2W, C/2), concatenated with skip (B, 2H, 2W, C/2).
 
-    def join(self, x: Tensor, skip: Tensor, reduce: nn.Module | None) -> Tensor:
-        """Concatenate upsampled features and skip; reduce the channels by a 1x1 convolution."""
-        if reduce is None:
-            return torch.cat([x.float(), skip], dim=3)
-        return self.convolve(reduce, torch.cat([x, skip.to(x.dtype)], dim=3)).float()
+        With `reduce`, a 1x1 convolution, that is reduced to (B, 2H, 2W, C/2).
+        """
+        if self.native is not None:
+            joined = self.native.convolve(module.body[0], x, SHUFFLE, skip)
+        else:
+            y = self.convolve(module.body[0], x)
+            b, h, w, c = y.shape
+            y = y.reshape(b, h, w, c // 4, 2, 2).permute(0, 1, 4, 2, 5, 3)
+            y = y.reshape(b, 2 * h, 2 * w, c // 4)
+            dtype = torch.float32 if reduce is None else y.dtype
+            joined = torch.cat([y.to(dtype), skip.to(dtype)], dim=3)
+        return joined if reduce is None else self.convolve(reduce, joined).float()

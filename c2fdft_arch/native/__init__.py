@@ -26,8 +26,8 @@ import torch
 SWITCH = 'C2FDFT_NATIVE'
 FOLDER = Path(__file__).resolve().parent
 SOURCES = (
-    'vectors.h', 'products.h', 'sums.h', 'weights.h', 'block.h', 'conv3x3.h', 'attention.h',
-    'feed_forward.h', 'kernels.cpp',
+    'vectors.h', 'products.h', 'sums.h', 'weights.h', 'block.h', 'conv3x3.h', 'convolution.h',
+    'attention.h', 'feed_forward.h', 'kernels.cpp',
 )  # fmt: skip
 # No flag that lets infinities or NaNs be ignored: they must come out where they go in.
 FLAGS = (
@@ -59,6 +59,10 @@ class Kernels:
         self.pack = function('pack', *[c_void_p] * 4)
         self.block = function('block', *[c_void_p] * 4, c_int, c_int, c_void_p)
         self.convolution = function('convolution', *[c_void_p] * 3, c_int, c_int)
+        self.trained_convolution = function('trained_convolution', *[c_void_p] * 3, c_int, c_int)
+        self.trained_convolution_gradient = function(
+            'trained_convolution_gradient', *[c_void_p] * 5, c_int, c_int
+        )
         self.attention = function('attention', c_void_p, c_void_p, c_int, c_int, *[c_void_p] * 3)
         self.attention_gradient = function('attention_gradient', *[c_void_p] * 6)
         self.feed_forward = function('feed_forward', *[c_void_p] * 5)

@@ -103,35 +103,42 @@ void attention(const Features& x, const Attention& pass, int columns, int bands,
   mix<F>(x, values, pass.matrices.mixing, or_zeros(memory[5], pass.project_bias, c), out);
 }
 
-// d_mixing (B, C, C) is the sum over an image's pixels of gradients times values.
+// d_mixing (B, C, C) is the sum over an image's pixels of gradients times values. Images are cut into
+// parts, each of which a thread adds up.
 template <class F>
 void mixing_gradient(const Features& x, const typename F::number* values, const float* d_out,
                      float* d_mixing) {
   static thread_local Scratch memory;
   constexpr int WORDS = TILE_PIXELS / F::PER_WORD;
-  const int c = x.channels;
-  const long pixels = (long)x.height * x.width;
-  const int of_image = tiles_of(pixels), most = tiles_together();
-  const int images = std::max(1, most / of_image), tiles = std::min(most, of_image);
-  PanelMemory<F> panels(memory, 2L * c, (long)images * tiles * WORDS);
-  const Panels<F> of_values = panels.take(c), of_d_out = panels.take(c);
+  const int c = x.channels, threads = omp_get_max_threads();
+  const long pixels = (long)x.height * x.width, matrix = (long)c * c;
+  const int tiles = tiles_of(pixels), parts = std::min(tiles, (threads + x.images - 1) / x.images);
+  const int together = tiles_together<F>(true, c);
+  float* sums = parts == 1 ? d_mixing : memory.keep<float>(x.images * parts * matrix);
 #pragma omp parallel
-  for (int image = 0; image < x.images; image += images)
-    for (int tile = 0; tile < of_image; tile += tiles) {
-      const int some = std::min(images, x.images - image), count = std::min(tiles, of_image - tile);
+  {
+    static thread_local Scratch own;
+    const long words = (long)together * WORDS;
+    PanelMemory<F> panels(own.keep<typename F::word>(2L * c * words), words);
+    const Panels<F> of_values = panels.take(c), of_d_out = panels.take(c);
 #pragma omp for schedule(static)
-      for (int i = 0; i < some * count; i++) {
-        const long first = (tile + i % count) * (long)TILE_PIXELS;
-        const long at = ((image + i / count) * pixels + first) * c;
-        const int rows = std::min<long>(TILE_PIXELS, pixels - first);
-        of_values.put_rows(values + at, c, rows, (long)i * WORDS, WORDS);
-        of_d_out.put_rows(d_out + at, c, rows, (long)i * WORDS, WORDS);
+    for (int part = 0; part < x.images * parts; part++) {
+      const Share share{part % parts, parts};
+      const int begin = share.begin(tiles), end = share.end(tiles);
+      for (int first = begin; first < end; first += together) {
+        const int count = std::min(together, end - first);
+        for (int i = 0; i < count; i++) {
+          const long pixel = (first + i) * (long)TILE_PIXELS, at = (part / parts * pixels + pixel) * c;
+          const int rows = std::min<long>(TILE_PIXELS, pixels - pixel);
+          of_values.put_rows(values + at, c, rows, (long)i * WORDS, WORDS);
+          of_d_out.put_rows(d_out + at, c, rows, (long)i * WORDS, WORDS);
+        }
+        sum_products(of_d_out, of_values, 0, count * WORDS, first > begin, sums + part * matrix, c, {});
       }
-      for (int i = 0; i < some; i++)
-        sum_products(of_d_out, of_values, (long)i * count * WORDS, count * WORDS, tile > 0,
-                     d_mixing + (long)(image + i) * c * c, c);
-#pragma omp barrier
     }
+  }
+  for (int image = 0; parts > 1 && image < x.images; image++)
+    sum_rows(sums + image * parts * matrix, parts, matrix, matrix, d_mixing + image * matrix);
 }
 
 // Gradients, each in the shape of what it is of; those of biases may be null.
@@ -150,27 +157,31 @@ struct SumsGradient {
 INLINE void differentiate_sums(const float* products, const float* q, const float* k,
                                const float* attention, float temperature, int width, float* d,
                                float* d_temperature, float* d_q, float* d_k) {
-  *d_temperature = 0;
-  std::fill_n(d_q, width, 0.0f);
+  static thread_local Scratch memory;
+  float *of_q = memory.keep<float>(2 * width), *of_k = of_q + width;
+  reciprocal_norms(q, width, of_q);
+  reciprocal_norms(k, width, of_k);
   std::fill_n(d_k, width, 0.0f);
-  for (int i = 0; i < width; i++) {
-    float along_row = 0;
-    for (int j = 0; j < width; j++) along_row += d[i * width + j] * attention[i * width + j];
-    for (int j = 0; j < width; j++) {
-      const float norms = norm_of(q[i]) * norm_of(k[j]), cosine = products[i * width + j] / norms;
-      const float d_score = attention[i * width + j] * (d[i * width + j] - along_row);
-      *d_temperature += d_score * cosine;
-      d[i * width + j] = d_score * temperature / norms;
+  vec of_temperature = {};
+  for (int i = 0; i < width; i++, d += width, attention += width, products += width) {
+    vec along = {}, of_logarithms = {};
+    for (int j = 0; j < width; j += LANES) along += load(d + j) * load(attention + j);
+    const float along_row = sum(along);
+    for (int j = 0; j < width; j += LANES) {
+      const vec of_norms = of_q[i] * load(of_k + j), cosine = load(products + j) * of_norms;
+      const vec d_score = load(attention + j) * (load(d + j) - along_row);
+      of_temperature += d_score * cosine;
+      const vec d_cosine = d_score * temperature;
+      store(d + j, d_cosine * of_norms);
       // cosine = product / (|q| |k|), and d|q| / dsquare = 1 / (2 |q|)
-      const float of_logarithm = d_score * temperature * cosine;
-      d_q[i] -= of_logarithm;
-      d_k[j] -= of_logarithm;
+      const vec of_logarithm = d_cosine * cosine;
+      of_logarithms += of_logarithm;
+      store(d_k + j, load(d_k + j) - of_logarithm);
     }
+    d_q[i] = q[i] > 1e-24f ? -sum(of_logarithms) / (2 * q[i]) : 0;
   }
-  for (int i = 0; i < width; i++) {
-    d_q[i] = q[i] > 1e-24f ? d_q[i] / (2 * q[i]) : 0;
-    d_k[i] = k[i] > 1e-24f ? d_k[i] / (2 * k[i]) : 0;
-  }
+  for (int i = 0; i < width; i++) d_k[i] = k[i] > 1e-24f ? d_k[i] / (2 * k[i]) : 0;
+  *d_temperature = sum(of_temperature);
 }
 
 INLINE void differentiate_matrices(const Matrices& m, int heads, const float* d_mixing, int images,
@@ -216,12 +227,14 @@ struct Bands {
   static constexpr int PIXELS = 1024, LEAST_ROWS = 8;
   int rows, of_image, count;
 
-  explicit Bands(const Features& x)
-      : rows(std::min(x.height, std::max(PIXELS / x.width, LEAST_ROWS))),
+  Bands(const Features& x, bool alone, int pixels_alone)
+      : rows(std::min(x.height, alone ? std::max(pixels_alone / x.width, 1)
+                                      : std::max(PIXELS / x.width, LEAST_ROWS))),
         of_image((x.height + rows - 1) / rows), count(x.images * of_image) {}
 
-  // Between two sums over pixels: what they leave stays in the shared cache.
-  int together(int width) const {
+  // Between two sums over pixels: what they leave stays in the shared cache, or that of a core.
+  int together(int width, bool alone) const {
+    if (alone) return 1;
     return std::min(count, std::max(2 * omp_get_max_threads(), 4 * PIXELS / (rows * width)));
   }
 };
@@ -318,7 +331,9 @@ class BandOfGradient {
     norm = pass.norm;
     norm.offset += image * c;
     const int first = band % bands.of_image * bands.rows, end = std::min(first + bands.rows, x.height);
-    for (int next = first - 1, done = first; done < end;) {
+    int next = first && band == last_band + 1 ? first + 1 : first - 1;  // the window may hold two rows
+    last_band = band;
+    for (int done = first; done < end;) {
       const int until = std::min(done + rows_together, end);
       differentiate_attention(next, until + 1);
       next = until + 1;
@@ -474,7 +489,7 @@ class BandOfGradient {
   const RowLayout layout;
   const long next_row;
   const RowLayout projected_layout;  // of the pixels of all rows together
-  int image;
+  int image, last_band = -1;
   Norm norm;
   float *d_scale, *d_offset, *d_kernel;
   word* window;        // a ring of rows of the gradient of q, k and v, one above, one below
@@ -490,10 +505,10 @@ class BandOfGradient {
 
 // What the bands add up to.
 inline void sum_bands(const PassOfBands& pass, int bands, int c, const AttentionGradient& gradient) {
-  sum_rows(pass.d_scale, bands, c, gradient.d_scale);
-  sum_rows(pass.d_offset, bands, c, gradient.d_offset);
+  sum_rows(pass.d_scale, bands, c, c, gradient.d_scale);
+  sum_rows(pass.d_offset, bands, c, c, gradient.d_offset);
   std::vector<float> d_kernel(30 * c);
-  sum_rows(pass.d_kernel, bands, 30L * c, d_kernel.data());
+  sum_rows(pass.d_kernel, bands, 30L * c, 30L * c, d_kernel.data());
   for (int channel = 0; channel < 3 * c; channel++)
     for (int tap = 0; tap < 9; tap++)
       gradient.d_kernel[9 * channel + tap] = d_kernel[tap * 3 * c + channel];
@@ -505,7 +520,8 @@ template <class F>
 void attention_gradient(const Features& x, const Attention& pass, const AttentionGradient& gradient,
                         const typename F::number* queries_keys, const typename F::number* values,
                         const float* d_out) {
-  static thread_local Scratch panels_memory, memory[11];
+  typedef typename F::word word;
+  static thread_local Scratch memory[13];
   const int c = x.channels, heads = pass.heads;
   float* d_mixing = memory[0].keep<float>((long)x.images * c * c);
   const SumsGradient d{memory[1].keep<float>((long)x.images * c * (c / heads)),
@@ -513,36 +529,44 @@ void attention_gradient(const Features& x, const Attention& pass, const Attentio
   mixing_gradient<F>(x, values, d_out, d_mixing);
   differentiate_matrices(pass.matrices, heads, d_mixing, x.images, c, d, gradient.d_temperature,
                          gradient.d_project);
-  const Bands bands(x);
-  const int together = bands.together(x.width);
-  const int words = bands.rows * BandOfGradient<F>::words_of_row(x.width);
-  PanelMemory<F> panels(panels_memory, 4L * c, (long)together * words);
-  const typename BandOfGradient<F>::Chunk chunk{panels.take(c), panels.take(3 * c)};
+  const bool alone = threads_work_alone((long)x.images * x.height * x.width, c);
+  const Bands bands(x, alone, 256 * F::PER_WORD);
+  const int together = bands.together(x.width, alone);
+  const int words_of_band = bands.rows * BandOfGradient<F>::words_of_row(x.width);
   const MatricesOfImages<F> matrices(pass.matrices.mixing, d, heads, x.images, c);
-  const PassOfBands shared{heads,
-                           with_offsets(memory[3], pass.norm, x.images, c),
-                           laid_out<F>(memory[4], pass.qkv, 3 * c, c),
-                           laid_out<F>(memory[5], pass.qkv, c, 3 * c, true),
-                           or_zeros(memory[6], pass.qkv_bias, 3 * c),
-                           gradient.d_x,
-                           memory[7].keep<float>((long)bands.count * c),
-                           memory[8].keep<float>((long)bands.count * c),
-                           memory[9].keep<float>(bands.count * 30L * c)};
+  const PassOfBands all_bands{heads,
+                              with_offsets(memory[3], pass.norm, x.images, c),
+                              laid_out<F>(memory[4], pass.qkv, 3 * c, c),
+                              laid_out<F>(memory[5], pass.qkv, c, 3 * c, true),
+                              or_zeros(memory[6], pass.qkv_bias, 3 * c),
+                              gradient.d_x,
+                              memory[7].keep<float>((long)bands.count * c),
+                              memory[8].keep<float>((long)bands.count * c),
+                              memory[9].keep<float>(bands.count * 30L * c)};
   const float* taps = taps_first(memory[10], pass.kernel, 3 * c, true);
   const auto depthwise = depthwise_kernels<F>(taps, 3 * c, std::vector<float>(3 * c).data());
+  const SumsOfThreads sums(memory[11], alone,
+                           {{gradient.d_qkv, 3L * c * c}, {gradient.d_qkv_bias, 3L * c}});
+  const long words = (long)together * words_of_band;
+  word* shared = alone ? nullptr : memory[12].keep<word>(4L * c * words);
+  int threads = 1;
 #pragma omp parallel
   {
-    BandOfGradient<F> band(x, shared, d, matrices, depthwise.data(), queries_keys, d_out);
-    for (int first = 0; first < bands.count; first += together) {
-      const int count = std::min(together, bands.count - first);
-#pragma omp for schedule(dynamic)
-      for (int i = 0; i < count; i++) band(first + i, bands, chunk, (long)i * words);
-      sum_products(chunk.d_projected, chunk.normalized, 0, count * words, first > 0, gradient.d_qkv,
-                   c);
-      if (gradient.d_qkv_bias)
-        sum_channels(chunk.d_projected, count * words, first > 0, gradient.d_qkv_bias);
-#pragma omp barrier
-    }
+#pragma omp single
+    threads = omp_get_num_threads();
+    static thread_local Scratch own;
+    PanelMemory<F> panels(alone ? own.keep<word>(4L * c * words) : shared, words);
+    const typename BandOfGradient<F>::Chunk chunk{panels.take(c), panels.take(3 * c)};
+    BandOfGradient<F> band(x, all_bands, d, matrices, depthwise.data(), queries_keys, d_out);
+    sum_units(
+        alone, bands.count, together, sums,
+        [&](int number, int index) { band(number, bands, chunk, (long)index * words_of_band); },
+        [&](int count, bool more, Share share) INLINE_LAMBDA {
+          const int some = count * words_of_band;
+          sum_products(chunk.d_projected, chunk.normalized, 0, some, more, sums.at(0), c, share);
+          if (sums.at(1)) sum_channels(chunk.d_projected, some, more, sums.at(1), share);
+        });
   }
-  sum_bands(shared, bands.count, c, gradient);
+  sums.finish(threads);
+  sum_bands(all_bands, bands.count, c, gradient);
 }

@@ -328,17 +328,33 @@ INLINE void add_pieces(const SumsShape& shape, int pieces, int head, const float
 
 INLINE float norm_of(float square) { return std::max(std::sqrt(square), 1e-12f); }
 
+// to[i] = 1 / |k_i|, of squares.
+INLINE void reciprocal_norms(const float* squares, int width, float* to) {
+  for (int i = 0; i < width; i++) to[i] = 1.0f / norm_of(squares[i]);
+}
+
 // q^T k (c, c) and squares become the attention matrix, rows `next_row` apart.
 INLINE void attend(const float* products, const float* q, const float* k, int width,
                    float temperature, float* attention, long next_row) {
+  static thread_local Scratch memory;
+  const int padded = round_up(width, LANES);
+  float *row = memory.take<float>(2 * padded), *of_k = row + padded;
+  reciprocal_norms(k, width, of_k);
   for (int i = 0; i < width; i++) {
-    float *row = attention + i * next_row, largest = -INFINITY, total = 0;
-    for (int j = 0; j < width; j++) {
-      row[j] = products[i * next_row + j] / norm_of(q[i]) / norm_of(k[j]) * temperature;
-      largest = std::max(largest, row[j]);
+    const vec scale = all(temperature / norm_of(q[i]));
+    std::copy_n(products + i * next_row, width, row);
+    for (int j = 0; j < padded; j += LANES) store(row + j, load(row + j) * load(of_k + j) * scale);
+    std::fill(row + width, row + padded, -INFINITY);
+    vec largest = load(row), total = {};
+    for (int j = LANES; j < padded; j += LANES) largest = larger(largest, load(row + j));
+    const float of_all = *std::max_element((float*)&largest, (float*)&largest + LANES);
+    for (int j = 0; j < padded; j += LANES) {
+      const vec distance = load(row + j) - of_all, power = exp_of_negative(distance);
+      store(row + j, distance == distance ? power : distance);  // what is not a number stays so
+      total += load(row + j);
     }
-    for (int j = 0; j < width; j++) total += row[j] = std::exp(row[j] - largest);
-    for (int j = 0; j < width; j++) row[j] /= total;
+    const float sum_of_all = sum(total);
+    for (int j = 0; j < width; j++) attention[i * next_row + j] = row[j] / sum_of_all;
   }
 }
 

@@ -153,9 +153,9 @@ class FeedForwardTiles {
     const long hidden = pass.hidden;
     const number* before = before_gelu + first * hidden;
     const long here = 0;
-    product_of_taps<F>((const word*)d_rows, pixels.channels / F::PER_WORD, &here, 1, count,
+    product_of_taps<F>((const word*)d_rows, pixels.channels / F::PER_WORD, &here, 1, 1, count,
                        pass.contract_back, pixels.channels / F::PER_WORD, hidden,
-                       [&](const float* tile, int row, int rows, int n, int vectors) {
+                       [&](const float* tile, int, int row, int rows, int n, int vectors) {
                          const int at = first_word + row / F::PER_WORD;
                          gelu_gradient<F>(in_panels(before, row, n, vectors), tile, rows, vectors,
                                           chunk.active.at(n, at), chunk.d_hidden.at(n, at),
@@ -177,30 +177,43 @@ template <class F>
 void feed_forward_gradient(const Pixels& pixels, const FeedForward& pass,
                            const FeedForwardGradient& gradient, const float* x,
                            const typename F::number* before_gelu, const float* d_out) {
-  static thread_local Scratch panels_memory, memory[5];
+  typedef typename F::word word;
+  static thread_local Scratch memory[7];
   const int c = pixels.channels, hidden = pass.hidden, tiles = tiles_of(pixels.count);
-  const int together = std::min(tiles, tiles_together());
+  const bool alone = threads_work_alone(pixels.count, c);
+  const int together = std::min(tiles, tiles_together<F>(alone, c));
   constexpr int WORDS = TILE_PIXELS / F::PER_WORD;  // of a tile
-  PanelMemory<F> panels(panels_memory, 2L * c + 2L * hidden, together * WORDS);
-  const typename FeedForwardTiles<F>::Chunk chunk{panels.take(c), panels.take(c), panels.take(hidden),
-                                                  panels.take(hidden)};
   const typename FeedForwardTiles<F>::Pass back{
       hidden, with_offsets(memory[0], pass.norm, images_of(pixels), c),
       laid_out<F>(memory[1], pass.contract, hidden, c, true),
       laid_out<F>(memory[2], pass.expand, c, hidden, true), gradient.d_x,
       memory[3].keep<float>((long)tiles * c), memory[4].keep<float>((long)tiles * c)};
   const FeedForwardTiles<F> tile(pixels, back, x, before_gelu, d_out);
+  const SumsOfThreads sums(memory[5], alone,
+                           {{gradient.d_expand, (long)hidden * c},
+                            {gradient.d_contract, (long)hidden * c},
+                            {gradient.d_expand_bias, hidden}});
+  const long words = (long)together * WORDS, of_panels = 2L * (c + hidden) * words;
+  word* shared = alone ? nullptr : memory[6].keep<word>(of_panels);
+  int threads = 1;
 #pragma omp parallel
-  for (int first = 0; first < tiles; first += together) {
-    const int count = std::min(together, tiles - first);
-#pragma omp for schedule(dynamic)
-    for (int i = 0; i < count; i++) tile(first + i, chunk, i * WORDS);
-    sum_products(chunk.d_hidden, chunk.normalized, 0, count * WORDS, first > 0, gradient.d_expand, c);
-    sum_products(chunk.d_out, chunk.active, 0, count * WORDS, first > 0, gradient.d_contract, hidden);
-    if (gradient.d_expand_bias)
-      sum_channels(chunk.d_hidden, count * WORDS, first > 0, gradient.d_expand_bias);
-#pragma omp barrier
+  {
+#pragma omp single
+    threads = omp_get_num_threads();
+    static thread_local Scratch own;
+    PanelMemory<F> panels(alone ? own.keep<word>(of_panels) : shared, words);
+    const typename FeedForwardTiles<F>::Chunk chunk{panels.take(c), panels.take(c), panels.take(hidden),
+                                                    panels.take(hidden)};
+    sum_units(
+        alone, tiles, together, sums,
+        [&](int number, int index) INLINE_LAMBDA { tile(number, chunk, index * WORDS); },
+        [&](int count, bool more, Share share) INLINE_LAMBDA {
+          sum_products(chunk.d_hidden, chunk.normalized, 0, count * WORDS, more, sums.at(0), c, share);
+          sum_products(chunk.d_out, chunk.active, 0, count * WORDS, more, sums.at(1), hidden, share);
+          if (sums.at(2)) sum_channels(chunk.d_hidden, count * WORDS, more, sums.at(2), share);
+        });
   }
-  sum_rows(back.d_scale, tiles, c, gradient.d_scale);
-  sum_rows(back.d_offset, tiles, c, gradient.d_offset);
+  sums.finish(threads);
+  sum_rows(back.d_scale, tiles, c, c, gradient.d_scale);
+  sum_rows(back.d_offset, tiles, c, c, gradient.d_offset);
 }

@@ -3,6 +3,7 @@
 #include "attention.h"
 #include "block.h"
 #include "conv3x3.h"
+#include "convolution.h"
 #include "feed_forward.h"
 
 #define EXPORT_FOR(FORMAT, name)                                                                  \
@@ -18,9 +19,18 @@
                     const SecondPass* second, int columns, int bands, void* values) {             \
     block<FORMAT>(*x, *first, *mixing, *second, columns, bands, (FORMAT::number*)values);         \
   }                                                                                               \
-  void name##_convolution(const Convolution* conv, const Image* from, const Image* to,            \
+  void name##_convolution(const Convolution* conv, const Image* from, const Arranged* to,         \
                           int columns, int bands) {                                               \
-    convolution<FORMAT>(*conv, *from, *to, columns, bands);                                       \
+    convolution<FORMAT>(*conv, {*from, SAME}, *to, columns, bands);                               \
+  }                                                                                               \
+  void name##_trained_convolution(const TrainedConvolution* pass, const Image* from,              \
+                                  const Arranged* to, int columns, int bands) {                   \
+    trained_convolution<FORMAT>(*pass, *from, *to, columns, bands);                               \
+  }                                                                                               \
+  void name##_trained_convolution_gradient(const TrainedConvolution* pass, const Image* x,        \
+                                           const Arranged* d_out, const Image* d_x,               \
+                                           float* d_weight, int columns, int bands) {             \
+    trained_convolution_gradient<FORMAT>(*pass, *x, *d_out, *d_x, d_weight, columns, bands);      \
   }                                                                                               \
   void name##_attention(const Features* x, const Attention* pass, int columns, int bands,         \
                         void* queries_keys, void* values, float* out) {                           \

@@ -164,21 +164,22 @@ __attribute__((noinline)) void tile_to_buffer(const typename F::word* pixels, lo
           [=](int m, int n, vec v, vec) INLINE_LAMBDA { *(vec*)(buffer + m * PANEL + n) = v; });
 }
 
-// The same with taps: tap t of a pixel is read at pixels + taps[t], all of them in words. What is
-// done with a tile may take more registers than the tile leaves: it is handed over in memory, to
-// finish(tile, row, rows, output, vectors).
+// The same with taps: tap t of a pixel of a line is read at pixels + taps[line * tap_count + t], all
+// of them in words. What is done with a tile may take more registers than the tile leaves: it is
+// handed over in memory, to finish(tile, line, row, rows, output, vectors).
 template <class F, class Finish>
 INLINE void product_of_taps(const typename F::word* pixels, long next_pixel, const long* taps,
-                            int tap_count, int rows, const vec* weight, int words, int outputs,
-                            Finish finish) {
+                            int tap_count, int lines, int rows, const vec* weight, int words,
+                            int outputs, Finish finish) {
   alignas(64) float buffer[ROWS * PANEL];
   for (int first = 0; first < outputs; first += PANEL) {
     const int vectors = std::min(VECTORS, (outputs - first) / LANES);
-    for (int row = 0; row < rows; row += ROWS) {
-      tile_to_buffer<F>(pixels + row * next_pixel, next_pixel, taps, tap_count, weight, words,
-                        vectors, buffer);
-      finish(buffer, row, std::min(ROWS, rows - row), first, vectors);
-    }
+    for (int line = 0; line < lines; line++)
+      for (int row = 0; row < rows; row += ROWS) {
+        tile_to_buffer<F>(pixels + row * next_pixel, next_pixel, taps + line * tap_count, tap_count,
+                          weight, words, vectors, buffer);
+        finish(buffer, line, row, std::min(ROWS, rows - row), first, vectors);
+      }
     weight += (long)tap_count * words * vectors;
   }
 }
@@ -211,9 +212,9 @@ void gelu_product(const typename F::number* pixels, long next_pixel, int rows, c
                   int inputs, int outputs, const float* bias, typename F::number* to, long next_row,
                   typename F::number* before = nullptr) {
   const long here = 0;
-  product_of_taps<F>((const typename F::word*)pixels, next_pixel / F::PER_WORD, &here, 1, rows,
+  product_of_taps<F>((const typename F::word*)pixels, next_pixel / F::PER_WORD, &here, 1, 1, rows,
                      weight, (inputs + F::PER_WORD - 1) / F::PER_WORD, outputs,
-                     [=](const float* tile, int row, int count, int output, int vectors) {
+                     [=](const float* tile, int, int row, int count, int output, int vectors) {
                        gelu_of_tile<F>(tile, count, vectors, bias + output,
                                        to + row * next_row + output,
                                        before ? in_panels(before, row, output, vectors) : nullptr,

@@ -60,14 +60,24 @@ class Image(ctypes.Structure):
     ]
 
 
+class Arranged(ctypes.Structure):
+    _fields_ = [('image', Image), ('target', c_int)]
+
+
+SAME, UNSHUFFLE, SHUFFLE, JOIN_SHUFFLE = range(4)  # targets
+
+
 class Convolution(ctypes.Structure):
     _fields_ = [
-        *((name, c_int) for name in ('images', 'height', 'width', 'channels', 'outputs', 'groups')),
-        ('weight', c_void_p),
-        ('bias', c_void_p),
-        ('target', c_int),
-        ('reduce', c_void_p),
-        ('reduce_bias', c_void_p),
+        *((name, c_int) for name in ('images', 'height', 'width', 'channels', 'outputs')),
+        *((name, c_void_p) for name in ('weight', 'bias', 'reduce', 'reduce_bias')),
+    ]
+
+
+class TrainedConvolution(ctypes.Structure):
+    _fields_ = [
+        *((name, c_int) for name in ('images', 'height', 'width', 'channels', 'outputs')),
+        *((name, c_void_p) for name in ('weight', 'bias')),
     ]
 
 

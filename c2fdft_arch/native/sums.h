@@ -5,13 +5,34 @@
 #include <omp.h>
 
 #include <type_traits>
+#include <vector>
 
 #include "products.h"
 
 INLINE int tiles_of(long pixels) { return (pixels + TILE_PIXELS - 1) / TILE_PIXELS; }
 
-// Tiles of pixels between two sums: what they leave stays in the shared cache.
-INLINE int tiles_together() { return std::max(16, 2 * omp_get_max_threads()); }
+// A thread's part of what a team does together, or all of it.
+struct Share {
+  int index = 0, of = 1;
+
+  static Share of_thread() { return {omp_get_thread_num(), omp_get_num_threads()}; }
+  long begin(long count) const { return count * index / of; }
+  long end(long count) const { return count * (index + 1) / of; }
+};
+
+// Whether each thread adds up the products of its own pixels, which stay in its own cache, and the
+// sums of all threads are added at the end. Otherwise all threads compute some pixels, then each a
+// part of their sums: matrices that are large beside the pixels are written but once.
+INLINE bool threads_work_alone(long pixels, int channels) {
+  return pixels / omp_get_max_threads() >= 4L * channels;
+}
+
+// Tiles of pixels between two sums.
+template <class F>
+INLINE int tiles_together(bool alone, int channels) {
+  if (alone) return std::max(2, 200 * F::PER_WORD / channels);  // stay in the cache of a core
+  return std::max(16, 2 * omp_get_max_threads());               // stay in the shared cache
+}
 
 // Numbers of a chunk of pixels, as words of pixels that follow each other, in panels of channels.
 template <class F>
@@ -48,12 +69,11 @@ struct Panels {
   }
 };
 
-// Memory for several panels.
+// Several panels, in memory for the words of all of them.
 template <class F>
 class PanelMemory {
  public:
-  PanelMemory(Scratch& memory, long channels, long words)
-      : words(words), next(memory.keep<typename F::word>(channels * words)) {}
+  PanelMemory(typename F::word* memory, long words) : words(words), next(memory) {}
 
   Panels<F> take(int channels) {
     const Panels<F> panels{next, channels, words};
@@ -67,17 +87,20 @@ class PanelMemory {
 };
 
 // to[m][n], rows `next_to` apart, or what is added to it, is the sum over words i of
-// a[m * next_row + i * next_word] times the vectors at b + i * next_vectors: ROWS rows.
+// a[m * next_row + i * next_word] times the vectors at b + i * next_vectors: ROWS rows. The words may
+// lie in several segments, `next_a` and `next_b` apart.
 template <class F>
 INLINE void sum_tile(const typename F::word* a, long next_row, long next_word, const float* b,
-                     long next_vectors, int words, int vectors, bool add, float* to, long next_to) {
+                     long next_vectors, int words, int vectors, bool add, float* to, long next_to,
+                     int segments = 1, long next_a = 0, long next_b = 0) {
   const auto some = [&](auto count) INLINE_LAMBDA {
     constexpr int N = decltype(count)::value;
     vec total[ROWS][N] = {};
     if (add)
       for (int m = 0; m < ROWS; m++)
         for (int n = 0; n < N; n++) total[m][n] = load(to + m * next_to + n * LANES);
-    add_products<F, N>(total, a, next_row, next_word, b, next_vectors, words);
+    for (int i = 0; i < segments; i++)
+      add_products<F, N>(total, a + i * next_a, next_row, next_word, b + i * next_b, next_vectors, words);
     for (int m = 0; m < ROWS; m++)
       for (int n = 0; n < N; n++) store(to + m * next_to + n * LANES, total[m][n]);
   };
@@ -87,14 +110,13 @@ INLINE void sum_tile(const typename F::word* a, long next_row, long next_word, c
 }
 
 // to[m][n], or what is added to it, is the sum over `words` words from the first one of a's channel m
-// times b's channel n. Called by all threads of a team, which do not wait for each other at the end.
+// times b's channel n. A thread computes its share.
 template <class F>
 void sum_products(const Panels<F>& a, const Panels<F>& b, long first, int words, bool add, float* to,
-                  long next_to) {
+                  long next_to, Share share) {
   constexpr int GROUP = 24, TOGETHER = 128;  // what they read of a and b stays in the L1 cache
   const int groups = (a.channels + GROUP - 1) / GROUP, panels = (b.channels + PANEL - 1) / PANEL;
-#pragma omp for schedule(static) nowait
-  for (int i = 0; i < groups * panels; i++) {
+  for (int i = share.begin(groups * panels); i < share.end(groups * panels); i++) {
     const int from = i % groups * GROUP, until = std::min(from + GROUP, a.channels);
     const int n = i / groups * PANEL;
     for (int done = 0; done < words; done += TOGETHER)
@@ -116,26 +138,88 @@ INLINE void multiply(const float* a, long next_m, long next_k, const float* b, l
                         next_to);
 }
 
-// to[n], or what is added to it, is the sum over words of channel n. Called by all threads.
+// to[n], or what is added to it, is the sum over words of channel n. A thread computes its share.
 template <class F>
-void sum_channels(const Panels<F>& panels, int words, bool add, float* to) {
+void sum_channels(const Panels<F>& panels, int words, bool add, float* to, Share share) {
   const vec ones = F::words(all(1.0f), all(1.0f));
-#pragma omp for schedule(static)
-  for (int n = 0; n < panels.channels; n += LANES) {
+  const int vectors = panels.channels / LANES;
+  for (int i = share.begin(vectors); i < share.end(vectors); i++) {
+    const int n = i * LANES;
     vec total = add ? load(to + n) : vec{};
-    for (int i = 0; i < words; i++)
-      total = F::add_products(total, load((const float*)panels.at(n, i)), ones);
+    for (int word = 0; word < words; word++)
+      total = F::add_products(total, load((const float*)panels.at(n, word)), ones);
     store(to + n, total);
   }
 }
 
-// to (width) is the sum of rows (count, width).
-inline void sum_rows(const float* rows, long count, long width, float* to) {
+// to (width) is the sum of rows, `next_row` apart. Whole vectors.
+inline void sum_rows(const float* rows, long count, long next_row, long width, float* to) {
 #pragma omp parallel for schedule(static)
   for (long n = 0; n < width; n += LANES) {
     vec total = {};
-    for (long i = 0; i < count; i++) total += load(rows + i * width + n);
+    for (long i = 0; i < count; i++) total += load(rows + i * next_row + n);
     store(to + n, total);
+  }
+}
+
+// Sums over pixels: in place, where threads make them together, or of each thread.
+class SumsOfThreads {
+ public:
+  struct Sum {
+    float* to;  // null if it is not wanted
+    long size;
+  };
+
+  SumsOfThreads(Scratch& scratch, bool alone, std::vector<Sum> all) : alone(alone), sums(all) {
+    for (const Sum& sum : sums) next_thread += sum.to ? sum.size : 0;
+    if (alone) memory = scratch.keep<float>(omp_get_max_threads() * next_thread);
+  }
+
+  // Where a thread makes one of them; null if it is not wanted.
+  float* at(int number) const {
+    return alone && sums[number].to ? memory + omp_get_thread_num() * next_thread + before(number)
+                                    : sums[number].to;
+  }
+
+  // Of a thread that has nothing to add.
+  void clear() const { std::fill_n(memory + omp_get_thread_num() * next_thread, next_thread, 0.0f); }
+
+  void finish(int threads) const {
+    for (int i = 0; alone && i < (int)sums.size(); i++)
+      if (sums[i].to) sum_rows(memory + before(i), threads, next_thread, sums[i].size, sums[i].to);
+  }
+
+ private:
+  long before(int number) const {
+    long size = 0;
+    for (int i = 0; i < number; i++) size += sums[i].to ? sums[i].size : 0;
+    return size;
+  }
+
+  const bool alone;
+  const std::vector<Sum> sums;
+  float* memory = nullptr;
+  long next_thread = 0;
+};
+
+// Calls compute(unit, index) for units of pixels, some of them together, and after each time
+// add(count, more, share) for the sums over those. Called by all threads of a team.
+template <class Compute, class Add>
+INLINE void sum_units(bool alone, int units, int together, const SumsOfThreads& sums, Compute compute,
+                      Add add) {
+  const Share thread = Share::of_thread(), share = alone ? Share() : thread;
+  const int begin = alone ? thread.begin(units) : 0, end = alone ? thread.end(units) : units;
+  if (begin == end) return sums.clear();
+  for (int first = begin; first < end; first += together) {
+    const int count = std::min(together, end - first);
+    for (int i = share.index; i < count; i += share.of) compute(first + i, i);
+    if (!alone) {
+#pragma omp barrier
+    }
+    add(count, first > begin, share);
+    if (!alone) {
+#pragma omp barrier
+    }
   }
 }
 
