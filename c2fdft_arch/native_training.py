@@ -61,9 +61,11 @@ class NativeTraining:
     ) -> Tensor:
         """A 3x3 convolution of x (B, H, W, C), in float32, and what follows it.
 
-        `target` is SAME, UNSHUFFLE or SHUFFLE: nothing, or pixel-unshuffle or pixel-shuffle by 2.
-        `skip` is then concatenated.
+        `target` is SAME, UNSHUFFLE or SHUFFLE: nothing, or pixel-unshuffle or pixel-shuffle by 2,
+        before which there is no bias. `skip` is then concatenated.
         """
+        if target != SAME and conv.bias is not None:
+            raise NotImplementedError('the kernels take no bias before a shuffle')
         return NativeConvolution.apply(x, skip, conv.weight, conv.bias, self, target)
 
 
@@ -188,8 +190,7 @@ class NativeConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, skip, weight, bias, native, target):
-        b, h, w, c = x.shape
-        outputs = len(weight)
+        (b, h, w, c), outputs, weight = x.shape, len(weight), weight.contiguous()
         shape = {
             SAME: (h, w, outputs), UNSHUFFLE: (h // 2, w // 2, 4 * outputs),
             SHUFFLE: (2 * h, 2 * w, outputs // 4),
@@ -204,25 +205,26 @@ class NativeConvolution(torch.autograd.Function):
             reference(Arranged(image_of(out[..., :own]), target)), *pieces(b, h, w),
         )  # fmt: skip
         ctx.save_for_backward(x, weight)
-        ctx.native, ctx.target, ctx.own, ctx.has_bias = native, target, own, bias is not None
+        ctx.native, ctx.target, ctx.own = native, target, own
+        ctx.has_skip, ctx.has_bias = skip is not None, bias is not None
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
-        d_x, d_weight = (
-            torch.empty_like(of, memory_format=torch.contiguous_format) if needed else None
-            for of, needed in zip((x, weight), (ctx.needs_input_grad[0], ctx.needs_input_grad[2]))
-        )
-        own, skip = grad[..., : ctx.own], grad[..., ctx.own :]
+        needs_d_x, _, needs_d_weight, *_ = ctx.needs_input_grad
+        d_x = x.new_empty(x.shape) if needs_d_x else None
+        d_weight = weight.new_empty(weight.shape) if needs_d_weight else None
+        own, skip = grad.tensor_split([ctx.own], dim=3)
         pass_ = TrainedConvolution(*x.shape, len(weight), address(weight), None)
         ctx.native.kernels.trained_convolution_gradient(
-            reference(pass_), reference(image_of(x)), reference(Arranged(image_of(own), ctx.target)),
-            reference(image_of(d_x)), address(d_weight), *pieces(*x.shape[:3]),
+            reference(pass_), reference(image_of(x)),
+            reference(Arranged(image_of(own), ctx.target)), reference(image_of(d_x)),
+            address(d_weight), *pieces(*x.shape[:3]),
         )  # fmt: skip
         d_bias = own.sum((0, 1, 2)) if ctx.has_bias else None
-        return d_x, skip if ctx.needs_input_grad[1] else None, d_weight, d_bias, None, None
+        return d_x, skip if ctx.has_skip else None, d_weight, d_bias, None, None
 
 
 def addresses(*tensors: Tensor | None) -> list[int | None]:

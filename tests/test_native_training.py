@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from test_blocks import assert_same_gradients, gradients, relative_error, run
 from test_dft import tiny_input, tiny_network
 from test_native import CPU, PRECISIONS, needs_kernels
 
 from c2fdft_arch import native, native_training, train_network
+from c2fdft_arch.native.structures import SAME, SHUFFLE, UNSHUFFLE
 from c2fdft_arch.plain_dft import PlainDFT
 
 pytestmark = needs_kernels
@@ -173,6 +175,78 @@ def test_weights_and_features_are_left_alone(precision):
     before = {name: weight.clone() for name, weight in net.state_dict().items()}
     gradients(net, run, precision=PRECISIONS[precision])
     assert all(torch.equal(weight, before[name]) for name, weight in net.state_dict().items())
+
+
+CONVOLUTIONS = [  # images, height, width, channels, outputs
+    (1, 2, 2, 8, 8), (2, 10, 22, 6, 48), (3, 12, 8, 96, 4), (4, 8, 8, 40, 72), (1, 40, 130, 24, 20),
+    (2, 6, 300, 16, 16),
+]  # fmt: skip
+SHUFFLES = {SAME: lambda y: y, UNSHUFFLE: F.pixel_unshuffle, SHUFFLE: F.pixel_shuffle}
+
+
+def convolutions(size, target, bias=False):
+    """A convolution, its input (B, H, W, C), and what PyTorch makes of them in float64."""
+    images, height, width, channels, outputs = size
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(channels, outputs, 3, padding=1, bias=bias)
+    x = torch.randn(images, height, width, channels, requires_grad=True)
+    y = F.conv2d(
+        x.double().permute(0, 3, 1, 2), conv.weight.double(),
+        None if conv.bias is None else conv.bias.double(), padding=1,
+    )  # fmt: skip
+    y = SHUFFLES[target](y, 2) if target != SAME else y
+    return conv, x, y.permute(0, 2, 3, 1)
+
+
+def assert_like_pytorch(out, expected, inputs, precision):
+    direction = torch.randn(expected.shape, generator=torch.Generator().manual_seed(3))
+    theirs = torch.autograd.grad((expected * direction).sum(), inputs, retain_graph=True)
+    ours = torch.autograd.grad((out * direction).sum(), inputs)
+    for found, wanted in zip((out, *ours), (expected, *theirs), strict=True):
+        assert relative_error(found, wanted) < {'fp32': 2e-6, 'bf16': 0.01}[precision]
+
+
+@pytest.mark.parametrize('target', SHUFFLES)
+@pytest.mark.parametrize('size', CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize('count', [1, 2, 5])
+def test_convolutions_and_their_gradients_are_those_of_pytorch(
+    target, size, count, precision, threads
+):
+    threads(count)
+    conv, x, expected = convolutions(size, target)
+    native_of = native_training.NativeTraining.of(network(), PRECISIONS[precision])
+    out = native_of.convolve(conv, x, target)
+    assert_like_pytorch(out, expected, [x, conv.weight], precision)
+
+
+def test_convolution_with_a_bias(precision):
+    conv, x, expected = convolutions((2, 7, 9, 6, 3), SAME, bias=True)
+    native_of = native_training.NativeTraining.of(network(), PRECISIONS[precision])
+    out = native_of.convolve(conv, x)
+    assert_like_pytorch(out, expected, [x, conv.weight, conv.bias], precision)
+    shuffled = torch.nn.Conv2d(6, 8, 3, padding=1)
+    with pytest.raises(NotImplementedError, match='bias'):
+        native_of.convolve(shuffled, x, SHUFFLE)
+
+
+def test_convolution_of_what_does_not_lie_pixel_by_pixel_joined_with_a_skip(precision):
+    conv, x, expected = convolutions((2, 6, 10, 12, 16), SHUFFLE)
+    skip = torch.randn(2, 12, 20, 5, requires_grad=True)
+    native_of = native_training.NativeTraining.of(network(), PRECISIONS[precision])
+    apart = x.permute(3, 0, 2, 1).contiguous().permute(1, 3, 2, 0)
+    out = native_of.convolve(conv, apart, SHUFFLE, skip)
+    expected = torch.cat([expected, skip.double()], 3)
+    assert torch.equal(out[..., 4:], skip)
+    assert_like_pytorch(out, expected, [x, conv.weight, skip], precision)
+
+
+def test_convolution_that_only_passes_gradients_on_or_only_has_its_own(precision):
+    conv, x, expected = convolutions((2, 8, 8, 16, 16), UNSHUFFLE)
+    native_of = native_training.NativeTraining.of(network(), PRECISIONS[precision])
+    own = native_of.convolve(conv, x.detach(), UNSHUFFLE)
+    assert_like_pytorch(own, expected, [conv.weight], precision)
+    conv.requires_grad_(False)
+    assert_like_pytorch(native_of.convolve(conv, x, UNSHUFFLE), expected, [x], precision)
 
 
 @pytest.mark.parametrize('value', [0.0, 0.3, -0.7, 1.4, -2.5, 3.99, -3.99, 4.5, -6.0, 30.0, -1e4])

@@ -49,14 +49,13 @@ struct TapsApart {
 template <class F>
 void trained_convolution(const TrainedConvolution& pass, const Image& from, const Arranged& to,
                          int columns, int bands) {
-  static thread_local Scratch memory[3];
-  const TapsApart apart(pass, to.target, false);
-  const float* taps = apart.take(memory[0], pass.weight);
-  const WeightShape shape{pass.outputs, pass.channels, apart.groups, 9};
-  vec* weight = memory[1].keep<vec>(shape.vectors<F>());
-  const long next_group = pass.outputs / apart.groups * (long)pass.channels;
-  pack<F>(taps, {next_group, pass.channels, 1, apart.next_tap}, shape, weight);
-  float* bias = memory[2].take<float>(shape.padded_outputs());
+  static thread_local Scratch memory[2];
+  const int groups = groups_of(to.target);
+  const WeightShape shape{pass.outputs, pass.channels, groups, 9};
+  const long next_output = 9L * pass.channels;
+  vec* weight = memory[0].keep<vec>(shape.vectors<F>());
+  pack<F>(pass.weight, {next_output, groups * next_output, 9, 1}, shape, weight);
+  float* bias = memory[1].take<float>(shape.padded_outputs());
   if (pass.bias) std::copy_n(pass.bias, pass.outputs, bias);  // where there is one group
   convolution<F>({pass.images, pass.height, pass.width, pass.channels, pass.outputs, weight, bias},
                  {from, SAME}, to, columns, bands);

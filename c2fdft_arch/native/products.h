@@ -33,12 +33,6 @@ template <class F>
 INLINE void words_of_outputs(const float* weight, long next_output, long next_input, int count,
                              int inputs, vec (&words)[LANES]) {
   constexpr int BLOCK = LANES * F::PER_WORD;
-  if (next_output == 1 && count == LANES && inputs % F::PER_WORD == 0) {
-    for (int i = 0; i < inputs; i += F::PER_WORD)
-      words[i / F::PER_WORD] = F::words(load(weight + i * next_input),
-                                        load(weight + (i + F::PER_WORD - 1) * next_input));
-    return;
-  }
   for (int n = 0; n < LANES; n++) {
     const float* row = weight + n * next_output;
     if (n >= count) {
@@ -78,9 +72,40 @@ void pack_vectors(const float* weight, WeightStrides strides, WeightShape shape,
   }
 }
 
+// The same for words [from_word, to_word) of all taps, tap by tap, where outputs follow each other in
+// memory and are whole vectors, as the inputs are whole words: read in the order they lie in.
+template <class F>
+void pack_words(const float* weight, WeightStrides strides, WeightShape shape, vec* to, long from_word,
+                long to_word) {
+  const int words = shape.words<F>(), vectors = shape.outputs / LANES;
+  const long next_word = F::PER_WORD * strides.input, last = next_word - strides.input;
+  for (long i = from_word; i < to_word; i++) {
+    const float* from = weight + i / words * strides.tap + i % words * next_word;
+    for (int v = 0; v < vectors; v++, from += LANES) {
+      const int panel = v / VECTORS * VECTORS, width = std::min(VECTORS, vectors - panel);
+      to[(long)panel * shape.taps * words + i * width + v - panel] =
+          F::words(load(from), load(from + last));
+    }
+  }
+}
+
+template <class F>
+bool packs_words(WeightStrides strides, WeightShape shape) {
+  return strides.output == 1 && shape.groups == 1 && shape.outputs % LANES == 0 &&
+         shape.inputs % F::PER_WORD == 0;
+}
+
 // Lay out a weight, by all threads.
 template <class F>
 void pack(const float* weight, WeightStrides strides, WeightShape shape, vec* to) {
+  if (packs_words<F>(strides, shape)) {
+    constexpr int TOGETHER = 8;
+    const long all = (long)shape.taps * shape.words<F>();
+#pragma omp parallel for schedule(static)
+    for (long word = 0; word < all; word += TOGETHER)
+      pack_words<F>(weight, strides, shape, to, word, std::min(word + TOGETHER, all));
+    return;
+  }
 #pragma omp parallel for schedule(static)
   for (int v = 0; v < shape.padded_outputs() / LANES; v++)
     pack_vectors<F>(weight, strides, shape, to, v, v + 1);
@@ -89,6 +114,8 @@ void pack(const float* weight, WeightStrides strides, WeightShape shape, vec* to
 // Lay out a whole weight, by one thread.
 template <class F>
 void pack_alone(const float* weight, WeightStrides strides, WeightShape shape, vec* to) {
+  if (packs_words<F>(strides, shape))
+    return pack_words<F>(weight, strides, shape, to, 0, (long)shape.taps * shape.words<F>());
   pack_vectors<F>(weight, strides, shape, to, 0, shape.padded_outputs() / LANES);
 }
 
