@@ -224,11 +224,11 @@ INLINE void differentiate_matrices(const Matrices& m, int heads, const float* d_
 
 // Images are cut into bands of rows.
 struct Bands {
-  static constexpr int PIXELS = 1024, LEAST_ROWS = 8;
+  static constexpr int PIXELS = 1024, LEAST_ROWS = 8, WORDS_ALONE = 256;
   int rows, of_image, count;
 
-  Bands(const Features& x, bool alone, int pixels_alone)
-      : rows(std::min(x.height, alone ? std::max(pixels_alone / x.width, 1)
+  Bands(const Features& x, bool alone, int per_word)
+      : rows(std::min(x.height, alone ? std::max(WORDS_ALONE * per_word / x.width, 1)
                                       : std::max(PIXELS / x.width, LEAST_ROWS))),
         of_image((x.height + rows - 1) / rows), count(x.images * of_image) {}
 
@@ -530,7 +530,7 @@ void attention_gradient(const Features& x, const Attention& pass, const Attentio
   differentiate_matrices(pass.matrices, heads, d_mixing, x.images, c, d, gradient.d_temperature,
                          gradient.d_project);
   const bool alone = threads_work_alone((long)x.images * x.height * x.width, c);
-  const Bands bands(x, alone, 256 * F::PER_WORD);
+  const Bands bands(x, alone, F::PER_WORD);
   const int together = bands.together(x.width, alone);
   const int words_of_band = bands.rows * BandOfGradient<F>::words_of_row(x.width);
   const MatricesOfImages<F> matrices(pass.matrices.mixing, d, heads, x.images, c);

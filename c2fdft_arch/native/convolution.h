@@ -11,15 +11,14 @@ struct TrainedConvolution {
   const float *weight, *bias;  // (outputs, channels, 3, 3); the bias may be null
 };
 
-// Where kernels lie that are taken apart: (9, outputs, channels), the outputs of a group together.
+// A kernel with its taps apart: (9, outputs, channels), padded, the outputs of a group together.
 struct TapsApart {
   int outputs, channels, groups, next_row;
   long next_tap;
 
-  TapsApart(const TrainedConvolution& pass, Target target, bool padded)
+  TapsApart(const TrainedConvolution& pass, Target target)
       : outputs(pass.outputs), channels(pass.channels), groups(groups_of(target)),
-        next_row(padded ? round_up(channels, PANEL) : channels),
-        next_tap((padded ? round_up(outputs, LANES) : outputs) * (long)next_row) {}
+        next_row(round_up(channels, PANEL)), next_tap(round_up(outputs, LANES) * (long)next_row) {}
 
   long at(int output) const {
     return (output % groups * (outputs / groups) + output / groups) * (long)next_row;
@@ -66,11 +65,11 @@ template <class F>
 void convolve_back(const TrainedConvolution& pass, const Arranged& d_out, const Image& d_x, int columns,
                    int bands) {
   static thread_local Scratch memory[3];
-  const TapsApart apart(pass, d_out.target, false);
+  const TapsApart apart(pass, d_out.target);
   const float* last_tap = apart.take(memory[0], pass.weight) + 8 * apart.next_tap;
   const WeightShape shape{pass.channels, pass.outputs, 1, 9};
   vec* weight = memory[1].keep<vec>(shape.vectors<F>());
-  pack<F>(last_tap, {0, 1, pass.channels, -apart.next_tap}, shape, weight);
+  pack<F>(last_tap, {0, 1, apart.next_row, -apart.next_tap}, shape, weight);
   const float* bias = memory[2].take<float>(shape.padded_outputs());
   convolution<F>({pass.images, pass.height, pass.width, pass.outputs, pass.channels, weight, bias}, d_out,
                  {d_x, SAME}, columns, bands);
@@ -187,7 +186,7 @@ void trained_convolution_gradient(const TrainedConvolution& pass, const Image& x
   static thread_local Scratch memory;
   if (d_x.data) convolve_back<F>(pass, d_out, d_x, columns, bands);
   if (!d_weight) return;
-  const TapsApart apart(pass, d_out.target, true);
+  const TapsApart apart(pass, d_out.target);
   float* sums = memory.keep<float>(9 * apart.next_tap);
   SumsOfTaps<F>(pass, x, d_out)(apart, sums);
   apart.put_together(sums, d_weight);
