@@ -190,7 +190,8 @@ class NativeConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, skip, weight, bias, native, target):
-        (b, h, w, c), outputs, weight = x.shape, len(weight), weight.contiguous()
+        weight = weight.contiguous()  # that of a channels-last network is not
+        (b, h, w, c), outputs = x.shape, len(weight)
         shape = {
             SAME: (h, w, outputs), UNSHUFFLE: (h // 2, w // 2, 4 * outputs),
             SHUFFLE: (2 * h, 2 * w, outputs // 4),

@@ -545,15 +545,12 @@ void attention_gradient(const Features& x, const Attention& pass, const Attentio
                               memory[9].keep<float>(bands.count * 30L * c)};
   const float* taps = taps_first(memory[10], pass.kernel, 3 * c, true);
   const auto depthwise = depthwise_kernels<F>(taps, 3 * c, std::vector<float>(3 * c).data());
-  const SumsOfThreads sums(memory[11], alone,
-                           {{gradient.d_qkv, 3L * c * c}, {gradient.d_qkv_bias, 3L * c}});
+  SumsOfThreads sums(memory[11], alone,
+                     {{gradient.d_qkv, 3L * c * c}, {gradient.d_qkv_bias, 3L * c}});
   const long words = (long)together * words_of_band;
   word* shared = alone ? nullptr : memory[12].keep<word>(4L * c * words);
-  int threads = 1;
 #pragma omp parallel
   {
-#pragma omp single
-    threads = omp_get_num_threads();
     static thread_local Scratch own;
     PanelMemory<F> panels(alone ? own.keep<word>(4L * c * words) : shared, words);
     const typename BandOfGradient<F>::Chunk chunk{panels.take(c), panels.take(3 * c)};
@@ -567,6 +564,6 @@ void attention_gradient(const Features& x, const Attention& pass, const Attentio
           if (sums.at(1)) sum_channels(chunk.d_projected, some, more, sums.at(1), share);
         });
   }
-  sums.finish(threads);
+  sums.finish();
   sum_bands(all_bands, bands.count, c, gradient);
 }

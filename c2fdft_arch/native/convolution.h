@@ -80,14 +80,13 @@ void convolve_back(const TrainedConvolution& pass, const Arranged& d_out, const 
 template <class F>
 class SumsOfTaps {
   typedef typename F::number number;
-  static constexpr int PIXELS = 1024;        // about as many between two sums
-  static constexpr int WORDS_TOGETHER = 128;  // of what stays in the L1 cache
+  static constexpr int PIXELS = 1024;  // about as many between two sums
   static constexpr int LEAST_ROWS = 4;
 
  public:
   SumsOfTaps(const TrainedConvolution& pass, const Image& x, const Arranged& d_out)
       : pass(pass), x{x, SAME}, d_out(d_out), words((pass.width + F::PER_WORD - 1) / F::PER_WORD),
-        rows(std::min(pass.height, std::max(LEAST_ROWS, WORDS_TOGETHER / words))),
+        rows(std::min(pass.height, std::max(LEAST_ROWS, SUM_WORDS / words))),
         of_image((pass.height + rows - 1) / rows), count(pass.images * of_image),
         together(std::min(count, std::max(2 * omp_get_max_threads(), PIXELS / (rows * pass.width)))) {
     static thread_local Scratch memory;
@@ -151,17 +150,17 @@ class SumsOfTaps {
 
   // Called by all threads of a team, which do not wait for each other at the end.
   void add(int segments, bool more, const TapsApart& apart, float* sums) const {
-    constexpr int GROUP = 24;
     const int outputs = round_up(pass.outputs, ROWS), channels = shifted[0].channels;
-    const int groups = (outputs + GROUP - 1) / GROUP, panels = (channels + PANEL - 1) / PANEL;
-    const int of_segment = rows * words, block = std::max(1, WORDS_TOGETHER / of_segment);
+    const int groups = (outputs + SUM_ROWS - 1) / SUM_ROWS, panels = (channels + PANEL - 1) / PANEL;
+    const int of_segment = rows * words, block = std::max(1, SUM_WORDS / of_segment);
 #pragma omp for schedule(static) nowait
     for (int i = 0; i < 9 * groups * panels; i++) {
-      const int tap = i / (groups * panels), from = i % groups * GROUP, n = i / groups % panels * PANEL;
+      const int tap = i / (groups * panels), n = i / groups % panels * PANEL;
+      const int from = i % groups * SUM_ROWS;
       const Panels<F>& pixels = shifted[tap % 3];
       const int width = pixels.width(n);
       for (int done = 0; done < segments; done += block)
-        for (int m = from; m < std::min(from + GROUP, outputs); m += ROWS)
+        for (int m = from; m < std::min(from + SUM_ROWS, outputs); m += ROWS)
           sum_tile<F>(gradients.at(m, (long)done * of_segment), 1, gradients.width(m),
                       (const float*)pixels.at(n, (done * (rows + 2L) + tap / 3) * words), width,
                       of_segment, width / LANES, more || done > 0,

@@ -189,17 +189,14 @@ void feed_forward_gradient(const Pixels& pixels, const FeedForward& pass,
       laid_out<F>(memory[2], pass.expand, c, hidden, true), gradient.d_x,
       memory[3].keep<float>((long)tiles * c), memory[4].keep<float>((long)tiles * c)};
   const FeedForwardTiles<F> tile(pixels, back, x, before_gelu, d_out);
-  const SumsOfThreads sums(memory[5], alone,
-                           {{gradient.d_expand, (long)hidden * c},
-                            {gradient.d_contract, (long)hidden * c},
-                            {gradient.d_expand_bias, hidden}});
+  SumsOfThreads sums(memory[5], alone,
+                     {{gradient.d_expand, (long)hidden * c},
+                      {gradient.d_contract, (long)hidden * c},
+                      {gradient.d_expand_bias, hidden}});
   const long words = (long)together * WORDS, of_panels = 2L * (c + hidden) * words;
   word* shared = alone ? nullptr : memory[6].keep<word>(of_panels);
-  int threads = 1;
 #pragma omp parallel
   {
-#pragma omp single
-    threads = omp_get_num_threads();
     static thread_local Scratch own;
     PanelMemory<F> panels(alone ? own.keep<word>(of_panels) : shared, words);
     const typename FeedForwardTiles<F>::Chunk chunk{panels.take(c), panels.take(c), panels.take(hidden),
@@ -213,7 +210,7 @@ void feed_forward_gradient(const Pixels& pixels, const FeedForward& pass,
           if (sums.at(2)) sum_channels(chunk.d_hidden, count * WORDS, more, sums.at(2), share);
         });
   }
-  sums.finish(threads);
+  sums.finish();
   sum_rows(back.d_scale, tiles, c, c, gradient.d_scale);
   sum_rows(back.d_offset, tiles, c, c, gradient.d_offset);
 }

@@ -99,11 +99,9 @@ bool packs_words(WeightStrides strides, WeightShape shape) {
 template <class F>
 void pack(const float* weight, WeightStrides strides, WeightShape shape, vec* to) {
   if (packs_words<F>(strides, shape)) {
-    constexpr int TOGETHER = 8;
-    const long all = (long)shape.taps * shape.words<F>();
 #pragma omp parallel for schedule(static)
-    for (long word = 0; word < all; word += TOGETHER)
-      pack_words<F>(weight, strides, shape, to, word, std::min(word + TOGETHER, all));
+    for (long word = 0; word < (long)shape.taps * shape.words<F>(); word++)
+      pack_words<F>(weight, strides, shape, to, word, word + 1);
     return;
   }
 #pragma omp parallel for schedule(static)

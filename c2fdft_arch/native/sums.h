@@ -109,20 +109,22 @@ INLINE void sum_tile(const typename F::word* a, long next_row, long next_word, c
   some(std::integral_constant<int, 1>());
 }
 
+// Channels and words that are summed together: what is read of them stays in the L1 cache.
+constexpr int SUM_ROWS = 24, SUM_WORDS = 128;
+
 // to[m][n], or what is added to it, is the sum over `words` words from the first one of a's channel m
 // times b's channel n. A thread computes its share.
 template <class F>
 void sum_products(const Panels<F>& a, const Panels<F>& b, long first, int words, bool add, float* to,
                   long next_to, Share share) {
-  constexpr int GROUP = 24, TOGETHER = 128;  // what they read of a and b stays in the L1 cache
-  const int groups = (a.channels + GROUP - 1) / GROUP, panels = (b.channels + PANEL - 1) / PANEL;
+  const int groups = (a.channels + SUM_ROWS - 1) / SUM_ROWS, panels = (b.channels + PANEL - 1) / PANEL;
   for (int i = share.begin(groups * panels); i < share.end(groups * panels); i++) {
-    const int from = i % groups * GROUP, until = std::min(from + GROUP, a.channels);
+    const int from = i % groups * SUM_ROWS, until = std::min(from + SUM_ROWS, a.channels);
     const int n = i / groups * PANEL;
-    for (int done = 0; done < words; done += TOGETHER)
+    for (int done = 0; done < words; done += SUM_WORDS)
       for (int m = from; m < until; m += ROWS)
         sum_tile<F>(a.at(m, first + done), 1, a.width(m), (const float*)b.at(n, first + done), b.width(n),
-                    std::min(TOGETHER, words - done), b.width(n) / LANES, add || done > 0,
+                    std::min(SUM_WORDS, words - done), b.width(n) / LANES, add || done > 0,
                     to + m * next_to + n, next_to);
   }
 }
@@ -184,7 +186,10 @@ class SumsOfThreads {
   // Of a thread that has nothing to add.
   void clear() const { std::fill_n(memory + omp_get_thread_num() * next_thread, next_thread, 0.0f); }
 
-  void finish(int threads) const {
+  // How many threads there are.
+  void made_by(int team) { threads = team; }
+
+  void finish() const {
     for (int i = 0; alone && i < (int)sums.size(); i++)
       if (sums[i].to) sum_rows(memory + before(i), threads, next_thread, sums[i].size, sums[i].to);
   }
@@ -200,16 +205,18 @@ class SumsOfThreads {
   const std::vector<Sum> sums;
   float* memory = nullptr;
   long next_thread = 0;
+  int threads = 1;
 };
 
 // Calls compute(unit, index) for units of pixels, some of them together, and after each time
 // add(count, more, share) for the sums over those. Called by all threads of a team.
 template <class Compute, class Add>
-INLINE void sum_units(bool alone, int units, int together, const SumsOfThreads& sums, Compute compute,
+INLINE void sum_units(bool alone, int units, int together, SumsOfThreads& sums, Compute compute,
                       Add add) {
   const Share thread = Share::of_thread(), share = alone ? Share() : thread;
+  if (thread.index == 0) sums.made_by(thread.of);
   const int begin = alone ? thread.begin(units) : 0, end = alone ? thread.end(units) : units;
-  if (begin == end) return sums.clear();
+  if (alone && begin == end) return sums.clear();
   for (int first = begin; first < end; first += together) {
     const int count = std::min(together, end - first);
     for (int i = share.index; i < count; i += share.of) compute(first + i, i);
