@@ -14,7 +14,7 @@ PACKAGES = find_packages(ROOT, include=['c2fdft_arch*', 'c2fdft_model*'])
 # put the project on sys.path by the time the interpreter reads these.
 STARTUP_FILES = ['c2fdft_autoload.pth', 'c2fdft_autoload.start']
 # What the start-up files import, in every interpreter.
-STARTUP_MODULES = ['__init__.py', 'autoload.py']
+STARTUP_MODULES = ['__init__.py', 'plugin/__init__.py', 'plugin/autoload.py']
 
 INSTALL_REQUIRES = [
     'basicsr>=1.4.2',
@@ -38,7 +38,7 @@ EXTRAS_REQUIRE = {
     'metrics': ['lpips'],
     'iqa': ['pyiqa'],
     'plot': ['matplotlib'],
-    'rivals': ['spandrel', 'spandrel-extra-arches'],
+    'baselines': ['spandrel', 'spandrel-extra-arches'],
     'export': ['onnx', 'onnxscript', 'onnxruntime'],
     'mat': ['h5py'],
     'dev': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'setuptools>=64', 'wheel'],
@@ -77,22 +77,22 @@ class BuildStartup(Command):
         if self.editable_mode:
             # Where writing bytecode is off, each interpreter would compile these two anew.
             for name in STARTUP_MODULES:
-                py_compile.compile(str(ROOT / 'c2fdft_arch' / name))
+                py_compile.compile(str(ROOT / 'c2fdft_model' / name))
 
     def files_to_place(self) -> list[tuple[Path, Path]]:
-        startup = [ROOT / 'c2fdft_arch' / name for name in STARTUP_FILES]
+        startup = [ROOT / 'c2fdft_model' / 'plugin' / name for name in STARTUP_FILES]
         if self.editable_mode:
             unpacked_wheel = Path(self.distribution.get_command_obj('install').install_lib)
             return [(path, unpacked_wheel / path.name) for path in startup]
         library = Path(self.build_lib)
         options = sorted((ROOT / 'options').rglob('*.yml'))
         return [(path, library / path.name) for path in startup] + [
-            (path, library / 'c2fdft_arch' / path.relative_to(ROOT)) for path in options
+            (path, library / 'c2fdft_model' / 'plugin' / path.relative_to(ROOT)) for path in options
         ]
 
     def get_source_files(self) -> list[str]:
         options = sorted((ROOT / 'options').rglob('*.yml'))
-        startup = [ROOT / 'c2fdft_arch' / name for name in STARTUP_FILES]
+        startup = [ROOT / 'c2fdft_model' / 'plugin' / name for name in STARTUP_FILES]
         return [path.relative_to(ROOT).as_posix() for path in startup + options]
 
     def get_outputs(self) -> list[str]:
@@ -124,7 +124,7 @@ setup(
     # installs an import finder that every interpreter start pays for.
     package_dir={'': '.'},
     include_package_data=False,
-    package_data={'c2fdft_arch.native': ['*.h', '*.cpp']},
+    package_data={'c2fdft_arch.native': ['csrc/*.h', 'csrc/*.cpp']},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     cmdclass={'build': Build, 'build_startup': BuildStartup},

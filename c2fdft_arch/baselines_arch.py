@@ -1,4 +1,4 @@
-"""Registers the paper's rivals in BasicSR, as `network_g: {type: spandrel/Restormer}` and so on.
+"""Registers the paper's baselines in BasicSR, as `network_g: {type: spandrel/Restormer}` and so on.
 
 Nothing is imported here but the table: whether the extra is installed shows when one is built.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from basicsr.utils.registry import ARCH_REGISTRY
 
-from c2fdft_arch.rivals import RIVALS, RivalFactory
+from c2fdft_arch.baselines.spandrel_networks import BASELINES, BaselineFactory
 
-for name in RIVALS:
-    ARCH_REGISTRY.register(RivalFactory(name))
+for name in BASELINES:
+    ARCH_REGISTRY.register(BaselineFactory(name))

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from c2fdft_arch.evaluation import evaluate
-from c2fdft_arch.inference_settings import InferenceSettings
-from c2fdft_arch.memory_plan import MIB, MemoryPlan
-from c2fdft_arch.network_options import check_input
-from c2fdft_arch.plain_dft import PlainDFT
-from c2fdft_arch.strips import Workspace
-from c2fdft_arch.train_network import predict_noise
+from c2fdft_arch.inference.evaluation import evaluate
+from c2fdft_arch.inference.memory_plan import MIB, MemoryPlan
+from c2fdft_arch.inference.row_bands import Workspace
+from c2fdft_arch.inference.settings import InferenceSettings
+from c2fdft_arch.network.network_options import check_input
+from c2fdft_arch.network.plain_dft import PlainDFT
+from c2fdft_arch.training.network import predict_noise
 
 
 class DFT(PlainDFT):

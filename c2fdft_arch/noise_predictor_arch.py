@@ -9,10 +9,10 @@ from typing import Any
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
-from c2fdft_arch import noise_predictor
-from c2fdft_arch.noise_predictor import IMAGE_CHANNELS, stacked_channels, takes_time
-from c2fdft_arch.registered import find_registered
-from c2fdft_model.option_parsing import OptionError, check_names
+from c2fdft_arch.baselines import noise_predictor
+from c2fdft_arch.baselines.noise_predictor import IMAGE_CHANNELS, stacked_channels, takes_time
+from c2fdft_arch.common.option_parsing import OptionError, check_names
+from c2fdft_arch.common.registry_lookup import find_registered
 
 IN_CHANNELS = (
     'inp_channels', 'num_in_ch', 'in_channels', 'in_chans', 'img_channel', 'in_nc', 'in_c', 'dd_in',

@@ -20,32 +20,38 @@ from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from c2fdft_arch.inference_settings import has_fast_bf16
-from c2fdft_arch.memory_plan import MemoryBudgetError
-from c2fdft_arch.noise_predictor import check_predicts_noise
-from c2fdft_arch.registered import find_registered
-from c2fdft_model import distributed, training_log
-from c2fdft_model.allocator import give_back_freed_memory, keep_freed_memory
-from c2fdft_model.average import WeightAverage
-from c2fdft_model.image_strips import strip
-from c2fdft_model.lr_scheduler import CosineAnnealingRestartCyclicLR
-from c2fdft_model.network_loading import load_into
-from c2fdft_model.noise_schedule import antithetic_timesteps
-from c2fdft_model.option_parsing import OptionError, parse_section
-from c2fdft_model.options import DiffusionOptions, TrainOptions, ValidationOptions, build_process
-from c2fdft_model.patch_cycle import training_clock
-from c2fdft_model.perceptual import check_metrics
-from c2fdft_model.restoration import restore
-from c2fdft_model.resumable import Resumable
-from c2fdft_model.sampling import seed_for
-from c2fdft_model.stages import CoarseStage, FineStage, mixup
-from c2fdft_model.training_step import (
+from c2fdft_arch.baselines.noise_predictor import check_predicts_noise
+from c2fdft_arch.common.option_parsing import OptionError, parse_section
+from c2fdft_arch.common.registry_lookup import find_registered
+from c2fdft_arch.inference.memory_plan import MemoryBudgetError
+from c2fdft_arch.inference.settings import has_fast_bf16
+from c2fdft_model.checkpointing.checkpointing import Resumable
+from c2fdft_model.data.patch_cycle import training_clock
+from c2fdft_model.diffusion.noise_schedule import antithetic_timesteps
+from c2fdft_model.diffusion.sampling import seed_for
+from c2fdft_model.evaluation.perceptual import check_metrics
+from c2fdft_model.restoring.network_loading import load_into
+from c2fdft_model.restoring.restoration import restore
+from c2fdft_model.restoring.weights import WeightsError
+from c2fdft_model.training import distributed, training_log
+from c2fdft_model.training.allocator import give_back_freed_memory, keep_freed_memory
+from c2fdft_model.training.ema import WeightAverage
+from c2fdft_model.training.lr_scheduler import CosineAnnealingRestartCyclicLR
+from c2fdft_model.training.options import (
+    DiffusionOptions,
+    TrainOptions,
+    ValidationOptions,
+    build_process,
+)
+from c2fdft_model.training.stages import CoarseStage, FineStage, mixup
+from c2fdft_model.training.step import (
     backward_in_parts,
     fused_if_possible,
     gradient_norm,
     step_unless,
 )
-from c2fdft_model.validation import (
+from c2fdft_model.validation.previews import strip
+from c2fdft_model.validation.validation import (
     ImageResult,
     budget_error,
     check_memory_budget,
@@ -55,7 +61,6 @@ from c2fdft_model.validation import (
     show_validation,
     validate_shared,
 )
-from c2fdft_model.weights import WeightsError
 
 
 @MODEL_REGISTRY.register()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from c2fdft_model.perceptual import bgr_to_tensor, iqa_score, lpips_distance
+from c2fdft_model.evaluation.perceptual import bgr_to_tensor, iqa_score, lpips_distance
 
 
 @METRIC_REGISTRY.register()

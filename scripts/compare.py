@@ -3,7 +3,7 @@
     python scripts/compare.py --minutes 30 \\
         --input datasets/demo/test/input --target datasets/demo/test/target \\
         -opt C2F-DFT=options/demo_coarse.yml+options/demo_fine.yml \\
-             Restormer=options/rivals/demo_restormer.yml NAFNet=options/rivals/demo_nafnet.yml
+             Restormer=options/baselines/demo_restormer.yml NAFNet=options/baselines/demo_nafnet.yml
 
 A system is an option file, or the files of its stages joined by `+`, each of which starts from the
 weights of the one before; `LABEL=` names it. Every training and every measurement is a process of
@@ -32,9 +32,9 @@ from comparing.systems import (
     validation_folders,
 )
 
-from c2fdft_model.comparison import Truths, image_protocols, measure
-from c2fdft_model.image_files import ImageFileError, is_image_name, read_photograph
-from c2fdft_model.protocols import get_protocol
+from c2fdft_model.evaluation import get_protocol
+from c2fdft_model.images.image_files import ImageFileError, is_image_name, read_photograph
+from c2fdft_model.restoring.comparison import Truths, image_protocols, measure
 
 TRAINED, MEASURED, IMAGES = 'trained.json', 'measured.json', 'images'
 

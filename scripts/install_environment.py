@@ -94,7 +94,7 @@ def installed_from_here() -> bool:
     address = json.loads(distribution.read_text('direct_url.json') or '{}').get('url', '')
     if address != ROOT.as_uri():
         return False
-    for source in (ROOT / 'c2fdft_arch').glob('c2fdft_autoload.*'):
+    for source in (ROOT / 'c2fdft_model' / 'plugin').glob('c2fdft_autoload.*'):
         placed = Path(str(distribution.locate_file(source.name)))
         if not placed.is_file() or placed.read_bytes() != source.read_bytes():
             return False

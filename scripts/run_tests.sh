@@ -4,7 +4,7 @@
 #   PYTHON=/path/to/python    uses that environment instead of .venv
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-. scripts/setup_env.sh dev,export,mat,metrics,plot,rivals
+. scripts/setup_env.sh dev,export,mat,metrics,plot,baselines
 
 failed=()
 check() {

@@ -1,0 +1,1 @@
+"""Networks to compare with, and any registered network as the noise predictor."""

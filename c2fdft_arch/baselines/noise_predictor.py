@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 
-from c2fdft_model.option_parsing import OptionError
-from c2fdft_model.restoration import pad_to_multiple
+from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_model.restoring.restoration import pad_to_multiple
 
 IMAGE_CHANNELS = 3
 POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128)

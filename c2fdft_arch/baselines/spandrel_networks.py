@@ -1,9 +1,9 @@
 """The networks that the paper compares with, from spandrel and spandrel-extra-arches.
 
-Both packages are optional (`pip install "c2fdft[rivals]"`) and imported when a network is built.
+Both packages are optional (`pip install "c2fdft[baselines]"`) and imported when a network is built.
 spandrel is MIT-licensed and holds architectures under permissive licences; spandrel-extra-arches is
 the same wrapper around architectures that are free for non-commercial use only. The licence of
-each architecture stands in `RIVALS`.
+each architecture stands in `BASELINES`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from c2fdft_model.option_parsing import OptionError, check_names
-from c2fdft_model.restoration import pad_to_multiple
+from c2fdft_arch.common.option_parsing import OptionError, check_names
+from c2fdft_model.restoring.restoration import pad_to_multiple
 
-INSTALL = 'pip install "c2fdft[rivals]"'
+INSTALL = 'pip install "c2fdft[baselines]"'
 PERMISSIVE, EXTRA = 'spandrel', 'spandrel_extra_arches'
 
 
 @dataclass(frozen=True)
-class Rival:
+class Baseline:
     """Where an architecture comes from and what it asks of its input."""
 
     package: str
@@ -42,23 +42,23 @@ class Rival:
 
 ACADEMIC = 'Academic Public License (non-commercial)'
 RGB = {'in_nc': 3, 'out_nc': 3}
-RIVALS: dict[str, Rival] = {
-    'NAFNet': Rival(PERMISSIVE, 'NAFNet', 'MIT'),
-    'Uformer': Rival(PERMISSIVE, 'Uformer', 'MIT', 128, square=True),
-    'KBNet_s': Rival(PERMISSIVE, 'KBNet', 'MIT'),
-    'KBNet_l': Rival(PERMISSIVE, 'KBNet', 'MIT', 16),
-    'FFTformer': Rival(PERMISSIVE, 'FFTformer', 'MIT', 32),
-    'SCUNet': Rival(PERMISSIVE, 'SCUNet', 'Apache-2.0', 64),
-    'DRUNet': Rival(PERMISSIVE, 'DRUNet', 'MIT', 8, defaults=RGB),
-    'DnCNN': Rival(PERMISSIVE, 'DnCNN', 'MIT', defaults=RGB),
-    'FBCNN': Rival(PERMISSIVE, 'FBCNN', 'Apache-2.0', 8),
-    'RetinexFormer': Rival(PERMISSIVE, 'RetinexFormer', 'MIT', 8),
-    'HVICIDNet': Rival(PERMISSIVE, 'HVICIDNet', 'MIT', 8),
-    'GRL': Rival(PERMISSIVE, 'GRL', 'MIT'),
-    'Restormer': Rival(EXTRA, 'Restormer', ACADEMIC, 8),
-    'MPRNet': Rival(EXTRA, 'MPRNet', ACADEMIC, 8),
-    'MIRNet2': Rival(EXTRA, 'MIRNet2', ACADEMIC, 4),
-    'M3SNet': Rival(EXTRA, 'M3SNet', ACADEMIC, 16),
+BASELINES: dict[str, Baseline] = {
+    'NAFNet': Baseline(PERMISSIVE, 'NAFNet', 'MIT'),
+    'Uformer': Baseline(PERMISSIVE, 'Uformer', 'MIT', 128, square=True),
+    'KBNet_s': Baseline(PERMISSIVE, 'KBNet', 'MIT'),
+    'KBNet_l': Baseline(PERMISSIVE, 'KBNet', 'MIT', 16),
+    'FFTformer': Baseline(PERMISSIVE, 'FFTformer', 'MIT', 32),
+    'SCUNet': Baseline(PERMISSIVE, 'SCUNet', 'Apache-2.0', 64),
+    'DRUNet': Baseline(PERMISSIVE, 'DRUNet', 'MIT', 8, defaults=RGB),
+    'DnCNN': Baseline(PERMISSIVE, 'DnCNN', 'MIT', defaults=RGB),
+    'FBCNN': Baseline(PERMISSIVE, 'FBCNN', 'Apache-2.0', 8),
+    'RetinexFormer': Baseline(PERMISSIVE, 'RetinexFormer', 'MIT', 8),
+    'HVICIDNet': Baseline(PERMISSIVE, 'HVICIDNet', 'MIT', 8),
+    'GRL': Baseline(PERMISSIVE, 'GRL', 'MIT'),
+    'Restormer': Baseline(EXTRA, 'Restormer', ACADEMIC, 8),
+    'MPRNet': Baseline(EXTRA, 'MPRNet', ACADEMIC, 8),
+    'MIRNet2': Baseline(EXTRA, 'MIRNet2', ACADEMIC, 4),
+    'M3SNet': Baseline(EXTRA, 'M3SNet', ACADEMIC, 16),
 }
 
 
@@ -87,8 +87,8 @@ class AnySize(nn.Module):
         return final[..., :height, :width]
 
 
-class RivalFactory:
-    """Builds one of `RIVALS` when it is called; registered in place of the network's class.
+class BaselineFactory:
+    """Builds one of `BASELINES` when it is called; registered in place of the network's class.
 
     Options are those of the network in spandrel. `weights` names a published checkpoint instead
     (.pth or .safetensors), from which all options follow. `noise_level`: see `AnySize`.
@@ -99,9 +99,9 @@ class RivalFactory:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.rival = RIVALS[name]
+        self.baseline = BASELINES[name]
         self.__name__ = f'spandrel/{name}'
-        self.__doc__ = f'{name} of {self.rival.package}; licence: {self.rival.licence}.'
+        self.__doc__ = f'{name} of {self.baseline.package}; licence: {self.baseline.licence}.'
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -128,7 +128,7 @@ class RivalFactory:
         else:
             check_names(options, inspect.signature(plain).parameters, f'network_g: {self.__name__}')
             extra_channel = {} if noise_level is None else {'in_nc': 4}
-            network = plain(**{**self.rival.defaults, **extra_channel, **options})
+            network = plain(**{**self.baseline.defaults, **extra_channel, **options})
         network.__class__ = self._any_size_class(plain)
         network.noise_level = noise_level  # type: ignore[assignment]
         return network
@@ -138,9 +138,9 @@ class RivalFactory:
         return getattr(self._module(), self.name)
 
     def _module(self) -> Any:
-        package = self.rival.package
+        package = self.baseline.package
         try:
-            return importlib.import_module(f'{package}.architectures.{self.rival.module}')
+            return importlib.import_module(f'{package}.architectures.{self.baseline.module}')
         except ModuleNotFoundError as error:
             if importlib.util.find_spec(package) is not None:
                 reason = f'needs {error.name}, which the installed {package} lacks; upgrade it'
@@ -149,13 +149,13 @@ class RivalFactory:
             raise OptionError(f'network_g: type: {self.__name__} {reason}: {INSTALL}') from error
 
     def _any_size_class(self, plain: Any) -> type[nn.Module]:
-        rival = self.rival
-        limits = {'size_multiple': rival.size_multiple, 'square': rival.square}
+        baseline = self.baseline
+        limits = {'size_multiple': baseline.size_multiple, 'square': baseline.square}
         return type(self.name, (AnySize, plain), limits)
 
     def _load(self, path: str) -> nn.Module:
         spandrel = importlib.import_module('spandrel')
-        architecture = getattr(self._module(), f'{self.rival.module}Arch')()
+        architecture = getattr(self._module(), f'{self.baseline.module}Arch')()
         try:
             state_dict = spandrel.ModelLoader().load_state_dict_from_file(path)
         except Exception as error:
@@ -172,11 +172,11 @@ class RivalFactory:
 
 def _what_it_is(state_dict: Mapping[str, Tensor]) -> str:
     names = []
-    for name, rival in RIVALS.items():
+    for name, baseline in BASELINES.items():
         try:
-            module = importlib.import_module(f'{rival.package}.architectures.{rival.module}')
+            module = importlib.import_module(f'{baseline.package}.architectures.{baseline.module}')
         except ModuleNotFoundError:
             continue
-        if getattr(module, f'{rival.module}Arch')().detect(state_dict):
+        if getattr(module, f'{baseline.module}Arch')().detect(state_dict):
             names.append(name)
     return f'; it fits {" or ".join(names)}' if names else ''

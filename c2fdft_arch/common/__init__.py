@@ -1,0 +1,1 @@
+"""What every room uses: option parsing, errors, looking names up."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from c2fdft_model.option_parsing import OptionError, nearest
+from c2fdft_arch.common.option_parsing import OptionError, nearest
 
 
 def find_registered(registry: Iterable[tuple[str, Any]], name: object, path: str) -> Any:

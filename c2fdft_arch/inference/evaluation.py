@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from c2fdft_arch.inference_settings import InferenceSettings
-from c2fdft_arch.memory_plan import MemoryPlan
+from c2fdft_arch.inference.memory_plan import MemoryPlan
+from c2fdft_arch.inference.native_network import NativeEvaluation
+from c2fdft_arch.inference.row_band_network import StripEvaluation
+from c2fdft_arch.inference.row_bands import Workspace
+from c2fdft_arch.inference.settings import InferenceSettings
 from c2fdft_arch.native import kernels
-from c2fdft_arch.native_network import NativeEvaluation
-from c2fdft_arch.plain_dft import PlainDFT
-from c2fdft_arch.strip_network import StripEvaluation
-from c2fdft_arch.strips import Workspace
+from c2fdft_arch.network.plain_dft import PlainDFT
 
 
 def evaluate(

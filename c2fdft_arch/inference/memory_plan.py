@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from c2fdft_arch.inference_settings import InferenceSettings
+from c2fdft_arch.inference.settings import InferenceSettings
 from c2fdft_arch.native import kernels
 
 MIB = 2**20

@@ -7,6 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
+from c2fdft_arch.inference.row_bands import Stack
 from c2fdft_arch.native import Kernels
 from c2fdft_arch.native.structures import (
     Features,
@@ -18,8 +19,7 @@ from c2fdft_arch.native.structures import (
     WeightShape,
     WeightStrides,
 )
-from c2fdft_arch.plain_dft import ChannelNorm, DiffusionTransformerBlock
-from c2fdft_arch.strips import Stack
+from c2fdft_arch.network.plain_dft import ChannelNorm, DiffusionTransformerBlock
 
 # Widest piece of an image, so that some rows of it stay in a core's cache.
 PIECE_WIDTH = 252

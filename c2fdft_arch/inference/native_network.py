@@ -7,7 +7,17 @@ import ctypes
 import torch
 from torch import Tensor, nn
 
-from c2fdft_arch.memory_plan import MemoryPlan
+from c2fdft_arch.inference.memory_plan import MemoryPlan
+from c2fdft_arch.inference.native_block import (
+    NativeBlock,
+    NativeWeights,
+    address,
+    image_of,
+    pieces,
+    round_up,
+)
+from c2fdft_arch.inference.row_band_network import StripEvaluation
+from c2fdft_arch.inference.row_bands import Workspace
 from c2fdft_arch.native import Kernels
 from c2fdft_arch.native.structures import (
     JOIN_SHUFFLE,
@@ -17,17 +27,7 @@ from c2fdft_arch.native.structures import (
     Arranged,
     Convolution,
 )
-from c2fdft_arch.native_block import (
-    NativeBlock,
-    NativeWeights,
-    address,
-    image_of,
-    pieces,
-    round_up,
-)
-from c2fdft_arch.plain_dft import PlainDFT
-from c2fdft_arch.strip_network import StripEvaluation
-from c2fdft_arch.strips import Workspace
+from c2fdft_arch.network.plain_dft import PlainDFT
 
 
 class NativeEvaluation(StripEvaluation):

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from c2fdft_arch.attention_matrices import attention_matrix, mixing_matrix
-from c2fdft_arch.channel_norm import shifted_norm
-from c2fdft_arch.fused_ops import PixelLinear
-from c2fdft_arch.plain_dft import ChannelNorm, DiffusionTransformerBlock
-from c2fdft_arch.strips import Stack, Workspace, row_strips
+from c2fdft_arch.inference.fused_ops import PixelLinear
+from c2fdft_arch.inference.row_bands import Stack, Workspace, row_strips
+from c2fdft_arch.network.attention_matrices import attention_matrix, mixing_matrix
+from c2fdft_arch.network.layer_norm import shifted_norm
+from c2fdft_arch.network.plain_dft import ChannelNorm, DiffusionTransformerBlock
 
 
 @dataclass(frozen=True)

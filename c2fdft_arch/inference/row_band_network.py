@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from c2fdft_arch.memory_plan import MemoryPlan
-from c2fdft_arch.plain_dft import PlainDFT
-from c2fdft_arch.strip_block import StripBlock, StripPlan
-from c2fdft_arch.strips import Stack, Workspace, conv3x3, row_strips
+from c2fdft_arch.inference.memory_plan import MemoryPlan
+from c2fdft_arch.inference.row_band_block import StripBlock, StripPlan
+from c2fdft_arch.inference.row_bands import Stack, Workspace, conv3x3, row_strips
+from c2fdft_arch.network.plain_dft import PlainDFT
 
 
 class StripEvaluation:

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 SWITCH = 'C2FDFT_NATIVE'
-FOLDER = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent / 'csrc'
 SOURCES = (
     'vectors.h', 'products.h', 'sums.h', 'weights.h', 'block.h', 'conv3x3.h', 'convolution.h',
     'attention.h', 'feed_forward.h', 'kernels.cpp',

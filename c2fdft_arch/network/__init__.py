@@ -1,0 +1,1 @@
+"""What the network computes: the plain statement, its options and its parts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from c2fdft_arch.plain_dft import LAYER_NORM_EPS
+from c2fdft_arch.network.plain_dft import LAYER_NORM_EPS
 
 
 def shifted_norm(

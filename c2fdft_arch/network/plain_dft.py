@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from c2fdft_arch.network_options import SIZE_MULTIPLE, check_input, check_options
-from c2fdft_arch.time_embedding import embed_timesteps
+from c2fdft_arch.network.network_options import SIZE_MULTIPLE, check_input, check_options
+from c2fdft_arch.network.time_embedding import embed_timesteps
 
 LAYER_NORM_EPS = 1e-5
 

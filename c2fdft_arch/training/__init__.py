@@ -1,0 +1,1 @@
+"""The network with gradients: autograd functions by PyTorch or by the kernels in C++."""

@@ -12,19 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from c2fdft_arch.attention_matrices import (
+from c2fdft_arch.network.attention_matrices import (
     attention_matrix,
     attention_matrix_backward,
     mixing_matrix,
     mixing_matrix_backward,
 )
-from c2fdft_arch.channel_norm import shifted_norm, shifted_norm_backward
-from c2fdft_arch.native_training import (
+from c2fdft_arch.network.layer_norm import shifted_norm, shifted_norm_backward
+from c2fdft_arch.network.plain_dft import DiffusionTransformerBlock
+from c2fdft_arch.training.native_branches import (
     NativeAttentionBranch,
     NativeFeedForwardBranch,
     NativeTraining,
 )
-from c2fdft_arch.plain_dft import DiffusionTransformerBlock
 
 
 class Casts:

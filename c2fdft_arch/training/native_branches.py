@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from c2fdft_arch.inference.native_block import TILE_ROWS, address, image_of, pieces
 from c2fdft_arch.native import Kernels, kernels
 from c2fdft_arch.native.structures import (
     SAME,
@@ -29,8 +30,7 @@ from c2fdft_arch.native.structures import (
     ShiftedNorm,
     TrainedConvolution,
 )
-from c2fdft_arch.native_block import TILE_ROWS, address, image_of, pieces
-from c2fdft_arch.plain_dft import PlainDFT
+from c2fdft_arch.network.plain_dft import PlainDFT
 
 TILE_PIXELS = 64  # as in products.h
 

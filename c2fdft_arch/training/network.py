@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from c2fdft_arch.blocks import Casts, apply_block
-from c2fdft_arch.inference_settings import has_fast_bf16
+from c2fdft_arch.inference.settings import has_fast_bf16
 from c2fdft_arch.native.structures import SHUFFLE, UNSHUFFLE
-from c2fdft_arch.native_training import NativeTraining
-from c2fdft_arch.plain_dft import PlainDFT
+from c2fdft_arch.network.plain_dft import PlainDFT
+from c2fdft_arch.training.block import Casts, apply_block
+from c2fdft_arch.training.native_branches import NativeTraining
 
 
 def predict_noise(

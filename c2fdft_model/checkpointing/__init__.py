@@ -1,0 +1,1 @@
+"""Saving a training, leaving on a signal, and going on exactly."""

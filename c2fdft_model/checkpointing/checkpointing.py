@@ -9,16 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from c2fdft_arch.basicsr_compat import read_training_state
-from c2fdft_model import checkpoint_files, distributed, training_log, training_state
-from c2fdft_model.checkpoint_files import Checkpoints
-from c2fdft_model.guard import Guard
-from c2fdft_model.interruption import Interruption
-from c2fdft_model.network_loading import load_into
-from c2fdft_model.options import TrainOptions
-from c2fdft_model.patch_cycle import training_clock
-from c2fdft_model.validation import missed_data_sets, results_at
-from c2fdft_model.weights import WeightsError
+from c2fdft_model.checkpointing import checkpoint_files, training_state
+from c2fdft_model.checkpointing.checkpoint_files import Checkpoints
+from c2fdft_model.checkpointing.signal_handler import Interruption
+from c2fdft_model.data.patch_cycle import training_clock
+from c2fdft_model.plugin.basicsr_patches import read_training_state
+from c2fdft_model.restoring.network_loading import load_into
+from c2fdft_model.restoring.weights import WeightsError
+from c2fdft_model.training import distributed, training_log
+from c2fdft_model.training.non_finite_guard import Guard
+from c2fdft_model.training.options import TrainOptions
+from c2fdft_model.validation.validation import missed_data_sets, results_at
 
 logger = logging.getLogger('basicsr')
 RESUME_ADVICE = (

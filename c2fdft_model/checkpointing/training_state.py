@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from c2fdft_model.data_options import DatasetOptions
-from c2fdft_model.option_parsing import OptionError
-from c2fdft_model.options import DiffusionOptions, IRSDEOptions, TrainOptions
-from c2fdft_model.patch_cycle import DATASET_TYPE
+from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_model.data.dataset_options import DatasetOptions
+from c2fdft_model.data.patch_cycle import DATASET_TYPE
+from c2fdft_model.training.options import DiffusionOptions, IRSDEOptions, TrainOptions
 
 RUN_KEY = 'run'
 RANDOM_KEY = 'random_states'

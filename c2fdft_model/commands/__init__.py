@@ -1,0 +1,1 @@
+"""The commands; each module is one of them, with a `main` that returns the exit code."""

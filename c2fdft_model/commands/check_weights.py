@@ -15,7 +15,12 @@ from pathlib import Path
 
 import torch
 
-from c2fdft_model.weights import Checkpoint, build_network, network_arguments, read_checkpoint
+from c2fdft_model.restoring.weights import (
+    Checkpoint,
+    build_network,
+    network_arguments,
+    read_checkpoint,
+)
 
 FULL_SIZE = {'dim': 48, 'num_blocks': [4, 6, 6, 8], 'heads': [1, 2, 4, 8], 'ffn_factor': 4.0}
 
@@ -108,7 +113,3 @@ def _network(network: dict) -> str:
 def _name_says(path: Path) -> str:
     said = [word for word in FILE_NAME_WORDS if re.search(word, path.stem, re.IGNORECASE)]
     return f' (the file name has {", ".join(said)})' if said else ''
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

@@ -25,13 +25,13 @@ import scipy.io
 import torch
 from tqdm import tqdm
 
-from c2fdft_model import mat_files
-from c2fdft_model.image_files import Photograph, write_photograph
-from c2fdft_model.option_parsing import parse_section
-from c2fdft_model.options import DiffusionOptions, build_process
-from c2fdft_model.protocols import Problem, summary
-from c2fdft_model.restoration import restore
-from c2fdft_model.weights import load_network
+from c2fdft_arch.common.option_parsing import parse_section
+from c2fdft_model.data import mat_files
+from c2fdft_model.evaluation import Problem, summary
+from c2fdft_model.images.image_files import Photograph, write_photograph
+from c2fdft_model.restoring.restoration import restore
+from c2fdft_model.restoring.weights import load_network
+from c2fdft_model.training.options import DiffusionOptions, build_process
 
 VALIDATION = 'ValidationNoisyBlocksSrgb'
 BENCHMARK = 'BenchmarkNoisyBlocksSrgb'
@@ -258,7 +258,3 @@ def _save_images(
     folder.mkdir(exist_ok=True)
     for image, name in zip(images, names, strict=True):
         write_photograph(folder / f'{name}.png', Photograph(image))
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from c2fdft_model.protocols import (
+from c2fdft_model.evaluation import (
     PROTOCOLS,
     UNITS,
     Measurements,
@@ -123,7 +123,3 @@ def main(arguments: list[str] | None = None) -> int:
     if not measured.numbers:
         return 2
     return 1 if measured.problems else 0
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

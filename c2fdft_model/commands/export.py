@@ -15,8 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from c2fdft_model.network_export import CHECKED_SIZES, ExportError, export_network, traced
-from c2fdft_model.weights import WeightsError, build_network, read_checkpoint
+from c2fdft_model.restoring.export import CHECKED_SIZES, ExportError, export_network, traced
+from c2fdft_model.restoring.weights import WeightsError, build_network, read_checkpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +47,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'error: {error}', file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

@@ -17,11 +17,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from prepare_lmdb import add_store_arguments, store
-
-from c2fdft_model.dataset_layouts import (
+from c2fdft_model.commands.prepare_lmdb import add_store_arguments, store
+from c2fdft_model.data.dataset_layouts import (
     Found,
     Part,
     check_dnd,
@@ -33,7 +30,7 @@ from c2fdft_model.dataset_layouts import (
     sidd,
     sidd_validation,
 )
-from c2fdft_model.lmdb_plan import StoreOptions, file_sources
+from c2fdft_model.data.lmdb.plan import StoreOptions, file_sources
 
 SIDD_SIZE, SIDD_STRIDE = 512, 384
 SHOWN = 30
@@ -206,7 +203,3 @@ def prepare_dnd(root: Path) -> list[str]:
             '--weights WEIGHTS.pth'
         )
     return problems
-
-
-if __name__ == '__main__':
-    sys.exit(main())

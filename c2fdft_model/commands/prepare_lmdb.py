@@ -15,10 +15,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from c2fdft_model.lmdb_plan import PairSource, StoreOptions, file_sources, windows_of
-from c2fdft_model.lmdb_verify import verify_pairs
-from c2fdft_model.lmdb_writer import Summary, write_pairs
-from c2fdft_model.pairing import list_images, pair_files
+from c2fdft_model.data.lmdb.plan import PairSource, StoreOptions, file_sources, windows_of
+from c2fdft_model.data.lmdb.verify import verify_pairs
+from c2fdft_model.data.lmdb.write_pairs import Summary, write_pairs
+from c2fdft_model.data.pairing import list_images, pair_files
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -126,7 +126,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print('\nInterrupted; the same command goes on from here.', file=sys.stderr)
         return 130
     return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -25,10 +25,11 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from c2fdft_arch.inference_settings import InferenceSettings
-from c2fdft_arch.memory_plan import MemoryBudgetError
-from c2fdft_model.comparison import Truths, image_protocols, measure, side_by_side
-from c2fdft_model.image_files import (
+from c2fdft_arch.common.option_parsing import parse_section
+from c2fdft_arch.inference.memory_plan import MemoryBudgetError
+from c2fdft_arch.inference.settings import InferenceSettings
+from c2fdft_model.evaluation import UNITS, get_protocol
+from c2fdft_model.images.image_files import (
     FORMATS,
     Photograph,
     check_writable,
@@ -37,13 +38,12 @@ from c2fdft_model.image_files import (
     read_photograph,
     write_photograph,
 )
-from c2fdft_model.image_jobs import Job, find_jobs
-from c2fdft_model.option_parsing import parse_section
-from c2fdft_model.options import DiffusionOptions, build_process
-from c2fdft_model.protocols import UNITS, get_protocol
-from c2fdft_model.restoration import DEFAULT_TILE_OVERLAP
-from c2fdft_model.restorer import Restorer, RestorerSettings
-from c2fdft_model.weights import WeightsError, build_network, read_checkpoint
+from c2fdft_model.restoring.comparison import Truths, image_protocols, measure, side_by_side
+from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP
+from c2fdft_model.restoring.restore_jobs import Job, find_jobs
+from c2fdft_model.restoring.restorer import Restorer, RestorerSettings
+from c2fdft_model.restoring.weights import WeightsError, build_network, read_checkpoint
+from c2fdft_model.training.options import DiffusionOptions, build_process
 
 EXPECTED = (ValueError, OSError, MemoryError)
 """What a user's file or setting can cause; anything else is a fault and shows where it is."""
@@ -374,7 +374,3 @@ def _quality(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 100:
         raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1 to 100')
     return int(text)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

@@ -21,10 +21,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from c2fdft_arch import autoload
-from c2fdft_model.option_parsing import OptionError, parse_section
-from c2fdft_model.options import DiffusionOptions, build_process
-from c2fdft_model.perceptual import WEIGHTS_VARIABLE, MetricUnavailable
+from c2fdft_arch.common.option_parsing import OptionError, parse_section
+from c2fdft_model.evaluation.perceptual import WEIGHTS_VARIABLE, MetricUnavailable
+from c2fdft_model.plugin import autoload
+from c2fdft_model.training.options import DiffusionOptions, build_process
 
 Row = dict[str, float | int | str]
 SECONDS = 'seconds'
@@ -106,7 +106,7 @@ def process_with(section: dict | None, steps: int):
 
 def lpips_if_there() -> dict[str, dict]:
     """LPIPS as an entry of `val: metrics:`, or nothing and a line that says why."""
-    from c2fdft_model.perceptual import lpips_distance
+    from c2fdft_model.evaluation.perceptual import lpips_distance
 
     grey = torch.full((1, 3, 64, 64), 0.5)
     try:
@@ -226,7 +226,3 @@ def draw(path: Path, rows: Sequence[Row], metrics: dict) -> list[Path]:
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
     return [path]
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

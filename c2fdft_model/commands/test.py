@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 
-from c2fdft_arch import autoload
+from c2fdft_model.plugin import autoload
 
-autoload.install()
 
-from basicsr.test import test_pipeline  # noqa: E402
+def main() -> int:
+    """Run BasicSR's pipeline on the command line's arguments; the exit code is 0 if it ended."""
+    autoload.install()
+    from basicsr.test import test_pipeline
 
-if __name__ == '__main__':
     test_pipeline(os.getcwd())
+    return 0

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from c2fdft_model.lmdb_plan import PairSource
-from c2fdft_model.mat_files import (
+from c2fdft_model.data.lmdb.plan import PairSource
+from c2fdft_model.data.mat_files import (
     DND_BOXES,
     DND_IMAGES,
     SIDD_BLOCKS,
@@ -18,7 +18,7 @@ from c2fdft_model.mat_files import (
     read_sidd_blocks,
     variable_names,
 )
-from c2fdft_model.pairing import (
+from c2fdft_model.data.pairing import (
     ImagePair,
     PairingError,
     list_images,

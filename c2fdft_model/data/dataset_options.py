@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from c2fdft_model.option_parsing import OptionError, nearest, parse_section, positive
-from c2fdft_model.patch_cycle import DATASET_TYPE, PatchCycle
+from c2fdft_arch.common.option_parsing import OptionError, nearest, parse_section, positive
+from c2fdft_model.data.patch_cycle import DATASET_TYPE, PatchCycle
 
 BACKENDS = ('lmdb', 'disk')
 _PATH = 'datasets: train'

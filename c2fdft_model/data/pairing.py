@@ -11,7 +11,7 @@ from pathlib import Path
 
 import lmdb
 
-from c2fdft_model.image_io import IMAGE_SUFFIXES, ImageReadError, image_size
+from c2fdft_model.images.image_io import IMAGE_SUFFIXES, ImageReadError, image_size
 
 _META_LINE = re.compile(r'(?P<key>.+)\.[^.\s]+ \((?P<h>\d+),\s*(?P<w>\d+),\s*(?P<c>\d+)\) \d+\s*')
 _SHOWN = 10

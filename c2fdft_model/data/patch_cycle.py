@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from c2fdft_model.option_parsing import OptionError
+from c2fdft_arch.common.option_parsing import OptionError
 
 PATCH_MULTIPLE = 8
 DATASET_TYPE = 'PatchCyclePairedDataset'
@@ -173,8 +173,8 @@ class TrainingClock:
     """Knows which iteration comes next, because the training loop announces each one.
 
     BasicSR gives a dataset no way to learn the iteration. The models announce it here
-    (`c2fdft_arch.basicsr_compat.announce_iterations`), the datasets of the same process read it,
-    and whatever starts a worker copies the reading into it.
+    (`plugin.basicsr_patches.announce_iterations`), the datasets of the same process read it, and
+    whatever starts a worker copies the reading into it.
     """
 
     def __init__(self) -> None:
@@ -200,8 +200,9 @@ class TrainingClock:
             raise RuntimeError(
                 f'{DATASET_TYPE} gives batches by the iteration of a training, and none has been '
                 'announced. BasicSR models announce it when they are built with is_train; in a '
-                'loop of your own call c2fdft_model.patch_cycle.training_clock.start(opt) first '
-                'and .iteration(i) in every iteration, as BasicSR calls update_learning_rate(i).'
+                'loop of your own call c2fdft_model.data.patch_cycle.training_clock.start(opt) '
+                'first and .iteration(i) in every iteration, as BasicSR calls '
+                'update_learning_rate(i).'
             )
         return self._reading
 
@@ -285,7 +286,7 @@ class TrainingClock:
 
     def _phase_of_options(self, iteration: int) -> Phase | None:
         """The phase by the options, its batch size that of all GPUs of this process."""
-        from c2fdft_model.data_options import parse_cycle
+        from c2fdft_model.data.dataset_options import parse_cycle
 
         section = (self._train_opt.get('datasets') or {}).get('train') or {}
         cycle = parse_cycle(section)

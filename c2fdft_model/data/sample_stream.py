@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from c2fdft_model.patch_cycle import PatchCycle
+from c2fdft_model.data.patch_cycle import PatchCycle
 
 _ORDER, _CROP = 1, 2
 _GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)

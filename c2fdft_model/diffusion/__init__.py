@@ -1,0 +1,1 @@
+"""The diffusion process: noise schedule, sampling, mean reversion."""

@@ -14,7 +14,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from c2fdft_model.sampling import Denoiser, noise_like, run_reverse_steps, sampling_timesteps
+from c2fdft_model.diffusion.sampling import (
+    Denoiser,
+    noise_like,
+    run_reverse_steps,
+    sampling_timesteps,
+)
 
 
 def _cosine(i: Tensor, num_timesteps: int, offset: float = 0.008) -> Tensor:

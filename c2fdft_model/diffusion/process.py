@@ -14,8 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from c2fdft_model.noise_schedule import NoiseSchedule
-from c2fdft_model.sampling import Denoiser, ddim_sample, sampling_timesteps
+from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
+from c2fdft_model.diffusion.sampling import Denoiser, ddim_sample, sampling_timesteps
 
 
 class DiffusionProcess(Protocol):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as checkpointed
 
-from c2fdft_model.noise_schedule import NoiseSchedule
+from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Predicts the noise of x_t: (x_t of shape (B, C, H, W), t of shape (B,)) -> eps like x_t."""

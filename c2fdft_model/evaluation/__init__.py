@@ -6,9 +6,9 @@ hundredths of SSIM from one to the next.
 
 from __future__ import annotations
 
-from c2fdft_model.protocols.problems import Problem, summary
-from c2fdft_model.protocols.table import PROTOCOLS, UNITS, Protocol, get_protocol
-from c2fdft_model.protocols.work import Measurements, Work, measure_all
+from c2fdft_model.evaluation.evaluation_set import Measurements, Work, measure_all
+from c2fdft_model.evaluation.problems import Problem, summary
+from c2fdft_model.evaluation.protocols import PROTOCOLS, UNITS, Protocol, get_protocol
 
 __all__ = [
     'PROTOCOLS',

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from skimage.metrics import structural_similarity
 
-from c2fdft_model.protocols.problems import ItemError
+from c2fdft_model.evaluation.problems import ItemError
 
 ECC_ITERATIONS = 100
 ECC_BLUR = 5

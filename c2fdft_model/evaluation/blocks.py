@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from c2fdft_model import mat_files
-from c2fdft_model.protocols.problems import ItemError, Problem, SizeError
-from c2fdft_model.protocols.work import Work
+from c2fdft_model.data import mat_files
+from c2fdft_model.evaluation.evaluation_set import Work
+from c2fdft_model.evaluation.problems import ItemError, Problem, SizeError
 
 RESULT_VARIABLES = ('Idenoised', 'DenoisedBlocksSrgb')
 RESULT_FILE = 'Idenoised.mat'

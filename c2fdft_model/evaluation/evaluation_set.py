@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from c2fdft_model.protocols.problems import Problem
+from c2fdft_model.evaluation.problems import Problem
 
 Measure = Callable[[Any, Any], dict[str, float]]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from c2fdft_model import image_io
-from c2fdft_model.protocols.problems import Problem, ReadError, SizeError
+from c2fdft_model.evaluation.problems import Problem, ReadError, SizeError
+from c2fdft_model.images import image_io
 
 IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp'}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from c2fdft_model.protocols import blocks
-from c2fdft_model.protocols.aligned_metrics import align, masked_psnr, masked_ssim
-from c2fdft_model.protocols.image_metrics import luma, matlab_luma, psnr, ssim, ssim_3d
-from c2fdft_model.protocols.pairs import find_pairs
-from c2fdft_model.protocols.work import Measure, Work
+from c2fdft_model.evaluation import blocks
+from c2fdft_model.evaluation.aligned_metrics import align, masked_psnr, masked_ssim
+from c2fdft_model.evaluation.evaluation_set import Measure, Work
+from c2fdft_model.evaluation.image_metrics import luma, matlab_luma, psnr, ssim, ssim_3d
+from c2fdft_model.evaluation.pairs import find_pairs
 
 UNITS = {'psnr': 'dB'}
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from c2fdft_model.image_io import decode_rgb
-from c2fdft_model.strip_png import StripPng, open_strips
+from c2fdft_model.images.image_io import decode_rgb
+from c2fdft_model.images.indexed_png import StripPng, open_strips
 
 
 @dataclass(frozen=True)

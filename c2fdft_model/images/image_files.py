@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from c2fdft_model.deep_images import (
+from c2fdft_model.images.exif import ICC_PROFILE, Exif, read_exif, tiff_entry, with_exif
+from c2fdft_model.images.images_16bit import (
     ORIENTATION_TAG,
     UnsupportedImageError,
     check_length,
@@ -28,7 +29,6 @@ from c2fdft_model.deep_images import (
     write_png16,
     write_tiff,
 )
-from c2fdft_model.exif import ICC_PROFILE, Exif, read_exif, tiff_entry, with_exif
 
 FORMATS = {
     '.png': 'PNG',

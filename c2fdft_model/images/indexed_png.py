@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from c2fdft_model.image_io import ImageReadError
+from c2fdft_model.images.image_io import ImageReadError
 
 ROWS = 16
 INDEX_CHUNK = b'stRP'  # by its case: ancillary, private, not to be copied by editors

@@ -1,0 +1,1 @@
+"""How the packages become part of BasicSR: start-up hook, registration, patches, doctor."""

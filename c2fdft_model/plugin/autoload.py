@@ -14,7 +14,7 @@ TRIGGER = 'basicsr'
 LEAVES = (
     'c2fdft_arch.dft_arch',
     'c2fdft_arch.noise_predictor_arch',
-    'c2fdft_arch.rivals_arch',
+    'c2fdft_arch.baselines_arch',
     'c2fdft_model.losses',
     'c2fdft_model.patch_cycle_dataset',
     'c2fdft_model.c2fdft_model',
@@ -31,7 +31,7 @@ class PostImportHook:
         """Return the spec that the other finders give for `basicsr`, its loader prepared."""
         if name != TRIGGER:
             return None
-        from c2fdft_arch import registration
+        from c2fdft_model.plugin import registration
 
         return registration.find_spec(self, path, target)
 
@@ -52,6 +52,6 @@ def install():
         return
     sys.meta_path.insert(0, PostImportHook())
     if TRIGGER in sys.modules:
-        from c2fdft_arch import registration
+        from c2fdft_model.plugin import registration
 
         registration.register_late()

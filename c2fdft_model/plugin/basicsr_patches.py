@@ -202,7 +202,7 @@ def load_resume_state(opt: dict) -> dict | None:
 
 
 def _newest_whole_state(opt: dict) -> str | None:
-    from c2fdft_model.checkpoint_files import resumable_iterations, state_file
+    from c2fdft_model.checkpointing.checkpoint_files import resumable_iterations, state_file
 
     folder, models = opt['path']['training_states'], opt['path']['models']
     problems: list[str] = []
@@ -436,14 +436,14 @@ def _random_id(length: int = 8) -> str:
     fixed_in=NOT_FIXED,
 )
 def announce_iterations() -> bool:
-    """Tell `c2fdft_model.patch_cycle.training_clock` of every start, iteration and resume.
+    """Tell `c2fdft_model.data.patch_cycle.training_clock` of every start, iteration and resume.
 
     Wraps three methods of BaseModel, the one thing that every BasicSR model passes through and
     that knows the iteration before the batch is fetched.
     """
     from basicsr.models.base_model import BaseModel
 
-    from c2fdft_model.patch_cycle import training_clock
+    from c2fdft_model.data.patch_cycle import training_clock
 
     if _is_ours(BaseModel.update_learning_rate):
         return True

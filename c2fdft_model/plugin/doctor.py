@@ -13,7 +13,8 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from c2fdft_arch import __version__, autoload
+from c2fdft_arch import __version__
+from c2fdft_model.plugin import autoload
 
 WIDTH = 100
 STARTUP_FILES = ('c2fdft_autoload.pth', 'c2fdft_autoload.start')
@@ -75,7 +76,7 @@ def cause_in(warning: str) -> str:
 def examine() -> Report:
     """Examine this interpreter's installation; imports BasicSR, and so runs the hook."""
     report = Report()
-    report.say('c2fdft', f'{__version__} in {Path(__file__).resolve().parent.parent}')
+    report.say('c2fdft', f'{__version__} in {Path(__file__).resolve().parents[2]}')
     report.say('Python', f'{platform.python_version()} in {sys.prefix}')
     _examine_hook(report)
     _examine_torch(report)
@@ -178,7 +179,7 @@ def _is_ours(thing) -> bool:
 
 
 def _examine_mends(report: Report) -> None:
-    from c2fdft_arch import basicsr_compat
+    from c2fdft_model.plugin import basicsr_patches as basicsr_compat
 
     report.say('mended', "faults of BasicSR's")
     for mend in basicsr_compat.status():
@@ -213,7 +214,7 @@ def _version(package: str) -> str | None:
 
 
 def _examine_options(report: Report) -> None:
-    from c2fdft_arch.option_files import option_folder
+    from c2fdft_model.plugin.option_files import option_folder
 
     try:
         folder = option_folder()

@@ -14,10 +14,12 @@ def option_folder() -> Path:
 
     Raises FileNotFoundError if there is neither.
     """
-    for folder in (PACKAGE / 'options', PACKAGE.parent / 'options'):
+    for folder in (PACKAGE / 'options', PACKAGE.parent.parent / 'options'):
         if any(folder.rglob('*.yml')):
             return folder
-    raise FileNotFoundError(f'no option files in {PACKAGE}/options or {PACKAGE.parent}/options')
+    raise FileNotFoundError(
+        f'no option files in {PACKAGE}/options or {PACKAGE.parent.parent}/options'
+    )
 
 
 @dataclass

@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 
-from c2fdft_arch.autoload import LEAVES, SWITCH, TRIGGER
+from c2fdft_model.plugin.autoload import LEAVES, SWITCH, TRIGGER
 
 _searching = threading.local()
 
@@ -29,7 +29,7 @@ def find_spec(hook, path=None, target=None):
         try:
             _wrap_loader(spec.loader)
         except Exception as error:
-            _warn([_describe('c2fdft_arch.registration', error)])
+            _warn([_describe('c2fdft_model.plugin.registration', error)])
     return spec
 
 
@@ -68,11 +68,11 @@ def _wrap_loader(loader) -> None:
 def _prepare() -> list[str]:
     """Do what must be done before BasicSR's own code runs; returns what failed, in words."""
     try:
-        from c2fdft_arch import basicsr_compat
+        from c2fdft_model.plugin import basicsr_patches as basicsr_compat
 
         basicsr_compat.before_import()
     except Exception as error:
-        return [_describe('c2fdft_arch.basicsr_compat', error)]
+        return [_describe('c2fdft_model.plugin.basicsr_patches', error)]
     return []
 
 
@@ -84,11 +84,11 @@ def register(problems=()) -> list[str]:
     """
     problems = list(problems)
     try:
-        from c2fdft_arch import basicsr_compat
+        from c2fdft_model.plugin import basicsr_patches as basicsr_compat
 
         basicsr_compat.after_import()
     except Exception as error:
-        problems.append(_describe('c2fdft_arch.basicsr_compat', error))
+        problems.append(_describe('c2fdft_model.plugin.basicsr_patches', error))
     for leaf in LEAVES:
         try:
             importlib.import_module(leaf)

@@ -1,0 +1,1 @@
+"""Whole photographs: weights, restoration, tiles, files, export."""

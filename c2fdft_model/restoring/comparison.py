@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from c2fdft_model.image_files import ImageFileError, is_image_name
-from c2fdft_model.protocols import PROTOCOLS, Protocol
-from c2fdft_model.protocols.table import image_pairs
+from c2fdft_model.evaluation import PROTOCOLS, Protocol
+from c2fdft_model.evaluation.protocols import image_pairs
+from c2fdft_model.images.image_files import ImageFileError, is_image_name
 
 GAP = 8
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from c2fdft_arch.plain_dft import PlainDFT
-from c2fdft_model.weights import network_arguments
+from c2fdft_arch.network.plain_dft import PlainDFT
+from c2fdft_model.restoring.weights import network_arguments
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from c2fdft_model.weights import EMA_KEY, Checkpoint, WeightsError, read_checkpoint
+from c2fdft_model.restoring.weights import EMA_KEY, Checkpoint, WeightsError, read_checkpoint
 
 SHOWN_NAMES = 3
 ADVICE = 'Adapt network_g, give another file, or set path: strict_load_g: false to load what fits.'

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from c2fdft_model.noise_schedule import NoiseSchedule
-from c2fdft_model.process import DDPMProcess, DiffusionProcess
-from c2fdft_model.sampling import noise_for, seed_for
-from c2fdft_model.tiling import tiled
+from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
+from c2fdft_model.diffusion.process import DDPMProcess, DiffusionProcess
+from c2fdft_model.diffusion.sampling import noise_for, seed_for
+from c2fdft_model.restoring.tiling import tiled
 
 DEFAULT_TILE_OVERLAP = 64
 ROUNDING = 1e-4

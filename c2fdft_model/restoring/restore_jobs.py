@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from c2fdft_model.image_files import FORMATS, is_image_name
+from c2fdft_model.images.image_files import FORMATS, is_image_name
 
 COMPARE_FOLDER = 'compare'
 LONGEST_ENDING = 5

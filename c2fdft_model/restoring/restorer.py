@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from c2fdft_model.image_files import Photograph
-from c2fdft_model.memory import available_memory_mb, needed_memory_mb, require_memory
-from c2fdft_model.process import DiffusionProcess
-from c2fdft_model.restoration import DEFAULT_TILE_OVERLAP, inference_settings, restore
-from c2fdft_model.tiling import check_tile
-from c2fdft_model.weights import WeightsError
+from c2fdft_model.diffusion.process import DiffusionProcess
+from c2fdft_model.images.image_files import Photograph
+from c2fdft_model.restoring.memory import available_memory_mb, needed_memory_mb, require_memory
+from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP, inference_settings, restore
+from c2fdft_model.restoring.tiling import check_tile
+from c2fdft_model.restoring.weights import WeightsError
 
 ALLOCATION_FAILED = ('out of memory', "can't allocate memory", 'not enough memory')
 """What PyTorch says on CUDA, on Linux and on Windows."""

@@ -1,0 +1,1 @@
+"""The two stages and one iteration of their training."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from c2fdft_model import distributed
+from c2fdft_model.training import distributed
 
 SHOWN_NAMES = 8
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from c2fdft_model.ir_sde import IRSDEProcess, MeanReversion
-from c2fdft_model.noise_schedule import NoiseSchedule, make_betas
-from c2fdft_model.option_parsing import OptionError, check_names, positive
-from c2fdft_model.process import DDPMProcess, DiffusionProcess
+from c2fdft_arch.common.option_parsing import OptionError, check_names, positive
+from c2fdft_model.diffusion.ir_sde import IRSDEProcess, MeanReversion
+from c2fdft_model.diffusion.noise_schedule import NoiseSchedule, make_betas
+from c2fdft_model.diffusion.process import DDPMProcess, DiffusionProcess
 
 
 @dataclass(frozen=True)

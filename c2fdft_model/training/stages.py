@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from c2fdft_model.process import DiffusionProcess
-from c2fdft_model.sampling import Denoiser
+from c2fdft_model.diffusion.process import DiffusionProcess
+from c2fdft_model.diffusion.sampling import Denoiser
 
 Loss = Callable[[Tensor, Tensor], Any]
 LossTerms = dict[str, Tensor]

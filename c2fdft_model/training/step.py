@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from c2fdft_model import distributed
-from c2fdft_model.average import WeightAverage
+from c2fdft_model.training import distributed
+from c2fdft_model.training.ema import WeightAverage
 
 Inputs = tuple[Tensor, ...]
 

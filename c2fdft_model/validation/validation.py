@@ -13,13 +13,13 @@ import numpy as np
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from c2fdft_arch.memory_plan import MemoryBudgetError
-from c2fdft_model import distributed
-from c2fdft_model.image_io import image_size
-from c2fdft_model.option_parsing import OptionError
-from c2fdft_model.options import ValidationOptions
-from c2fdft_model.pairing import list_images, read_meta_info
-from c2fdft_model.restoration import inference_settings
+from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_arch.inference.memory_plan import MemoryBudgetError
+from c2fdft_model.data.pairing import list_images, read_meta_info
+from c2fdft_model.images.image_io import image_size
+from c2fdft_model.restoring.restoration import inference_settings
+from c2fdft_model.training import distributed
+from c2fdft_model.training.options import ValidationOptions
 
 Record = dict[str, Any]
 

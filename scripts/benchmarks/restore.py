@@ -191,7 +191,7 @@ class _Subject:
         import torch
 
         from c2fdft_arch.dft import DFT
-        from c2fdft_model.restoration import pad_to_multiple
+        from c2fdft_model.restoring.restoration import pad_to_multiple
 
         torch.manual_seed(0)
         self.case = case
@@ -206,7 +206,7 @@ class _Subject:
         """One evaluation, of the image or of its first `side` rows and columns."""
         import torch
 
-        from c2fdft_arch.plain_dft import PlainDFT
+        from c2fdft_arch.network.plain_dft import PlainDFT
 
         x = self.input[:, :, :side, :side].contiguous()
         network = copy.copy(self.network)  # with settings of its own, and the same weights
@@ -226,7 +226,7 @@ class _Subject:
 
     def restoration(self, name: str) -> Callable[[], None]:
         """A restoration in four steps, everything included but reading and writing files."""
-        from c2fdft_model.restoration import restore
+        from c2fdft_model.restoring.restoration import restore
 
         def compute() -> None:
             restore(self.network, self.image, timesteps=4, precision=name)
@@ -238,7 +238,7 @@ class _Subject:
         """A product of large square matrices, in bfloat16 only where it is multiplied fast."""
         import torch
 
-        from c2fdft_arch.inference_settings import has_fast_bf16
+        from c2fdft_arch.inference.settings import has_fast_bf16
 
         fast = has_fast_bf16(torch.device(self.case.device).type)
         dtype = torch.bfloat16 if name == 'bf16' and fast else torch.float32
@@ -254,7 +254,7 @@ class _Subject:
         """The number format, `fp32` or `bf16`, that a precision stands for on this device."""
         import torch
 
-        from c2fdft_arch.inference_settings import InferenceSettings
+        from c2fdft_arch.inference.settings import InferenceSettings
 
         dtype = InferenceSettings(name).dtype(torch.device(self.case.device))
         return 'bf16' if dtype == torch.bfloat16 else 'fp32'
@@ -264,7 +264,7 @@ class _Subject:
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        from c2fdft_arch.plain_dft import PlainDFT
+        from c2fdft_arch.network.plain_dft import PlainDFT
 
         with torch.device('meta'), torch.no_grad(), FlopCounterMode(display=False) as counter:
             PlainDFT(dim=self.case.dim)(self.input.to('meta'), torch.empty(1))
@@ -304,10 +304,10 @@ def psnr_by_precision(weights: Path, photos: Path, device: str = 'cpu') -> dict[
     """Mean PSNR (dB, RGB, 8 bits) of restored photographs to their targets, for each precision."""
     import torch
 
-    from c2fdft_model.image_files import read_photograph
-    from c2fdft_model.protocols.image_metrics import psnr
-    from c2fdft_model.restoration import restore
-    from c2fdft_model.weights import load_network
+    from c2fdft_model.evaluation.image_metrics import psnr
+    from c2fdft_model.images.image_files import read_photograph
+    from c2fdft_model.restoring.restoration import restore
+    from c2fdft_model.restoring.weights import load_network
 
     network = load_network(weights).to(device)
     values: dict[str, list[float]] = {name: [] for name in PRECISIONS}

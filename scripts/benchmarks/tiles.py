@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from c2fdft_arch.dft import DFT
-from c2fdft_model.image_files import read_photograph
-from c2fdft_model.restoration import DEFAULT_TILE_OVERLAP, restore
-from c2fdft_model.weights import load_network
+from c2fdft_model.images.image_files import read_photograph
+from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP, restore
+from c2fdft_model.restoring.weights import load_network
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

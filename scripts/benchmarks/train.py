@@ -197,10 +197,10 @@ class _Trainer:
         import torch
 
         from c2fdft_arch.dft import DFT
-        from c2fdft_arch.plain_dft import PlainDFT
-        from c2fdft_model.allocator import keep_freed_memory
-        from c2fdft_model.average import WeightAverage
-        from c2fdft_model.training_step import fused_if_possible
+        from c2fdft_arch.network.plain_dft import PlainDFT
+        from c2fdft_model.training.allocator import keep_freed_memory
+        from c2fdft_model.training.ema import WeightAverage
+        from c2fdft_model.training.step import fused_if_possible
 
         torch.manual_seed(0)
         self.case = case
@@ -227,7 +227,7 @@ class _Trainer:
         """One iteration with a setting, as a function that returns when the device is done."""
         import torch
 
-        from c2fdft_model.training_step import backward_in_parts, gradient_norm, step_unless
+        from c2fdft_model.training.step import backward_in_parts, gradient_norm, step_unless
 
         setting = SETTINGS[name]
         stage = self._stage(setting)
@@ -257,8 +257,8 @@ class _Trainer:
         from pytorch_msssim import ssim
         from torch import nn
 
-        from c2fdft_model.process import DDPMProcess
-        from c2fdft_model.stages import CoarseStage, FineStage
+        from c2fdft_model.diffusion.process import DDPMProcess
+        from c2fdft_model.training.stages import CoarseStage, FineStage
 
         shared = {key: setting[key] for key in ('bf16', 'compiled') if key in setting}
         if self.case.stage == 'coarse':

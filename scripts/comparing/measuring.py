@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from c2fdft_arch import autoload
-from c2fdft_model.image_files import read_photograph
+from c2fdft_model.images.image_files import read_photograph
+from c2fdft_model.plugin import autoload
 from comparing.memory_meter import MemoryMeter
 
 MEBI = 2**20

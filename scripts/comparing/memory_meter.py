@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from c2fdft_model.allocator import give_back_freed_memory
+from c2fdft_model.training.allocator import give_back_freed_memory
 
 STATUS = Path('/proc/self/status')
 CLEAR = Path('/proc/self/clear_refs')

@@ -13,7 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from c2fdft_arch import autoload
+from c2fdft_model.plugin import autoload
 
 
 class IterationClock:

@@ -11,7 +11,7 @@ import torch
 from demo.photos import photo_folder
 from torch import Tensor
 
-from c2fdft_model.patch_cycle import Phase
+from c2fdft_model.data.patch_cycle import Phase
 from replication.degradations import DEGRADATIONS
 
 # Of scikit-image; the right-hand motorcycle would be all but a copy of the left one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from c2fdft_model.patch_cycle import PatchCycle
+from c2fdft_model.data.patch_cycle import PatchCycle
 
 # Equal numbers of pixels per iteration in every phase and in both stages: the fine stage calls the
 # network four times on a quarter of the images (as the paper's batch sizes do: 360 and 96).

@@ -152,7 +152,7 @@ def run_chain(job: Job) -> list[str]:
 
 def _train(job: Job, training: Training) -> dict | None:
     """The state at the end of a training, None if it is not finished or its base is not."""
-    from c2fdft_arch import autoload
+    from c2fdft_model.plugin import autoload
 
     autoload.install()
     path = numbers_file(job.folder, job.task, job.seed, training.name).with_suffix('.pth')

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from c2fdft_arch.dft import DFT
-from c2fdft_model.average import WeightAverage
-from c2fdft_model.lr_scheduler import CosineAnnealingRestartCyclicLR
-from c2fdft_model.noise_schedule import antithetic_timesteps
-from c2fdft_model.process import DDPMProcess
-from c2fdft_model.sampling import seed_for
-from c2fdft_model.stages import CoarseStage, FineStage
+from c2fdft_model.diffusion.noise_schedule import antithetic_timesteps
+from c2fdft_model.diffusion.process import DDPMProcess
+from c2fdft_model.diffusion.sampling import seed_for
+from c2fdft_model.training.ema import WeightAverage
+from c2fdft_model.training.lr_scheduler import CosineAnnealingRestartCyclicLR
+from c2fdft_model.training.stages import CoarseStage, FineStage
 from replication import experiments
 from replication.data import TrainingPairs
 from replication.experiments import Training

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from c2fdft_arch.dft import DFT
-from c2fdft_arch.plain_dft import PlainDFT
+from c2fdft_arch.network.plain_dft import PlainDFT
 
-DATA = Path(__file__).parent / 'data'
+DATA = Path(__file__).resolve().parents[1] / 'data'
 REFERENCES = ['dft_tiny_withbias_ln.npz', 'dft_tiny_biasfree_ln.npz']
 NETWORKS = [PlainDFT, DFT]
 TINY = {'dim': 8, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 2, 4, 8]}

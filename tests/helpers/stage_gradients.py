@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, distributed, nn
 
 from c2fdft_arch.dft import DFT
-from c2fdft_model import distributed as ranks
+from c2fdft_model.diffusion.noise_schedule import antithetic_timesteps
+from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.losses import SSIMLoss
-from c2fdft_model.noise_schedule import antithetic_timesteps
-from c2fdft_model.process import DDPMProcess
-from c2fdft_model.stages import CoarseStage, FineStage
-from c2fdft_model.training_step import backward_in_parts
+from c2fdft_model.training import distributed as ranks
+from c2fdft_model.training.stages import CoarseStage, FineStage
+from c2fdft_model.training.step import backward_in_parts
 
 BATCH = 4
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training_runs import environment
+from helpers.training_runs import environment
 
 
 class TrainServer:
@@ -31,7 +31,7 @@ class TrainServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment(PYTHONPATH=str(Path(__file__).parent)),
+            env=environment(PYTHONPATH=str(Path(__file__).resolve().parents[1])),
         )
 
     def _ask(self, **job: Any) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 import yaml
-from paired_data import write_folders
+
+from helpers.paired_data import write_folders
 
 TINY_DFT = {'type': 'DFT', 'dim': 8, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 1, 1, 1]}
 SWITCHES = {'C2FDFT_AUTOLOAD', 'PYTHONPATH', 'PYTHONSTARTUP', 'PYTHONWARNINGS', 'PYTHONHOME'}

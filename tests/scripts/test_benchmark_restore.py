@@ -14,7 +14,7 @@ from PIL import Image
 
 from c2fdft_arch.dft import DFT
 
-SCRIPTS = Path(__file__).resolve().parent.parent / 'scripts'
+SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
 KEYS = [
     *('height', 'width', 'precision', 'seconds_per_call', 'plain_seconds_per_call'),
     *('extra_memory_mb', 'plain_extra_memory_mb', 'matmul_share'),

@@ -10,7 +10,7 @@ import torch
 
 from c2fdft_arch.dft import DFT
 
-SCRIPTS = Path(__file__).resolve().parent.parent / 'scripts'
+SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
 
 
 @pytest.fixture(scope='module')

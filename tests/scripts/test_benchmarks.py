@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from training_runs import environment
 
-SCRIPT = Path(__file__).resolve().parent.parent / 'scripts' / 'benchmark.py'
+from helpers.training_runs import environment
+
+SCRIPT = Path(__file__).resolve().parents[2] / 'scripts' / 'benchmark.py'
 
 
 def benchmark(folder: Path, *arguments: str) -> tuple[str, dict]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'scripts'))
 
 import compare  # noqa: E402
@@ -29,7 +29,7 @@ from comparing.systems import (  # noqa: E402
 )
 
 from c2fdft_arch.dft import DFT  # noqa: E402
-from c2fdft_arch.plain_dft import PlainDFT  # noqa: E402
+from c2fdft_arch.network.plain_dft import PlainDFT  # noqa: E402
 
 DEMO = 'options/demo_coarse.yml', 'options/demo_fine.yml'
 

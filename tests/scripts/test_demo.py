@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-SCRIPTS = Path(__file__).resolve().parents[1] / 'scripts'
+SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
 sys.path.insert(0, str(SCRIPTS))
 
 from demo import __main__ as demo_main  # noqa: E402

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-SCRIPTS = Path(__file__).parent.parent / 'scripts'
+SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
 sys.path.insert(0, str(SCRIPTS))
 
 from replication import claims, data, experiments, report, runner, training  # noqa: E402

@@ -1,4 +1,4 @@
-"""The option files of the rivals: our data and metrics, their networks, run through BasicSR."""
+"""The option files of the baselines: our data and metrics, their networks, run through BasicSR."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from basicsr.archs import build_network
 from basicsr.test import test_pipeline as basicsr_test
 from basicsr.train import train_pipeline as basicsr_train
 from basicsr.utils.options import ordered_yaml
-from paired_data import write_noise_folders
 
-from c2fdft_model.option_parsing import parse_section
-from c2fdft_model.options import DiffusionOptions, build_process
+from c2fdft_arch.common.option_parsing import parse_section
+from c2fdft_model.training.options import DiffusionOptions, build_process
+from helpers.paired_data import write_noise_folders
 
 pytestmark = pytest.mark.skipif(
     not all(importlib.util.find_spec(p) for p in ('spandrel', 'spandrel_extra_arches')),
-    reason='the extra is not installed: pip install "c2fdft[rivals]"',
+    reason='the extra is not installed: pip install "c2fdft[baselines]"',
 )
 
-OPTIONS = Path(__file__).resolve().parents[1] / 'options'
-FILES = sorted(path.stem for path in (OPTIONS / 'rivals').glob('*.yml'))
+OPTIONS = Path(__file__).resolve().parents[2] / 'options'
+FILES = sorted(path.stem for path in (OPTIONS / 'baselines').glob('*.yml'))
 TEST_FILES = [name for name in FILES if name.endswith('_test')]
 TRAINING_FILES = [name for name in FILES if name not in TEST_FILES]
 PAPER_FILES = [name for name in TRAINING_FILES if not name.startswith('demo')]
@@ -67,8 +67,8 @@ def load(name: str) -> dict:
         return yaml.load(stream, Loader=ordered_yaml()[0])
 
 
-def rival(name: str) -> dict:
-    return load(f'rivals/{name}.yml')
+def baseline(name: str) -> dict:
+    return load(f'baselines/{name}.yml')
 
 
 def shrink_network(section: dict) -> None:
@@ -80,23 +80,23 @@ def shrink_network(section: dict) -> None:
 
 @pytest.mark.parametrize('name', FILES)
 def test_names_and_commands_follow_the_files(name):
-    assert rival(name)['name'] == f'rivals_{name}'
-    header = (OPTIONS / 'rivals' / f'{name}.yml').read_text().split('# general settings')[0]
+    assert baseline(name)['name'] == f'baselines_{name}'
+    header = (OPTIONS / 'baselines' / f'{name}.yml').read_text().split('# general settings')[0]
     commands = [line for line in header.splitlines() if ' -opt ' in line]
     assert commands
-    assert all(f'-opt options/rivals/{name}.yml' in line for line in commands)
+    assert all(f'-opt options/baselines/{name}.yml' in line for line in commands)
 
 
 @pytest.mark.parametrize('name', FILES)
 def test_sections_stand_in_upstreams_order(name):
-    found = list(rival(name))
+    found = list(baseline(name))
     assert found == [section for section in SECTIONS if section in found]
 
 
 @pytest.mark.parametrize('name', PAPER_FILES)
 def test_data_and_validation_are_those_of_c2f_dft(name):
     ours = load(f'{name.split("_")[0]}_coarse.yml')
-    theirs = rival(name)
+    theirs = baseline(name)
     assert theirs['datasets'] == ours['datasets']
     assert theirs.get('val') == ours.get('val')
     assert theirs['manual_seed'] == ours['manual_seed']
@@ -104,7 +104,7 @@ def test_data_and_validation_are_those_of_c2f_dft(name):
 
 @pytest.mark.parametrize('name', sorted(set(TRAINING_FILES) - set(PAPER_FILES)))
 def test_demo_files_train_on_the_images_of_the_demo(name):
-    ours, theirs = (opt['datasets']['train'] for opt in (load('demo_coarse.yml'), rival(name)))
+    ours, theirs = (opt['datasets']['train'] for opt in (load('demo_coarse.yml'), baseline(name)))
     for key in ('dataroot_lq', 'dataroot_gt', 'io_backend', 'gt_sizes'):
         assert theirs[key] == ours[key]
 
@@ -113,25 +113,25 @@ def test_demo_files_train_on_the_images_of_the_demo(name):
 def test_they_train_as_long_as_both_our_stages(name):
     task = name.split('_')[0]
     stages = [load(f'{task}_{stage}.yml')['train']['total_iter'] for stage in ('coarse', 'fine')]
-    assert rival(name)['train']['total_iter'] == sum(stages)
+    assert baseline(name)['train']['total_iter'] == sum(stages)
 
 
 @pytest.mark.parametrize('name', TRAINING_FILES)
 def test_the_learning_rate_is_scheduled_to_the_end(name):
-    train = rival(name)['train']
+    train = baseline(name)['train']
     assert sum(train['scheduler']['periods']) == train['total_iter']
 
 
 @pytest.mark.parametrize('name', TEST_FILES)
 def test_the_test_sets_are_those_of_c2f_dft(name):
     ours = load(f'{name.split("_")[0]}_test.yml')
-    assert rival(name)['datasets'] == ours['datasets']
-    assert rival(name)['val'] == ours['val']
+    assert baseline(name)['datasets'] == ours['datasets']
+    assert baseline(name)['val'] == ours['val']
 
 
 @pytest.mark.parametrize('name', PUBLISHED_SIZES)
 def test_networks_have_the_published_number_of_parameters(name):
-    network = build_network(rival(name)['network_g'])
+    network = build_network(baseline(name)['network_g'])
     millions = sum(p.numel() for p in network.parameters()) / 1e6
     assert round(millions, 1) == PUBLISHED_SIZES[name]
 
@@ -140,14 +140,14 @@ def test_networks_have_the_published_number_of_parameters(name):
 def test_demo_networks_are_about_as_large_as_the_demos(network):
     sizes = [
         sum(p.numel() for p in build_network(opt['network_g']).parameters())
-        for opt in (rival(f'demo_{network}'), load('demo_fine.yml'))
+        for opt in (baseline(f'demo_{network}'), load('demo_fine.yml'))
     ]
     assert 0.7 < sizes[0] / sizes[1] < 1.4
 
 
 def test_ir_sde_has_the_settings_of_its_paper():
     process = build_process(
-        parse_section(DiffusionOptions, rival('derain_irsde')['diffusion'], 'diffusion')
+        parse_section(DiffusionOptions, baseline('derain_irsde')['diffusion'], 'diffusion')
     )
     assert process.num_timesteps == len(process.timesteps) == 100
     assert process.eta == 1
@@ -185,7 +185,7 @@ def plain(section):
 
 @pytest.mark.parametrize('name', TRAINING_FILES)
 def test_a_training_file_trains_two_iterations(name, images, tmp_path, monkeypatch):
-    opt = plain(rival(name))
+    opt = plain(baseline(name))
     shrink_network(opt['network_g'])
     use_folders(opt, images, tmp_path)
     opt['num_gpu'] = 0
@@ -211,7 +211,7 @@ def test_a_training_file_trains_two_iterations(name, images, tmp_path, monkeypat
 
 @pytest.mark.parametrize('name', TEST_FILES)
 def test_a_test_file_restores_with_published_weights(name, images, tmp_path, monkeypatch):
-    opt = plain(rival(name))
+    opt = plain(baseline(name))
     section = {'type': opt['network_g']['type'], **TINY[opt['network_g']['type']]}
     path = tmp_path / 'published.pth'
     torch.save({'params': build_network(section).state_dict()}, path)

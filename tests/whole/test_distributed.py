@@ -18,9 +18,20 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from stage_gradients import assert_same_gradients, gradients
-from train_server import Training, TrainServer, free_port, rank_environment
-from training_runs import (
+
+from c2fdft_model.data.patch_cycle import PatchCycle
+from c2fdft_model.data.sample_stream import SampleStream
+from c2fdft_model.training import distributed
+from c2fdft_model.validation.validation import (
+    ImageResult,
+    mean_values,
+    missed_data_sets,
+    record_of_best,
+    results_at,
+)
+from helpers.stage_gradients import assert_same_gradients, gradients
+from helpers.train_server import Training, TrainServer, free_port, rank_environment
+from helpers.training_runs import (
     assert_equal_weights,
     checkout,
     command,
@@ -29,17 +40,6 @@ from training_runs import (
     options,
     validation_set,
     weights,
-)
-
-from c2fdft_model import distributed
-from c2fdft_model.patch_cycle import PatchCycle
-from c2fdft_model.sample_stream import SampleStream
-from c2fdft_model.validation import (
-    ImageResult,
-    mean_values,
-    missed_data_sets,
-    record_of_best,
-    results_at,
 )
 
 METRICS = {

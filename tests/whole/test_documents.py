@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from c2fdft_model.data_options import DatasetOptions
-from c2fdft_model.options import DiffusionOptions, TrainOptions, ValidationOptions
+from c2fdft_model.data.dataset_options import DatasetOptions
+from c2fdft_model.training.options import DiffusionOptions, TrainOptions, ValidationOptions
 
 # Set by BasicSR itself, or BasicSR's own and without effect here.
 UNDOCUMENTED = {

@@ -22,11 +22,11 @@ import numpy as np
 import pytest
 import torch
 
-from c2fdft_arch.option_files import copy_options
+from c2fdft_model.plugin.option_files import copy_options
 
 pytestmark = pytest.mark.subprocess
 
-MIXING = Path(__file__).resolve().parent / 'data' / 'mixing'
+MIXING = Path(__file__).resolve().parents[1] / 'data' / 'mixing'
 NAMES = ['coffee', 'rocket', 'cat']
 TINY_NETWORK = ['network_g:dim=8', 'network_g:num_blocks=[1,1,1,1]', 'network_g:heads=[1,2,2,4]']
 TINY_TRAINING = [

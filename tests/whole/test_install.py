@@ -19,7 +19,7 @@ STARTUP_FILES = ['c2fdft_autoload.pth', 'c2fdft_autoload.start']
 SHOW_STATE = """
 import sys, pathlib
 import c2fdft_arch
-from c2fdft_arch.option_files import option_folder
+from c2fdft_model.plugin.option_files import option_folder
 print(sum(hasattr(finder, 'c2fdft_hook') for finder in sys.meta_path))
 print(pathlib.Path(c2fdft_arch.__file__).parent)
 print(option_folder())
@@ -124,10 +124,10 @@ def test_wheel_holds_every_module_option_file_and_kernel(wheel, source):
         for path in (source / package).rglob('*.py')
     }
     options = {
-        f'c2fdft_arch/{path.relative_to(source).as_posix()}'
+        f'c2fdft_model/plugin/{path.relative_to(source).as_posix()}'
         for path in (source / 'options').rglob('*.yml')
     }
-    kernels = {f'c2fdft_arch/native/{name}' for name in native.SOURCES}
+    kernels = {f'c2fdft_arch/native/csrc/{name}' for name in native.SOURCES}
     assert modules
     assert options
     assert modules | options | kernels <= contents(wheel)

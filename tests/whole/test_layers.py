@@ -9,18 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from c2fdft_arch.autoload import LEAVES
+from c2fdft_model.plugin.autoload import LEAVES
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # What connects the package with the interpreter and with BasicSR, and computes nothing.
 PLUMBING = {
     'c2fdft_arch',
     'c2fdft_arch.__main__',
-    'c2fdft_arch.autoload',
-    'c2fdft_arch.basicsr_compat',
-    'c2fdft_arch.doctor',
-    'c2fdft_arch.option_files',
-    'c2fdft_arch.registration',
+    'c2fdft_model',
+    'c2fdft_model.plugin',
+    'c2fdft_model.plugin.__main__',
+    'c2fdft_model.plugin.autoload',
+    'c2fdft_model.plugin.basicsr_patches',
+    'c2fdft_model.plugin.doctor',
+    'c2fdft_model.plugin.option_files',
+    'c2fdft_model.plugin.registration',
 }
 
 
@@ -97,12 +100,19 @@ def test_module_that_registers_something_is_a_leaf_and_the_reverse(name):
     assert registers == (name in LEAVES)
 
 
-@pytest.mark.parametrize('name', ['c2fdft_arch', 'c2fdft_arch.autoload'])
+@pytest.mark.parametrize(
+    'name', ['c2fdft_model', 'c2fdft_model.plugin', 'c2fdft_model.plugin.autoload']
+)
 def test_what_every_interpreter_imports_needs_only_what_is_loaded_already(name):
-    assert all_imports(MODULES[name]) <= {'os', 'sys', 'c2fdft_arch', 'c2fdft_arch.registration'}
+    assert all_imports(MODULES[name]) <= {
+        'os',
+        'sys',
+        'c2fdft_model.plugin',
+        'c2fdft_model.plugin.registration',
+    }
     assert imports_when_loaded(MODULES[name]) <= {'os', 'sys'}
 
 
 def test_the_hook_needs_the_standard_library_alone():
-    path = MODULES['c2fdft_arch.registration']
-    assert top_level(all_imports(path)) <= sys.stdlib_module_names | {'c2fdft_arch'}
+    path = MODULES['c2fdft_model.plugin.registration']
+    assert top_level(all_imports(path)) <= sys.stdlib_module_names | {'c2fdft_model'}

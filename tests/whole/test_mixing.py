@@ -14,10 +14,10 @@ import yaml
 from basicsr.test import test_pipeline as basicsr_test
 from basicsr.train import train_pipeline as basicsr_train
 from basicsr.utils import get_root_logger
-from paired_data import write_noise_folders
 
+from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_model import c2fdft_model
-from c2fdft_model.option_parsing import OptionError
+from helpers.paired_data import write_noise_folders
 
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1}
 EDSR = {**EDSR, 'upscale': 1, 'img_range': 1.0}

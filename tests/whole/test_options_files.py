@@ -9,12 +9,17 @@ import pytest
 import yaml
 from basicsr.utils.options import ordered_yaml
 
+from c2fdft_arch.common.option_parsing import parse_section
 from c2fdft_arch.dft import DFT
-from c2fdft_model.data_options import parse_dataset
-from c2fdft_model.option_parsing import parse_section
-from c2fdft_model.options import DiffusionOptions, TrainOptions, ValidationOptions, build_process
+from c2fdft_model.data.dataset_options import parse_dataset
+from c2fdft_model.training.options import (
+    DiffusionOptions,
+    TrainOptions,
+    ValidationOptions,
+    build_process,
+)
 
-OPTIONS = Path(__file__).resolve().parents[1] / 'options'
+OPTIONS = Path(__file__).resolve().parents[2] / 'options'
 
 # patches, batch per GPU, iterations per phase, iterations, lr, periods, eta_mins
 PAPER = {
@@ -118,7 +123,7 @@ ONE_GPU = {
 ALL_FILES = sorted(
     path.relative_to(OPTIONS).as_posix()
     for path in OPTIONS.rglob('*.yml')
-    if path.parent.name != 'rivals'
+    if path.parent.name != 'baselines'
 )
 TRAINING_FILES = [name for name in ALL_FILES if not name.endswith('_test.yml')]
 FINE_FILES = [name for name in TRAINING_FILES if 'fine' in name]

@@ -18,11 +18,11 @@ from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
 from c2fdft_arch.dft import DFT
 
-OPTIONS = Path(__file__).resolve().parents[1] / 'options'
+OPTIONS = Path(__file__).resolve().parents[2] / 'options'
 FILES = sorted(
     path.relative_to(OPTIONS).as_posix()
     for path in OPTIONS.rglob('*.yml')
-    if path.parent.name != 'rivals'
+    if path.parent.name != 'baselines'
 )
 TEST_FILES = [name for name in FILES if name.endswith('_test.yml')]
 TRAINING_FILES = [name for name in FILES if name not in TEST_FILES]

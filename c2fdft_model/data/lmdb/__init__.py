@@ -1,0 +1,1 @@
+"""Writing and verifying the LMDBs of training pairs."""

@@ -13,9 +13,9 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from c2fdft_model import strip_png
-from c2fdft_model.image_io import ImageReadError, encode_ppm, read_rgb
-from c2fdft_model.pairing import ImagePair, check_sizes
+from c2fdft_model.data.pairing import ImagePair, check_sizes
+from c2fdft_model.images import indexed_png as strip_png
+from c2fdft_model.images.image_io import ImageReadError, encode_ppm, read_rgb
 
 MAX_KEY = 480  # LMDB allows 511 bytes; sub-images need a few more
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-from c2fdft_model.image_crops import open_image
-from c2fdft_model.image_io import ImageReadError, decode_rgb
-from c2fdft_model.lmdb_plan import PairSource, StoreOptions, load_pair, windows_of
-from c2fdft_model.lmdb_writer import ordered_map
-from c2fdft_model.pairing import read_meta_info
+from c2fdft_model.data.lmdb.plan import PairSource, StoreOptions, load_pair, windows_of
+from c2fdft_model.data.lmdb.write_pairs import ordered_map
+from c2fdft_model.data.pairing import read_meta_info
+from c2fdft_model.images.image_crops import open_image
+from c2fdft_model.images.image_io import ImageReadError, decode_rgb
 
 
 def verify_pairs(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from c2fdft_model.lmdb_plan import (
+from c2fdft_model.data.lmdb.plan import (
     PairSource,
     StoreOptions,
     Window,
@@ -19,7 +19,7 @@ from c2fdft_model.lmdb_plan import (
     load_pair,
     windows_of,
 )
-from c2fdft_model.lmdb_target import LmdbTarget
+from c2fdft_model.data.lmdb.writer import LmdbTarget
 
 COMMIT_BYTES = 64 * 2**20
 

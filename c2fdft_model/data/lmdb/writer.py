@@ -13,7 +13,7 @@ from pathlib import Path
 
 import lmdb
 
-from c2fdft_model.lmdb_plan import StoreOptions, Window
+from c2fdft_model.data.lmdb.plan import StoreOptions, Window
 
 MAP_SIZE = 2**28
 _FINGERPRINT, _META, _ORIGINS = 'fingerprint.txt', 'meta_info.txt', 'origins.tsv'

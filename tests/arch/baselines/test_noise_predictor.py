@@ -12,12 +12,12 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 import c2fdft_arch.noise_predictor_arch  # noqa: F401
-from c2fdft_arch.noise_predictor import NoisePredictor, probe_size, size_multiples
-from c2fdft_model.noise_schedule import NoiseSchedule
-from c2fdft_model.option_parsing import OptionError
-from c2fdft_model.process import DDPMProcess
-from c2fdft_model.restoration import restore
-from c2fdft_model.stages import CoarseStage, FineStage
+from c2fdft_arch.baselines.noise_predictor import NoisePredictor, probe_size, size_multiples
+from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
+from c2fdft_model.diffusion.process import DDPMProcess
+from c2fdft_model.restoring.restoration import restore
+from c2fdft_model.training.stages import CoarseStage, FineStage
 
 TINY_SWINIR = {'img_size': 16, 'embed_dim': 8, 'depths': [2], 'num_heads': [2], 'mlp_ratio': 2}
 

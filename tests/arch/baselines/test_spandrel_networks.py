@@ -14,15 +14,15 @@ from basicsr.archs import build_network
 from basicsr.models import build_model
 from basicsr.utils.registry import ARCH_REGISTRY
 
-import c2fdft_arch.rivals_arch  # noqa: F401
-from c2fdft_arch.rivals import RIVALS, RivalFactory
-from c2fdft_model.option_parsing import OptionError
+import c2fdft_arch.baselines_arch  # noqa: F401
+from c2fdft_arch.baselines.spandrel_networks import BASELINES, BaselineFactory
+from c2fdft_arch.common.option_parsing import OptionError
 
 INSTALLED = all(
     importlib.util.find_spec(package) for package in ('spandrel', 'spandrel_extra_arches')
 )
 needs_extra = pytest.mark.skipif(
-    not INSTALLED, reason='the extra is not installed: pip install "c2fdft[rivals]"'
+    not INSTALLED, reason='the extra is not installed: pip install "c2fdft[baselines]"'
 )
 
 TINY = {
@@ -94,12 +94,12 @@ def sr_options(network_g: dict, folder, **path) -> dict:
     }
 
 
-def test_every_rival_has_a_tiny_configuration():
-    assert set(TINY) == set(RIVALS)
+def test_every_baseline_has_a_tiny_configuration():
+    assert set(TINY) == set(BASELINES)
 
 
-def test_every_rival_is_registered_under_the_name_of_the_package():
-    assert {f'spandrel/{name}' for name in RIVALS} <= set(ARCH_REGISTRY.keys())
+def test_every_baseline_is_registered_under_the_name_of_the_package():
+    assert {f'spandrel/{name}' for name in BASELINES} <= set(ARCH_REGISTRY.keys())
 
 
 @pytest.mark.subprocess
@@ -113,7 +113,7 @@ def test_importing_basicsr_does_not_import_the_extra():
 
 
 @needs_extra
-@pytest.mark.parametrize('name', RIVALS)
+@pytest.mark.parametrize('name', BASELINES)
 def test_any_size_comes_back_as_it_was(name):
     network = build(name).eval()
     with torch.no_grad():
@@ -122,12 +122,12 @@ def test_any_size_comes_back_as_it_was(name):
 
 
 @needs_extra
-@pytest.mark.parametrize('name', RIVALS)
+@pytest.mark.parametrize('name', BASELINES)
 def test_padding_leaves_legal_sizes_as_the_plain_network_restores_them(name):
     torch.manual_seed(0)
     network = build(name).eval()
     plain = copy.deepcopy(network)
-    plain.__class__ = RivalFactory(name).network_class()
+    plain.__class__ = BaselineFactory(name).network_class()
     image = torch.rand(1, 3, 128, 128)
     with torch.no_grad():
         expected = plain(image)
@@ -136,18 +136,18 @@ def test_padding_leaves_legal_sizes_as_the_plain_network_restores_them(name):
 
 
 @needs_extra
-@pytest.mark.parametrize('name', RIVALS)
+@pytest.mark.parametrize('name', BASELINES)
 def test_size_multiple_is_the_one_that_spandrel_states(name):
-    factory = RivalFactory(name)
+    factory = BaselineFactory(name)
     network = build(name)
-    architecture = getattr(factory._module(), f'{RIVALS[name].module}Arch')()
+    architecture = getattr(factory._module(), f'{BASELINES[name].module}Arch')()
     stated = architecture.load(network.state_dict()).size_requirements
     assert network.size_multiple % max(stated.multiple_of, 1) == 0
     assert network.square >= stated.square
 
 
 @needs_extra
-@pytest.mark.parametrize('name', RIVALS)
+@pytest.mark.parametrize('name', BASELINES)
 def test_a_training_step_under_srmodel(name, tmp_path):
     torch.manual_seed(0)
     model = build_model(
@@ -209,7 +209,7 @@ def test_noise_level_is_appended_as_a_constant_channel():
 
 @needs_extra
 @pytest.mark.parametrize('name', ['NAFNet', 'Restormer', 'SCUNet'])
-def test_a_rival_can_predict_noise(name):
+def test_a_baseline_can_predict_noise(name):
     network = build_network(
         {'type': 'NoisePredictor', 'backbone': {'type': f'spandrel/{name}', **TINY[name]}}
     )
@@ -242,11 +242,11 @@ def test_weights_of_another_network_are_refused_and_named(tmp_path):
 
 @pytest.mark.parametrize('name', ['NAFNet', 'Restormer'])
 def test_an_extra_that_is_not_installed_is_named_with_the_command(name, monkeypatch):
-    package, module = RIVALS[name].package, RIVALS[name].module
+    package, module = BASELINES[name].package, BASELINES[name].module
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, f'{package}.architectures', raising=False)
     monkeypatch.delitem(sys.modules, f'{package}.architectures.{module}', raising=False)
     with pytest.raises(OptionError) as error:
         build(name)
     assert f'spandrel/{name} needs the package {package}' in str(error.value)
-    assert 'pip install "c2fdft[rivals]"' in str(error.value)
+    assert 'pip install "c2fdft[baselines]"' in str(error.value)

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from c2fdft_model.option_parsing import OptionError, parse_section
-from c2fdft_model.options import DiffusionOptions, TrainOptions, ValidationOptions, build_process
+from c2fdft_arch.common.option_parsing import OptionError, parse_section
+from c2fdft_model.training.options import (
+    DiffusionOptions,
+    TrainOptions,
+    ValidationOptions,
+    build_process,
+)
 
 COARSE = {
     'stage': 'coarse',

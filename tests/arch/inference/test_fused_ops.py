@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from test_dft import tiny_input, tiny_network
 
-from c2fdft_arch import fused_ops
-from c2fdft_arch.fused_ops import PixelLinear, has_packed_products
+from c2fdft_arch.inference import fused_ops
+from c2fdft_arch.inference.fused_ops import PixelLinear, has_packed_products
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,11 @@ import pytest
 import torch
 from test_dft import tiny_input, tiny_network
 
-from c2fdft_arch import inference_settings, memory_plan
-from c2fdft_arch.inference_settings import InferenceSettings
-from c2fdft_arch.memory_plan import MIB, MemoryBudgetError, MemoryPlan
-from c2fdft_arch.strips import Workspace
+from c2fdft_arch.inference import memory_plan
+from c2fdft_arch.inference import settings as inference_settings
+from c2fdft_arch.inference.memory_plan import MIB, MemoryBudgetError, MemoryPlan
+from c2fdft_arch.inference.row_bands import Workspace
+from c2fdft_arch.inference.settings import InferenceSettings
 
 
 @pytest.fixture(autouse=True, params=[True, False], ids=['kernels', 'PyTorch'])
@@ -133,7 +134,7 @@ def test_timesteps_of_two_number_formats_share_their_memory():
 GROWTH = """
 import torch
 from c2fdft_arch.dft import DFT
-from c2fdft_arch.memory_plan import MemoryBudgetError
+from c2fdft_arch.inference.memory_plan import MemoryBudgetError
 
 
 def peak():

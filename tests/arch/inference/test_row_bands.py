@@ -6,9 +6,9 @@ import pytest
 import torch
 from test_dft import tiny_input, tiny_network
 
-from c2fdft_arch.inference_settings import InferenceSettings, has_fast_bf16
-from c2fdft_arch.plain_dft import PlainDFT
-from c2fdft_arch.strips import ALIGNMENT, Stack, Workspace, conv3x3, row_strips
+from c2fdft_arch.inference.row_bands import ALIGNMENT, Stack, Workspace, conv3x3, row_strips
+from c2fdft_arch.inference.settings import InferenceSettings, has_fast_bf16
+from c2fdft_arch.network.plain_dft import PlainDFT
 
 OPTIONS = [
     {},

@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from test_dft import tiny_input, tiny_network
 from test_strips import OPTIONS
 
-from c2fdft_arch import evaluation, native, native_block
-from c2fdft_arch.native_block import NativeWeights
-from c2fdft_arch.native_network import JOIN_SHUFFLE, SAME, SHUFFLE, UNSHUFFLE, convolve3x3
-from c2fdft_arch.plain_dft import PlainDFT
-from c2fdft_arch.strips import Stack
+from c2fdft_arch import native
+from c2fdft_arch.inference import evaluation, native_block
+from c2fdft_arch.inference.native_block import NativeWeights
+from c2fdft_arch.inference.native_network import JOIN_SHUFFLE, SAME, SHUFFLE, UNSHUFFLE, convolve3x3
+from c2fdft_arch.inference.row_bands import Stack
+from c2fdft_arch.network.plain_dft import PlainDFT
 
 CPU = torch.device('cpu')
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16}

@@ -9,8 +9,8 @@ import torch
 from test_dft import tiny_input, tiny_network
 from test_strips import OPTIONS
 
-from c2fdft_arch import train_network
-from c2fdft_arch.plain_dft import PlainDFT
+from c2fdft_arch.network.plain_dft import PlainDFT
+from c2fdft_arch.training import network as train_network
 
 
 def gradients(net, forward, height=16, width=24, batch=2, precision=torch.float32):

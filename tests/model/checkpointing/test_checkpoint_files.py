@@ -7,8 +7,8 @@ import os
 import pytest
 import torch
 
-from c2fdft_model import checkpoint_files
-from c2fdft_model.checkpoint_files import (
+from c2fdft_model.checkpointing import checkpoint_files
+from c2fdft_model.checkpointing.checkpoint_files import (
     Checkpoints,
     damage,
     prune,

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from train_server import Training, TrainServer
-from training_runs import (
+
+from helpers.train_server import Training, TrainServer
+from helpers.training_runs import (
     assert_equal_weights,
     checkout,
     command,
@@ -27,7 +28,7 @@ from training_runs import (
     weights,
 )
 
-EPOCH = {'c2fdft_model.patch_cycle.EPOCH_BATCHES': 6}
+EPOCH = {'c2fdft_model.data.patch_cycle.EPOCH_BATCHES': 6}
 LAST = 14
 PSNR = {'psnr': {'type': 'calculate_psnr', 'crop_border': 0, 'test_y_channel': False}}
 

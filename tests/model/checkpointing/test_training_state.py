@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from c2fdft_arch.dft import DFT
-from c2fdft_model.training_state import (
+from c2fdft_model.checkpointing.training_state import (
     ResumeError,
     check_ranks,
     check_same_run,

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import torch
 
 from c2fdft_arch.dft import DFT
-
-SCRIPT = Path(__file__).parent.parent / 'scripts' / 'check_weights.py'
-SPEC = importlib.util.spec_from_file_location('check_weights', SCRIPT)
-check_weights = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(check_weights)
+from c2fdft_model.commands import check_weights
 
 TINY = {'dim': 8, 'num_blocks': (1, 2, 1, 1), 'heads': (1, 2, 2, 2), 'ffn_factor': 1.5}
 

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import cv2
-import matlab
 import numpy as np
 import pytest
 import torch
 
 from c2fdft_arch.dft import DFT
-from c2fdft_model import mat_files
-from c2fdft_model.protocols import get_protocol, measure_all
-from c2fdft_model.restoration import restore
-from c2fdft_model.weights import load_network
-
-SCRIPT = Path(__file__).parent.parent / 'scripts' / 'denoise_mat.py'
-SPEC = importlib.util.spec_from_file_location('denoise_mat', SCRIPT)
-denoise_mat = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(denoise_mat)
+from c2fdft_model.commands import denoise_mat
+from c2fdft_model.data import mat_files
+from c2fdft_model.evaluation import get_protocol, measure_all
+from c2fdft_model.restoring.restoration import restore
+from c2fdft_model.restoring.weights import load_network
+from helpers import matlab
 
 SAVERS = [matlab.save_classic, matlab.save_v73]
 BOXES = [np.array([[1, 1, 16, 12], [3, 5, 18, 20]]), np.array([[2, 1, 17, 12], [1, 2, 12, 18]])]

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import math
-import sys
 from pathlib import Path
 
 import cv2
-import matlab
 import numpy as np
 import pytest
 
-from c2fdft_model import mat_files
-
-SCRIPT = Path(__file__).parent.parent / 'scripts' / 'evaluate.py'
-
-
-def _load_script():
-    spec = importlib.util.spec_from_file_location('evaluate', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    # a pool's processes import what they unpickle by name
-    sys.modules['evaluate'] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-evaluate = _load_script()
+from c2fdft_model.commands import evaluate
+from c2fdft_model.data import mat_files
+from helpers import matlab
 
 
 @pytest.fixture

@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from matlab import save_classic, save_dnd_info_v73, save_v73
-from paired_data import pattern, write_rgb
 
-from c2fdft_model import dataset_layouts
-from c2fdft_model.image_io import read_rgb
-from c2fdft_model.lmdb_plan import name_of
-from c2fdft_model.pairing import read_meta_info
-
-SCRIPTS = Path(__file__).parent.parent / 'scripts'
+from c2fdft_model.data import dataset_layouts
+from c2fdft_model.data.lmdb.plan import name_of
+from c2fdft_model.data.pairing import read_meta_info
+from c2fdft_model.images.image_io import read_rgb
+from helpers.matlab import save_classic, save_dnd_info_v73, save_v73
+from helpers.paired_data import pattern, write_rgb
 
 
 @pytest.fixture
-def prepare_dataset(monkeypatch):
-    """The module scripts/prepare_dataset.py."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    monkeypatch.setitem(sys.modules, 'prepare_dataset', None)
-    del sys.modules['prepare_dataset']
-    return importlib.import_module('prepare_dataset')
+def prepare_dataset():
+    """The command's module."""
+    return importlib.import_module('c2fdft_model.commands.prepare_dataset')
 
 
 @pytest.fixture
-def prepare_lmdb(monkeypatch):
-    """The module scripts/prepare_lmdb.py."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    return importlib.import_module('prepare_lmdb')
+def prepare_lmdb():
+    """The command's module."""
+    return importlib.import_module('c2fdft_model.commands.prepare_lmdb')
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import os
 import re
 import subprocess
@@ -13,23 +13,20 @@ import pytest
 import torch
 from PIL import Image
 
-from c2fdft_arch import inference_settings
 from c2fdft_arch.dft import DFT
-from c2fdft_model import image_files, restorer
-from c2fdft_model.image_files import read_photograph
-from c2fdft_model.restoration import restore
-from c2fdft_model.weights import load_network
+from c2fdft_arch.inference import settings as inference_settings
+from c2fdft_model.images import image_files
+from c2fdft_model.images.image_files import read_photograph
+from c2fdft_model.restoring import restorer
+from c2fdft_model.restoring.restoration import restore
+from c2fdft_model.restoring.weights import load_network
 
-SCRIPT = Path(__file__).resolve().parent.parent / 'scripts' / 'restore.py'
+SCRIPT = Path(__file__).resolve().parents[3] / 'scripts' / 'restore.py'
 
 
 @pytest.fixture(scope='session')
 def script():
-    spec = importlib.util.spec_from_file_location('restore_script', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module('c2fdft_model.commands.restore')
 
 
 @pytest.fixture(scope='session')

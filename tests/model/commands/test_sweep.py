@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import builtins
 import csv
-import importlib.util
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,13 +12,9 @@ import torch
 import yaml
 
 from c2fdft_arch.dft import DFT
-from c2fdft_model.restoration import restore
-from c2fdft_model.weights import load_network
-
-SCRIPT = Path(__file__).parent.parent / 'scripts' / 'sweep_sampling_steps.py'
-SPEC = importlib.util.spec_from_file_location('sweep_sampling_steps', SCRIPT)
-sweep_script = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(sweep_script)
+from c2fdft_model.commands import sweep as sweep_script
+from c2fdft_model.restoring.restoration import restore
+from c2fdft_model.restoring.weights import load_network
 
 NETWORK = {'dim': 8, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 1, 1, 1], 'ffn_factor': 1.0}
 
@@ -135,14 +129,14 @@ def test_missing_lpips_is_said_and_left_out(option_file, monkeypatch, capsys):
     def missing(*_):
         raise sweep_script.MetricUnavailable('no weights for LPIPS')
 
-    monkeypatch.setattr('c2fdft_model.perceptual.lpips_distance', missing)
+    monkeypatch.setattr('c2fdft_model.evaluation.perceptual.lpips_distance', missing)
     assert sweep_script.main(['-opt', str(option_file), '--steps', '1']) == 0
     assert 'LPIPS is left out: no weights for LPIPS' in capsys.readouterr().out
     assert 'lpips' not in rows(option_file)[0]
 
 
 def test_lpips_that_is_there_becomes_a_column(option_file, monkeypatch):
-    monkeypatch.setattr('c2fdft_model.perceptual.lpips_distance', lambda *_: 0.0)
+    monkeypatch.setattr('c2fdft_model.evaluation.perceptual.lpips_distance', lambda *_: 0.0)
     monkeypatch.setattr('c2fdft_model.metrics.lpips_distance', lambda *_: 0.125)
     assert sweep_script.main(['-opt', str(option_file), '--steps', '1']) == 0
     assert rows(option_file)[0]['lpips'] == '0.125'

@@ -17,11 +17,11 @@ import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.data.prefetch_dataloader import CPUPrefetcher, CUDAPrefetcher
-from paired_data import Patch, begin, dataset_opt, describe, training_opt, write_folders
 
-from c2fdft_model import patch_cycle
-from c2fdft_model.patch_cycle import PatchCycle, training_clock
-from c2fdft_model.sample_stream import SampleStream
+from c2fdft_model.data import patch_cycle
+from c2fdft_model.data.patch_cycle import PatchCycle, training_clock
+from c2fdft_model.data.sample_stream import SampleStream
+from helpers.paired_data import Patch, begin, dataset_opt, describe, training_opt, write_folders
 
 PAIRS = 7
 COMPARED = 21

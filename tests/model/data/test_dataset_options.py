@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from c2fdft_model.data_options import parse_cycle, parse_dataset
-from c2fdft_model.option_parsing import OptionError
-from c2fdft_model.patch_cycle import PatchCycle
+from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_model.data.dataset_options import parse_cycle, parse_dataset
+from c2fdft_model.data.patch_cycle import PatchCycle
 
 VALID = {
     'name': 'Rain13K',

@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 from basicsr.data.data_util import paired_paths_from_lmdb
 from basicsr.utils import FileClient, imfrombytes
-from paired_data import pattern, write_rgb
 
-from c2fdft_model import lmdb_target, lmdb_writer
-from c2fdft_model.image_io import ImageReadError, decode_rgb, encode_png, read_rgb
-from c2fdft_model.lmdb_plan import (
+from c2fdft_model.data.lmdb import write_pairs as lmdb_writer
+from c2fdft_model.data.lmdb import writer as lmdb_target
+from c2fdft_model.data.lmdb.plan import (
     PairSource,
     StoreOptions,
     file_sources,
@@ -28,10 +27,12 @@ from c2fdft_model.lmdb_plan import (
     name_of,
     windows_of,
 )
-from c2fdft_model.lmdb_target import LmdbWriteError
-from c2fdft_model.lmdb_verify import verify_pairs
-from c2fdft_model.lmdb_writer import write_pairs
-from c2fdft_model.pairing import list_images, pair_files, pair_lmdbs
+from c2fdft_model.data.lmdb.verify import verify_pairs
+from c2fdft_model.data.lmdb.write_pairs import write_pairs
+from c2fdft_model.data.lmdb.writer import LmdbWriteError
+from c2fdft_model.data.pairing import list_images, pair_files, pair_lmdbs
+from c2fdft_model.images.image_io import ImageReadError, decode_rgb, encode_png, read_rgb
+from helpers.paired_data import pattern, write_rgb
 
 NAMES = ('plain', 'a/b/deep', 'dots.in.name', 'with space', 'über/bild', 'half%2E')
 
@@ -265,9 +266,9 @@ def test_verify_compares_the_list_of_images(tmp_path, folders):
 
 WRITER = """
 import sys
-from c2fdft_model import lmdb_writer
-from c2fdft_model.lmdb_plan import StoreOptions, file_sources
-from c2fdft_model.pairing import list_images, pair_files
+from c2fdft_model.data.lmdb import write_pairs as lmdb_writer
+from c2fdft_model.data.lmdb.plan import StoreOptions, file_sources
+from c2fdft_model.data.pairing import list_images, pair_files
 lmdb_writer.COMMIT_BYTES = 1
 bad, clean, lq, gt = sys.argv[1:]
 sources = file_sources(bad, clean, pair_files(list_images(bad), list_images(clean)))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import sys
 
-import matlab
 import numpy as np
 import pytest
 import scipy.io
 
-from c2fdft_model import mat_files
-from c2fdft_model.mat_files import MatFileError
+from c2fdft_model.data import mat_files
+from c2fdft_model.data.mat_files import MatFileError
+from helpers import matlab
 
 SAVERS = [matlab.save_classic, matlab.save_v73]
 BOXES = [np.array([[1, 1, 8, 6], [3, 5, 10, 10]]), np.array([[2, 1, 9, 4], [1, 2, 8, 5]])]

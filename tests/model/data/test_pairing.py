@@ -5,10 +5,8 @@ from __future__ import annotations
 import lmdb
 import numpy as np
 import pytest
-from paired_data import pattern, write_folders, write_rgb
 
-from c2fdft_model.image_io import encode_png
-from c2fdft_model.pairing import (
+from c2fdft_model.data.pairing import (
     ImagePair,
     PairingError,
     check_sizes,
@@ -17,6 +15,8 @@ from c2fdft_model.pairing import (
     pair_lmdbs,
     read_meta_info,
 )
+from c2fdft_model.images.image_io import encode_png
+from helpers.paired_data import pattern, write_folders, write_rgb
 
 
 def test_images_are_found_at_any_depth(tmp_path):

@@ -8,8 +8,8 @@ import multiprocessing
 import pytest
 import torch
 
-from c2fdft_model.option_parsing import OptionError
-from c2fdft_model.patch_cycle import (
+from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_model.data.patch_cycle import (
     ITERATION_KEY,
     ClockReading,
     PatchCycle,

@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 import torch
 from basicsr.data import build_dataset
-from paired_data import (
+from PIL import Image
+
+from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_model import patch_cycle_dataset
+from c2fdft_model.data.pairing import PairingError
+from c2fdft_model.data.patch_cycle import ITERATION_KEY, TrainingClock, training_clock
+from c2fdft_model.images import image_crops
+from c2fdft_model.images import indexed_png as strip_png
+from c2fdft_model.images.image_io import ImageReadError, encode_png, encode_ppm
+from helpers.paired_data import (
     begin,
     dataset_opt,
     describe,
@@ -23,13 +32,6 @@ from paired_data import (
     write_folders,
     write_rgb,
 )
-from PIL import Image
-
-from c2fdft_model import image_crops, patch_cycle_dataset, strip_png
-from c2fdft_model.image_io import ImageReadError, encode_png, encode_ppm
-from c2fdft_model.option_parsing import OptionError
-from c2fdft_model.pairing import PairingError
-from c2fdft_model.patch_cycle import ITERATION_KEY, TrainingClock, training_clock
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from c2fdft_model.patch_cycle import PatchCycle
-from c2fdft_model.sample_stream import Crop, SampleStream, image_at, pass_order, random_words
+from c2fdft_model.data.patch_cycle import PatchCycle
+from c2fdft_model.data.sample_stream import Crop, SampleStream, image_at, pass_order, random_words
 
 CYCLE = PatchCycle((8, 16, 32), (6, 4, 2), (2, 3, 2))
 

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 import yaml
-from paired_data import dataset_opt, write_folders
+
+from helpers.paired_data import dataset_opt, write_folders
 
 pytestmark = pytest.mark.subprocess
 

@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from c2fdft_arch.noise_predictor import NoisePredictor
-from c2fdft_model.ir_sde import THETA_SCHEDULES, IRSDEProcess, MeanReversion
-from c2fdft_model.option_parsing import OptionError, parse_section
-from c2fdft_model.options import DiffusionOptions, build_process
-from c2fdft_model.restoration import restore
+from c2fdft_arch.baselines.noise_predictor import NoisePredictor
+from c2fdft_arch.common.option_parsing import OptionError, parse_section
+from c2fdft_model.diffusion.ir_sde import THETA_SCHEDULES, IRSDEProcess, MeanReversion
+from c2fdft_model.restoring.restoration import restore
+from c2fdft_model.training.options import DiffusionOptions, build_process
 
 X_0, MU = 0.6, -0.3
 

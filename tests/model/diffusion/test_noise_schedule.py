@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from c2fdft_model.noise_schedule import (
+from c2fdft_model.diffusion.noise_schedule import (
     BETA_SCHEDULES,
     NoiseSchedule,
     antithetic_timesteps,
     make_betas,
 )
 
-DATA = Path(__file__).parent / 'data'
+DATA = Path(__file__).resolve().parents[2] / 'data'
 
 
 def test_alpha_bar_equals_the_reference_values():

@@ -7,9 +7,15 @@ import torch
 from test_dft import REFERENCES, reference_network
 
 from c2fdft_arch.dft import DFT
-from c2fdft_arch.plain_dft import PlainDFT
-from c2fdft_model.noise_schedule import NoiseSchedule
-from c2fdft_model.sampling import ddim_sample, ddim_step, noise_for, sampling_timesteps, seed_for
+from c2fdft_arch.network.plain_dft import PlainDFT
+from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
+from c2fdft_model.diffusion.sampling import (
+    ddim_sample,
+    ddim_step,
+    noise_for,
+    sampling_timesteps,
+    seed_for,
+)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import torchvision
 from basicsr.metrics import calculate_metric
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from c2fdft_model import perceptual
-from c2fdft_model.perceptual import MetricUnavailable
+from c2fdft_model.evaluation import perceptual
+from c2fdft_model.evaluation.perceptual import MetricUnavailable
 
 
 @pytest.fixture(autouse=True)

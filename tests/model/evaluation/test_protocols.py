@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from basicsr.metrics import calculate_psnr, calculate_ssim
 
-from c2fdft_model.protocols import PROTOCOLS, get_protocol
-from c2fdft_model.protocols.aligned_metrics import (
+from c2fdft_model.evaluation import PROTOCOLS, get_protocol
+from c2fdft_model.evaluation.aligned_metrics import (
     AlignmentError,
     align,
     masked_psnr,
     masked_ssim,
 )
-from c2fdft_model.protocols.image_metrics import luma, matlab_luma, psnr, ssim, ssim_3d
+from c2fdft_model.evaluation.image_metrics import luma, matlab_luma, psnr, ssim, ssim_3d
 
 
 def picture(size, blur) -> np.ndarray:

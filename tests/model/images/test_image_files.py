@@ -9,8 +9,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageOps
 
-from c2fdft_model import image_files
-from c2fdft_model.image_files import (
+from c2fdft_model.images import image_files
+from c2fdft_model.images.image_files import (
     ImageFileError,
     Photograph,
     quantised,

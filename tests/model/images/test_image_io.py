@@ -10,8 +10,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from c2fdft_model import image_io
-from c2fdft_model.image_io import (
+from c2fdft_model.images import image_io
+from c2fdft_model.images.image_io import (
     ImageReadError,
     decode_rgb,
     encode_png,

@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from c2fdft_model.image_crops import WholeImage, open_image
-from c2fdft_model.image_io import ImageReadError, decode_rgb, encode_png, encode_ppm, image_size
-from c2fdft_model.strip_png import StripPng, encode, open_strips
+from c2fdft_model.images.image_crops import WholeImage, open_image
+from c2fdft_model.images.image_io import (
+    ImageReadError,
+    decode_rgb,
+    encode_png,
+    encode_ppm,
+    image_size,
+)
+from c2fdft_model.images.indexed_png import StripPng, encode, open_strips
 
 RNG = np.random.default_rng(0)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from c2fdft_arch.autoload import LEAVES
+from c2fdft_model.plugin.autoload import LEAVES
 
 REGISTERED = {
     'ARCH': ['DFT', 'NoisePredictor'],
@@ -27,7 +27,7 @@ FIRST_IMPORTS = [
     'from basicsr.data import build_dataset',
     'from basicsr.utils.registry import ARCH_REGISTRY',
     'import basicsr.train',
-    'import c2fdft_arch.basicsr_compat',
+    'import c2fdft_model.plugin.basicsr_patches',
     *[f'import {leaf}' for leaf in LEAVES],
 ]
 # Carries out each of its arguments in a process of its own and prints, as a line of JSON, what was
@@ -92,7 +92,8 @@ def test_switched_off_leaves_basicsr_alone(clean_environment, tmp_path):
         assert 'DFT' not in ARCH_REGISTRY
     except ModuleNotFoundError as error:  # BasicSR 1.4.2 as it is, with a current torchvision
         assert 'functional_tensor' in str(error)
-    assert not [name for name in sys.modules if name.startswith('c2fdft_model')]
+    loaded = {name for name in sys.modules if name.startswith('c2fdft_model')}
+    assert loaded == {'c2fdft_model', 'c2fdft_model.plugin', 'c2fdft_model.plugin.autoload'}
     """
     done = run_python(code, {**clean_environment, 'C2FDFT_AUTOLOAD': '0'}, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -120,12 +121,12 @@ def stand_in(tmp_path, clean_environment):
     (tmp_path / 'setting.py').write_text(
         textwrap.dedent("""
         import sys, types
-        import c2fdft_arch, events
-        from c2fdft_arch import autoload, registration
-        compat = types.ModuleType('c2fdft_arch.basicsr_compat')
+        import c2fdft_model.plugin, events
+        from c2fdft_model.plugin import autoload, registration
+        compat = types.ModuleType('c2fdft_model.plugin.basicsr_patches')
         compat.before_import = lambda: events.happened.append('before')
         compat.after_import = lambda: events.happened.append('after')
-        sys.modules[compat.__name__] = c2fdft_arch.basicsr_compat = compat
+        sys.modules[compat.__name__] = c2fdft_model.plugin.basicsr_patches = compat
         registration.LEAVES = ('leaf_one', 'leaf_two')
         """)
     )
@@ -170,7 +171,7 @@ def test_a_second_import_and_a_reload_register_nothing_again(stand_in):
 
 def test_installing_twice_leaves_one_hook(stand_in):
     code = """
-    from c2fdft_arch import autoload
+    from c2fdft_model.plugin import autoload
     autoload.install()
     autoload.install()
     assert sum(hasattr(finder, 'c2fdft_hook') for finder in sys.meta_path) == 1
@@ -181,7 +182,7 @@ def test_installing_twice_leaves_one_hook(stand_in):
 def test_site_that_runs_the_startup_files_twice_leaves_one_hook(stand_in):
     code = """
     import pathlib, site
-    from c2fdft_arch import autoload
+    from c2fdft_model.plugin import autoload
     startup = pathlib.Path(autoload.__file__).with_name('c2fdft_autoload.pth')
     folder = pathlib.Path('site')
     folder.mkdir()
@@ -197,7 +198,7 @@ def test_site_that_runs_the_startup_files_twice_leaves_one_hook(stand_in):
 def test_startup_file_names_a_callable_for_newer_interpreters(stand_in):
     code = """
     import pathlib, pkgutil
-    from c2fdft_arch import autoload
+    from c2fdft_model.plugin import autoload
     startup = pathlib.Path(autoload.__file__).with_name('c2fdft_autoload.start')
     assert pkgutil.resolve_name(startup.read_text().strip()) is autoload.install
     """
@@ -206,7 +207,7 @@ def test_startup_file_names_a_callable_for_newer_interpreters(stand_in):
 
 def test_hook_installed_after_basicsr_registers_at_once(stand_in):
     code = """
-    from c2fdft_arch import autoload
+    from c2fdft_model.plugin import autoload
     sys.meta_path.remove(autoload.installed_hook())
     import basicsr
     assert 'leaf_one' not in events.happened
@@ -219,10 +220,10 @@ def test_hook_installed_after_basicsr_registers_at_once(stand_in):
 def test_hook_installed_while_basicsr_is_being_imported_says_so(stand_in):
     folder, _ = stand_in
     (folder / 'basicsr' / 'part.py').write_text(
-        'from c2fdft_arch import autoload\nautoload.install()\nWHOLE = True\n'
+        'from c2fdft_model.plugin import autoload\nautoload.install()\nWHOLE = True\n'
     )
     code = """
-    from c2fdft_arch import autoload
+    from c2fdft_model.plugin import autoload
     sys.meta_path.remove(autoload.installed_hook())
     import basicsr
     """
@@ -259,7 +260,7 @@ def test_all_failures_share_one_warning(stand_in):
     code = """
     def fail():
         raise ValueError('no mend')
-    sys.modules['c2fdft_arch.basicsr_compat'].after_import = fail
+    sys.modules['c2fdft_model.plugin.basicsr_patches'].after_import = fail
     import basicsr
     """
     told = check(stand_in, code).stderr
@@ -364,7 +365,10 @@ def test_threads_that_import_at_the_same_time_all_find_everything_registered(sta
     assert check(stand_in, code).stderr == ''
 
 
-def test_an_interpreter_that_does_not_import_basicsr_loads_two_modules_only(clean_environment):
+def test_an_interpreter_that_does_not_import_basicsr_loads_the_hook_only(clean_environment):
     code = "import sys; print(sorted(name for name in sys.modules if 'c2fdft' in name))"
     done = run_python(code, clean_environment)
-    assert done.stdout.strip() == "['c2fdft_arch', 'c2fdft_arch.autoload']"
+    assert (
+        done.stdout.strip()
+        == "['c2fdft_model', 'c2fdft_model.plugin', 'c2fdft_model.plugin.autoload']"
+    )

@@ -17,7 +17,7 @@ from basicsr.utils import dist_util
 from basicsr.utils import options as basicsr_options
 from torch.nn.parallel import DistributedDataParallel
 
-from c2fdft_arch import basicsr_compat
+from c2fdft_model.plugin import basicsr_patches as basicsr_compat
 
 OPTION_FILE = """
 name: parsed
@@ -317,7 +317,7 @@ class Clock:
     """Stands in for the training clock and keeps what it is told."""
 
     def __init__(self, monkeypatch):
-        from c2fdft_model.patch_cycle import training_clock
+        from c2fdft_model.data.patch_cycle import training_clock
 
         self.told = []
         monkeypatch.setattr(training_clock, 'start', lambda opt: self.told.append('start'))

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from c2fdft_arch import __version__, doctor
-from c2fdft_arch.__main__ import main
-from c2fdft_arch.option_files import copy_options, option_folder
+from c2fdft_arch import __version__
+from c2fdft_model.plugin import doctor
+from c2fdft_model.plugin.__main__ import main
+from c2fdft_model.plugin.option_files import copy_options, option_folder
 
 
 def examine(environment, cwd, *flags):

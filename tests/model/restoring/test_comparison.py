@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c2fdft_model.comparison import Truths, image_protocols, measure, side_by_side
-from c2fdft_model.image_files import ImageFileError
-from c2fdft_model.protocols import get_protocol
+from c2fdft_model.evaluation import get_protocol
+from c2fdft_model.images.image_files import ImageFileError
+from c2fdft_model.restoring.comparison import Truths, image_protocols, measure, side_by_side
 
 
 @pytest.fixture

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import pytest
 import torch
 
 from c2fdft_arch.dft import DFT
-from c2fdft_model import network_export
-from c2fdft_model.network_export import (
+from c2fdft_model.restoring import export as network_export
+from c2fdft_model.restoring.export import (
     ExportError,
     export_network,
     largest_difference,
@@ -18,7 +18,7 @@ from c2fdft_model.network_export import (
     traced,
 )
 
-SCRIPT = Path(__file__).resolve().parent.parent / 'scripts' / 'export.py'
+SCRIPT = Path(__file__).resolve().parents[3] / 'scripts' / 'export.py'
 
 
 @pytest.fixture(scope='module')
@@ -102,10 +102,7 @@ def test_a_missing_package_is_named(network, tmp_path, monkeypatch):
 
 @pytest.fixture(scope='module')
 def script():
-    spec = importlib.util.spec_from_file_location('export_script', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module('c2fdft_model.commands.export')
 
 
 def test_the_command_traces_once_writes_every_file_and_says_the_difference(

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from c2fdft_model import memory
-from c2fdft_model.memory import available_memory_mb, needed_memory_mb, require_memory
+from c2fdft_model.restoring import memory
+from c2fdft_model.restoring.memory import available_memory_mb, needed_memory_mb, require_memory
 
 CPU = torch.device('cpu')
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from c2fdft_model.network_loading import load_into
-from c2fdft_model.weights import WeightsError
+from c2fdft_model.restoring.network_loading import load_into
+from c2fdft_model.restoring.weights import WeightsError
 
 
 def network(width: int = 4) -> nn.Module:

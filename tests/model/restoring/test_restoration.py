@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from c2fdft_model.noise_schedule import NoiseSchedule
-from c2fdft_model.restoration import pad_to_multiple, reflected_indices, restore
-from c2fdft_model.sampling import noise_for
+from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
+from c2fdft_model.diffusion.sampling import noise_for
+from c2fdft_model.restoring.restoration import pad_to_multiple, reflected_indices, restore
 
 
 class CleanImageKnown(nn.Module):

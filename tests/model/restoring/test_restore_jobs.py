@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from c2fdft_model.image_jobs import JobError, find_jobs
+from c2fdft_model.restoring.restore_jobs import JobError, find_jobs
 
 
 @pytest.fixture

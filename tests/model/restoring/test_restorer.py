@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from c2fdft_model import restorer as restorer_module
-from c2fdft_model.image_files import Photograph
-from c2fdft_model.process import DDPMProcess
-from c2fdft_model.restoration import restore
-from c2fdft_model.restorer import Restorer, RestorerSettings
+from c2fdft_model.diffusion.process import DDPMProcess
+from c2fdft_model.images.image_files import Photograph
+from c2fdft_model.restoring import restorer as restorer_module
+from c2fdft_model.restoring.restoration import restore
+from c2fdft_model.restoring.restorer import Restorer, RestorerSettings
 
 
 class PixelNoise(nn.Module):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from c2fdft_model.tiling import blend_weights, check_tile, tile_starts, tiled
+from c2fdft_model.restoring.tiling import blend_weights, check_tile, tile_starts, tiled
 
 
 @pytest.mark.parametrize(

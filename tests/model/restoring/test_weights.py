@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from c2fdft_arch.dft import DFT
-from c2fdft_model.weights import (
+from c2fdft_model.restoring.weights import (
     WeightsError,
     build_network,
     load_network,

@@ -8,11 +8,11 @@ import sys
 import pytest
 import torch
 
-from c2fdft_model import allocator
+from c2fdft_model.training import allocator
 
 CODE = """
 import resource, sys, torch
-from c2fdft_model.allocator import give_back_freed_memory, keep_freed_memory
+from c2fdft_model.training.allocator import give_back_freed_memory, keep_freed_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from c2fdft_model.lr_scheduler import CosineAnnealingRestartCyclicLR
+from c2fdft_model.training.lr_scheduler import CosineAnnealingRestartCyclicLR
 
-REFERENCE = json.loads((Path(__file__).parent / 'data' / 'lr_schedule.json').read_text())
+DATA = Path(__file__).resolve().parents[2] / 'data'
+REFERENCE = json.loads((DATA / 'lr_schedule.json').read_text())
 
 
 def scheduler_for(lr, periods, restart_weights, eta_mins):

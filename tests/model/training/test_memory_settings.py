@@ -6,7 +6,15 @@ from functools import partial
 
 import pytest
 import torch
-from stage_gradients import (
+from torch import nn
+
+from c2fdft_arch.common.option_parsing import OptionError, parse_section
+from c2fdft_arch.training import network as train_network
+from c2fdft_model.diffusion.process import DDPMProcess
+from c2fdft_model.training.options import TrainOptions
+from c2fdft_model.training.stages import FineStage
+from c2fdft_model.training.step import backward_in_parts
+from helpers.stage_gradients import (
     BATCH,
     assert_same_gradients,
     batch,
@@ -14,14 +22,6 @@ from stage_gradients import (
     gradients,
     tiny_network,
 )
-from torch import nn
-
-from c2fdft_arch import train_network
-from c2fdft_model.option_parsing import OptionError, parse_section
-from c2fdft_model.options import TrainOptions
-from c2fdft_model.process import DDPMProcess
-from c2fdft_model.stages import FineStage
-from c2fdft_model.training_step import backward_in_parts
 
 STAGES = ('coarse', 'fine')
 

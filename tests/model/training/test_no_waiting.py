@@ -9,16 +9,16 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from stage_gradients import tiny_network
 from torch import nn
 
-from c2fdft_arch.train_network import predict_noise
-from c2fdft_model.average import WeightAverage
-from c2fdft_model.guard import Guard
+from c2fdft_arch.training.network import predict_noise
+from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.losses import SSIMLoss
-from c2fdft_model.process import DDPMProcess
-from c2fdft_model.stages import CoarseStage, FineStage
-from c2fdft_model.training_step import backward_in_parts, gradient_norm
+from c2fdft_model.training.ema import WeightAverage
+from c2fdft_model.training.non_finite_guard import Guard
+from c2fdft_model.training.stages import CoarseStage, FineStage
+from c2fdft_model.training.step import backward_in_parts, gradient_norm
+from helpers.stage_gradients import tiny_network
 
 
 @pytest.fixture

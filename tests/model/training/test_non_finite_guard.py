@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from c2fdft_model import distributed
-from c2fdft_model.average import WeightAverage
-from c2fdft_model.guard import Guard, TrainingDiverged
-from c2fdft_model.training_step import fused_if_possible, gradient_norm, step_unless
+from c2fdft_model.training import distributed
+from c2fdft_model.training.ema import WeightAverage
+from c2fdft_model.training.non_finite_guard import Guard, TrainingDiverged
+from c2fdft_model.training.step import fused_if_possible, gradient_norm, step_unless
 
 NAN = float('nan')
 

@@ -8,11 +8,11 @@ import torch
 from test_dft import REFERENCES, reference_network, tiny_network
 from torch import nn
 
+from c2fdft_arch.common.option_parsing import parse_section
+from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.losses import SSIMLoss
-from c2fdft_model.option_parsing import parse_section
-from c2fdft_model.options import DiffusionOptions, build_process
-from c2fdft_model.process import DDPMProcess
-from c2fdft_model.stages import CoarseStage, FineStage, mixup, to_unit
+from c2fdft_model.training.options import DiffusionOptions, build_process
+from c2fdft_model.training.stages import CoarseStage, FineStage, mixup, to_unit
 
 
 def batch(size=16, count=2, seed=0):

@@ -11,13 +11,19 @@ from typing import Any
 
 import pytest
 import torch
-from paired_data import dataset_opt, training_opt
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from train_server import TrainServer
-from training_runs import checkout, command, loss_lines, options, validation_set, weights
 
-from c2fdft_model.image_strips import GAP, strip
-from c2fdft_model.training_log import Shown, Throughput, epoch_of, line_numbers, schedule_lines
+from c2fdft_model.training.training_log import (
+    Shown,
+    Throughput,
+    epoch_of,
+    line_numbers,
+    schedule_lines,
+)
+from c2fdft_model.validation.previews import GAP, strip
+from helpers.paired_data import dataset_opt, training_opt
+from helpers.train_server import TrainServer
+from helpers.training_runs import checkout, command, loss_lines, options, validation_set, weights
 
 
 def opt_of_a_cycle(**changes: Any) -> dict[str, Any]:
@@ -83,7 +89,7 @@ def test_skipped_iterations_are_counted_once_there_are_any(skipped, shown):
 
 
 def test_epochs_are_counted_as_if_a_run_had_not_been_interrupted(monkeypatch):
-    monkeypatch.setattr('c2fdft_model.patch_cycle.EPOCH_BATCHES', 5)
+    monkeypatch.setattr('c2fdft_model.data.patch_cycle.EPOCH_BATCHES', 5)
     opt = opt_of_a_cycle()
     assert [epoch_of(opt, i) for i in (1, 5, 6, 10, 11)] == [0, 0, 1, 1, 2]
 

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 from basicsr.models import build_model
-from train_server import TrainServer
-from training_runs import TINY_DFT, checkout, command, loss_lines, options, validation_set
 
+from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.dft import DFT
-from c2fdft_model.option_parsing import OptionError
-from c2fdft_model.options import ValidationOptions
-from c2fdft_model.validation import (
+from c2fdft_model.training.options import ValidationOptions
+from c2fdft_model.validation.validation import (
     ImageResult,
     check_memory_budget,
     degraded_sizes,
     validate_shared,
 )
+from helpers.train_server import TrainServer
+from helpers.training_runs import TINY_DFT, checkout, command, loss_lines, options, validation_set
 
 
 @pytest.fixture(scope='module')
@@ -156,7 +156,7 @@ def test_an_option_error_in_another_rank_is_raised_in_this_one(monkeypatch):
     def gather(own):
         return [own, ([], 'val: of rank 1')]
 
-    monkeypatch.setattr('c2fdft_model.distributed.gather_objects', gather)
+    monkeypatch.setattr('c2fdft_model.training.distributed.gather_objects', gather)
     data = [torch.zeros(1)] * 2
     with pytest.raises(OptionError, match='val: of rank 1'):
         validate_shared(data, lambda index, item: ImageResult(index, '', {}))
