@@ -29,6 +29,7 @@ from c2fdft_model.validation.validation import (
     record_of_best,
     results_at,
 )
+from helpers import stage_gradients
 from helpers.stage_gradients import assert_same_gradients, gradients
 from helpers.train_server import Training, TrainServer, free_port, rank_environment
 from helpers.training_runs import (
@@ -91,7 +92,7 @@ def wait_for_ranks(ranks: list[Training], expect: int = 0) -> list[str]:
 def test_two_processes_of_half_the_batch_have_the_gradients_of_one(
     server, tmp_path, kind, settings
 ):
-    script = str(Path(__file__).with_name('stage_gradients.py'))
+    script = str(Path(stage_gradients.__file__))
     file = tmp_path / 'gradients.pth'
     arguments = [script, json.dumps({'kind': kind, **settings}), str(file)]
     wait_for_ranks(start_ranks(server, arguments, tmp_path, 'gradients'))

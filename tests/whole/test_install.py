@@ -148,7 +148,7 @@ def test_wheel_install_registers_without_an_import_line(from_wheel, environment,
     ).split('\n')[:-1]
     assert hooks == '1'
     assert Path(package) == packages / 'c2fdft_arch'
-    assert Path(options) == packages / 'c2fdft_arch' / 'options'
+    assert Path(options) == packages / 'c2fdft_model' / 'plugin' / 'options'
     assert registered == 'True True True'
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from test_dft import tiny_input, tiny_network
 
 from c2fdft_arch.inference import fused_ops
 from c2fdft_arch.inference.fused_ops import PixelLinear, has_packed_products
+from helpers.networks import tiny_input, tiny_network
 
 
 @pytest.fixture(autouse=True)

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 import torch
-from test_dft import tiny_input, tiny_network
 
 from c2fdft_arch.inference import memory_plan
 from c2fdft_arch.inference import settings as inference_settings
 from c2fdft_arch.inference.memory_plan import MIB, MemoryBudgetError, MemoryPlan
 from c2fdft_arch.inference.row_bands import Workspace
 from c2fdft_arch.inference.settings import InferenceSettings
+from helpers.networks import tiny_input, tiny_network
 
 
 @pytest.fixture(autouse=True, params=[True, False], ids=['kernels', 'PyTorch'])

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_dft import tiny_input, tiny_network
 
 from c2fdft_arch.inference.row_bands import ALIGNMENT, Stack, Workspace, conv3x3, row_strips
 from c2fdft_arch.inference.settings import InferenceSettings, has_fast_bf16
 from c2fdft_arch.network.plain_dft import PlainDFT
-
-OPTIONS = [
-    {},
-    {'LayerNorm_type': 'BiasFree'},
-    {'bias': True},
-    {'bias': True, 'LayerNorm_type': 'BiasFree'},
-    {'dual_pixel_task': True},
-    {'dual_pixel_task': True, 'bias': True},
-    {'time_embedding': False},
-    {'num_blocks': [2, 1, 2, 1], 'heads': [2, 2, 2, 2], 'ffn_factor': 2.66},
-]
+from helpers.networks import OPTIONS, tiny_input, tiny_network
 
 
 def errors_of_strips(options, height, width, batch, strip_pixels, precision='fp32', t=None):

@@ -9,8 +9,6 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from test_dft import tiny_input, tiny_network
-from test_strips import OPTIONS
 
 from c2fdft_arch import native
 from c2fdft_arch.inference import evaluation, native_block
@@ -18,15 +16,10 @@ from c2fdft_arch.inference.native_block import NativeWeights
 from c2fdft_arch.inference.native_network import JOIN_SHUFFLE, SAME, SHUFFLE, UNSHUFFLE, convolve3x3
 from c2fdft_arch.inference.row_bands import Stack
 from c2fdft_arch.network.plain_dft import PlainDFT
+from helpers.kernels import CPU, PRECISIONS, needs_kernels
+from helpers.networks import OPTIONS, tiny_input, tiny_network
 
-CPU = torch.device('cpu')
-PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16}
 TOLERANCE = {'fp32': 1e-5, 'bf16': 0.03}
-
-needs_kernels = pytest.mark.skipif(
-    native.compiled_library()[0] is None,
-    reason=f'no kernels here: {native.compiled_library()[1]}',
-)
 
 
 def error_of_kernels(precision, options=None, height=24, width=16, batch=1, t=None):

@@ -6,40 +6,11 @@ import copy
 
 import pytest
 import torch
-from test_dft import tiny_input, tiny_network
-from test_strips import OPTIONS
 
 from c2fdft_arch.network.plain_dft import PlainDFT
 from c2fdft_arch.training import network as train_network
-
-
-def gradients(net, forward, height=16, width=24, batch=2, precision=torch.float32):
-    """Prediction, and the gradients of a random projection of it, by name."""
-    x, t = tiny_input(height, width, batch)
-    x.requires_grad_()
-    generator = torch.Generator().manual_seed(2)
-    net.zero_grad()
-    with torch.autocast('cpu', precision, enabled=precision != torch.float32):
-        prediction = forward(net, x, t)
-    direction = torch.randn(prediction.shape, generator=generator)
-    (prediction * direction).sum().backward()
-    return prediction.detach(), {
-        'input': x.grad,
-        **{name: p.grad.clone() for name, p in net.named_parameters()},
-    }
-
-
-def relative_error(result, expected):
-    return ((result - expected).norm() / expected.norm()).item()
-
-
-def assert_same_gradients(result, expected, tolerance):
-    errors = {name: relative_error(result[name], expected[name]) for name in expected}
-    assert {name: e for name, e in errors.items() if e > tolerance} == {}
-
-
-def run(net, x, t):
-    return net(x, t)
+from helpers.gradients import assert_same_gradients, gradients, relative_error, run
+from helpers.networks import OPTIONS, tiny_input, tiny_network
 
 
 @pytest.mark.parametrize('options', OPTIONS, ids=str)

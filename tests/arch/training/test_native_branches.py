@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from test_blocks import assert_same_gradients, gradients, relative_error, run
-from test_dft import tiny_input, tiny_network
-from test_native import CPU, PRECISIONS, needs_kernels
 
 from c2fdft_arch import native
 from c2fdft_arch.native.structures import SAME, SHUFFLE, UNSHUFFLE
 from c2fdft_arch.network.plain_dft import PlainDFT
 from c2fdft_arch.training import native_branches as native_training
 from c2fdft_arch.training import network as train_network
+from helpers.gradients import assert_same_gradients, gradients, relative_error, run
+from helpers.kernels import CPU, PRECISIONS, needs_kernels
+from helpers.networks import tiny_input, tiny_network
 
 pytestmark = needs_kernels
 

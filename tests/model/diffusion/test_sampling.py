@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_dft import REFERENCES, reference_network
 
 from c2fdft_arch.dft import DFT
 from c2fdft_arch.network.plain_dft import PlainDFT
@@ -16,6 +15,7 @@ from c2fdft_model.diffusion.sampling import (
     sampling_timesteps,
     seed_for,
 )
+from helpers.networks import REFERENCES, reference_network
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from basicsr.utils import dist_util
 from basicsr.utils import options as basicsr_options
 from torch.nn.parallel import DistributedDataParallel
 
-from c2fdft_model.plugin import basicsr_patches as basicsr_compat
+from c2fdft_model.plugin import basicsr_patches as basicsr_patches
 
 OPTION_FILE = """
 name: parsed
@@ -56,19 +56,19 @@ def patched_functions() -> list:
 
 
 def test_mending_again_changes_nothing():
-    basicsr_compat.announce_iterations()
+    basicsr_patches.announce_iterations()
     before = patched_functions()
-    basicsr_compat.before_import()
-    basicsr_compat.after_import()
-    basicsr_compat.announce_iterations()
+    basicsr_patches.before_import()
+    basicsr_patches.after_import()
+    basicsr_patches.announce_iterations()
     assert patched_functions() == before
 
 
-@pytest.mark.parametrize('mend', basicsr_compat.status(), ids=lambda mend: mend.name)
+@pytest.mark.parametrize('mend', basicsr_patches.status(), ids=lambda mend: mend.name)
 def test_every_mend_names_its_fault_and_states_what_it_did(mend):
     assert mend.fault
     assert mend.upstream
-    assert mend.fixed_in in {basicsr_compat.MASTER, basicsr_compat.NOT_FIXED}
+    assert mend.fixed_in in {basicsr_patches.MASTER, basicsr_patches.NOT_FIXED}
     assert mend.state in {'applied', 'not needed'}
 
 
@@ -79,12 +79,12 @@ def test_failing_mend_is_reported_and_the_others_are_made(monkeypatch):
         raise ValueError('cannot')
 
     mends = [
-        basicsr_compat.Mend(fail, 'a fault', 'none', 'never'),
-        basicsr_compat.Mend(lambda: bool(made.append(1)), 'another', 'none', 'never'),
+        basicsr_patches.Mend(fail, 'a fault', 'none', 'never'),
+        basicsr_patches.Mend(lambda: bool(made.append(1)), 'another', 'none', 'never'),
     ]
-    monkeypatch.setattr(basicsr_compat, 'AFTER_IMPORT', mends)
+    monkeypatch.setattr(basicsr_patches, 'AFTER_IMPORT', mends)
     with pytest.raises(RuntimeError, match='fail: ValueError: cannot'):
-        basicsr_compat.after_import()
+        basicsr_patches.after_import()
     assert made == [1]
 
 
@@ -98,7 +98,11 @@ def test_module_that_torchvision_dropped_can_be_imported():
 
 def run_with_stand_in(tmp_path, code: str) -> str:
     environment = {**os.environ, 'PYTHONPATH': str(tmp_path)}
-    command = [sys.executable, '-c', 'from c2fdft_arch import basicsr_compat\n' + code]
+    command = [
+        sys.executable,
+        '-c',
+        'from c2fdft_model.plugin import basicsr_patches as basicsr_patches\n' + code,
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -111,7 +115,7 @@ def test_module_that_torchvision_still_has_is_kept(tmp_path):
         (folder / '__init__.py').touch()
     (transforms / 'functional_tensor.py').write_text('mark = "torchvision\'s own"\n')
     code = """
-print(basicsr_compat.provide_functional_tensor(), basicsr_compat.BEFORE_IMPORT[0].state)
+print(basicsr_patches.provide_functional_tensor(), basicsr_patches.BEFORE_IMPORT[0].state)
 from torchvision.transforms import functional_tensor
 print(functional_tensor.mark)
 """
@@ -120,7 +124,7 @@ print(functional_tensor.mark)
 
 def test_absent_torchvision_is_left_to_basicsr_to_report(tmp_path):
     (tmp_path / 'torchvision.py').write_text('raise ModuleNotFoundError("no torchvision")\n')
-    code = 'print(basicsr_compat.provide_functional_tensor())'
+    code = 'print(basicsr_patches.provide_functional_tensor())'
     assert run_with_stand_in(tmp_path, code) == 'False'
 
 
@@ -130,7 +134,7 @@ def test_distutils_can_be_imported_without_the_help_of_a_startup_file(tmp_path):
 import sys
 sys.meta_path[:] = [finder for finder in sys.meta_path if 'distutils' not in repr(finder).lower()]
 had = sys.version_info < (3, 12)
-print(basicsr_compat.provide_distutils() is not had)
+print(basicsr_patches.provide_distutils() is not had)
 from distutils.version import LooseVersion
 print(LooseVersion('0.10') > LooseVersion('0.9'))
 """
@@ -184,7 +188,7 @@ def test_faulty_resume_of_a_running_script_is_replaced(tmp_path, monkeypatch):
     script = script_with(FAULTY)
     monkeypatch.setitem(sys.modules, '__main__', script)
     parse(tmp_path, monkeypatch)
-    assert script.load_resume_state is basicsr_compat.load_resume_state
+    assert script.load_resume_state is basicsr_patches.load_resume_state
 
 
 def test_other_resume_of_a_running_script_is_kept(tmp_path, monkeypatch):
@@ -199,28 +203,28 @@ def resume_options(path) -> dict:
 
 
 def test_no_state_is_named_for_a_fresh_run():
-    assert basicsr_compat.load_resume_state(resume_options(None)) is None
+    assert basicsr_patches.load_resume_state(resume_options(None)) is None
 
 
 def test_state_is_loaded_to_the_cpu_and_its_network_is_named(tmp_path):
     path = tmp_path / '7.state'
     torch.save({'epoch': 1, 'iter': 7, 'optimizers': [], 'schedulers': []}, path)
     opt = {**resume_options(str(path)), 'network_g': {}}
-    assert basicsr_compat.load_resume_state(opt)['iter'] == 7
+    assert basicsr_patches.load_resume_state(opt)['iter'] == 7
     assert opt['path']['pretrain_network_g'] == os.path.join('models', 'net_g_7.pth')
 
 
 def test_missing_state_is_named(tmp_path):
     path = str(tmp_path / '9.state')
     with pytest.raises(FileNotFoundError, match='resume_state: there is no file .*9.state'):
-        basicsr_compat.load_resume_state(resume_options(path))
+        basicsr_patches.load_resume_state(resume_options(path))
 
 
 def test_file_that_is_no_state_is_named(tmp_path):
     path = tmp_path / '9.state'
     path.write_bytes(b'not a checkpoint')
     with pytest.raises(ValueError, match='9.state cannot be read as a training state'):
-        basicsr_compat.load_resume_state(resume_options(str(path)))
+        basicsr_patches.load_resume_state(resume_options(str(path)))
 
 
 class Harmful:
@@ -232,7 +236,7 @@ def test_code_in_a_state_is_not_run(tmp_path, capsys):
     path = tmp_path / '9.state'
     torch.save({'epoch': 1, 'iter': 9, 'harm': Harmful()}, path)
     with pytest.raises(ValueError, match='cannot be read'):
-        basicsr_compat.load_resume_state(resume_options(str(path)))
+        basicsr_patches.load_resume_state(resume_options(str(path)))
     assert capsys.readouterr().out == ''
 
 
@@ -326,7 +330,7 @@ class Clock:
 
 
 def test_clock_is_told_of_start_resume_and_every_iteration(monkeypatch):
-    basicsr_compat.announce_iterations()
+    basicsr_patches.announce_iterations()
     clock = Clock(monkeypatch)
     model = BaseModel({'num_gpu': 0, 'is_train': True})
     model.resume_training({'epoch': 2, 'iter': 4, 'optimizers': [], 'schedulers': []})
@@ -336,7 +340,7 @@ def test_clock_is_told_of_start_resume_and_every_iteration(monkeypatch):
 
 
 def test_clock_is_not_told_of_a_test(monkeypatch):
-    basicsr_compat.announce_iterations()
+    basicsr_patches.announce_iterations()
     clock = Clock(monkeypatch)
     BaseModel({'num_gpu': 0, 'is_train': False})
     assert clock.told == []

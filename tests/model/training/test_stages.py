@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_dft import REFERENCES, reference_network, tiny_network
 from torch import nn
 
 from c2fdft_arch.common.option_parsing import parse_section
@@ -13,6 +12,7 @@ from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.losses import SSIMLoss
 from c2fdft_model.training.options import DiffusionOptions, build_process
 from c2fdft_model.training.stages import CoarseStage, FineStage, mixup, to_unit
+from helpers.networks import REFERENCES, reference_network, tiny_network
 
 
 def batch(size=16, count=2, seed=0):

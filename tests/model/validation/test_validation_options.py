@@ -65,7 +65,7 @@ def small_budget(root: Path, **changes: Any) -> dict[str, Any]:
     opt = options(root, 'coarse', logger={'save_checkpoint_freq': 100}, **changes)
     opt['train']['total_iter'] = 5
     opt['datasets']['val'] = validation_set(root)
-    opt['val'] = {'val_freq': 3, 'save_img': False, 'memory_budget_mb': 1}
+    opt['val'] = {'val_freq': 3, 'save_img': False, 'memory_budget_mb': 1, 'precision': 'fp32'}
     return opt
 
 
@@ -122,9 +122,9 @@ def test_the_image_that_needs_more_than_the_budget_is_named(tmp_path):
     section = validation_set(tmp_path)
     large = tmp_path / 'validation' / 'lq' / '001.png'
     cv2.imwrite(str(large), cv2.resize(cv2.imread(str(large)), (2000, 1000)))
-    check_memory_budget(tiny_network(), ValidationOptions(memory_budget_mb=10000), [section])
+    check_memory_budget(tiny_network(), ValidationOptions(memory_budget_mb=10000, precision='fp32'), [section])
     with pytest.raises(OptionError, match=rf'{large}: an image of 2000 x 1000 pixels takes'):
-        check_memory_budget(tiny_network(), ValidationOptions(memory_budget_mb=20), [section])
+        check_memory_budget(tiny_network(), ValidationOptions(memory_budget_mb=20, precision='fp32'), [section])
 
 
 def test_without_a_budget_no_image_is_looked_at():
