@@ -42,7 +42,7 @@ class DFT(PlainDFT):
         self,
         precision: str = 'fp32',
         memory_budget_mb: float | None = None,
-        strip_pixels: int | None = None,
+        band_pixels: int | None = None,
         float32_from: int | None = None,
     ) -> Iterator[None]:
         """Evaluate with these settings inside a `with` block; see `InferenceSettings`.
@@ -51,7 +51,7 @@ class DFT(PlainDFT):
         Raises ValueError for a value that is not allowed.
         """
         before = self.inference, self._workspace
-        self.inference = InferenceSettings(precision, memory_budget_mb, strip_pixels, float32_from)
+        self.inference = InferenceSettings(precision, memory_budget_mb, band_pixels, float32_from)
         self._workspace = Workspace()
         try:
             yield

@@ -28,28 +28,25 @@ from c2fdft_arch.inference.settings import has_fast_bf16
 from c2fdft_model.checkpointing.checkpointing import Resumable
 from c2fdft_model.data.patch_cycle import training_clock
 from c2fdft_model.diffusion.noise_schedule import antithetic_timesteps
+from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.diffusion.sampling import seed_for
 from c2fdft_model.evaluation.perceptual import check_metrics
 from c2fdft_model.restoring.network_loading import load_into
 from c2fdft_model.restoring.restoration import restore
 from c2fdft_model.restoring.weights import WeightsError
 from c2fdft_model.training import distributed, training_log
-from c2fdft_model.training.allocator import give_back_freed_memory, keep_freed_memory
-from c2fdft_model.training.ema import WeightAverage
+from c2fdft_model.training.allocator import disable_malloc_trim, give_back_freed_memory
+from c2fdft_model.training.ema import ModelEMA
 from c2fdft_model.training.lr_scheduler import CosineAnnealingRestartCyclicLR
-from c2fdft_model.training.options import (
-    DiffusionOptions,
-    TrainOptions,
-    ValidationOptions,
-    build_process,
-)
+from c2fdft_model.training.options import TrainOptions
 from c2fdft_model.training.stages import CoarseStage, FineStage, mixup
 from c2fdft_model.training.step import (
-    backward_in_parts,
+    accumulate_gradients,
     fused_if_possible,
     gradient_norm,
-    step_unless,
+    step_if_finite,
 )
+from c2fdft_model.validation.options import ValidationOptions
 from c2fdft_model.validation.previews import strip
 from c2fdft_model.validation.validation import (
     ImageResult,
@@ -132,7 +129,7 @@ class C2FDFTModel(Resumable, SRModel):
     def init_training_settings(self) -> None:
         """Build the stage, the optimiser, the schedule and the averaged weights."""
         if self.device.type == 'cpu':
-            keep_freed_memory()
+            disable_malloc_trim()
         self.net_g.train()
         data_sets = self.opt['datasets'].items()
         check_memory_budget(
@@ -189,7 +186,7 @@ class C2FDFTModel(Resumable, SRModel):
 
     def _init_ema(self) -> None:
         self.ema_decay = self.train_options.ema_decay
-        self.average: WeightAverage | None = None
+        self.average: ModelEMA | None = None
         if self.ema_decay == 0:
             return
         self.net_g_ema = build_network(self.opt['network_g']).to(self.device)
@@ -202,7 +199,7 @@ class C2FDFTModel(Resumable, SRModel):
             # The average begins where training does, whichever weights were loaded.
             self.net_g_ema.load_state_dict(self.net_g.state_dict())
         self.net_g_ema.eval()
-        self.average = WeightAverage(self.net_g_ema, self.net_g, self.ema_decay)
+        self.average = ModelEMA(self.net_g_ema, self.net_g, self.ema_decay)
         get_root_logger().info(f'Averaged weights (EMA) with decay {self.ema_decay}.')
 
     def _build_stage(self) -> nn.Module:
@@ -269,15 +266,15 @@ class C2FDFTModel(Resumable, SRModel):
         self.throughput.add(len(self.gt))
         inputs = self._stage_inputs(current_iter)
         self.optimizer_g.zero_grad(set_to_none=True)
-        terms = backward_in_parts(self.stage, inputs, options.accumulate)
+        terms = accumulate_gradients(self.stage, inputs, options.accumulate)
         norm = gradient_norm(self.trained, options.grad_clip if options.use_grad_clip else None)
         self.numbers = {**terms, 'grad_norm': norm.detach()}
-        verdict = self.guard.judge(self.numbers, stop=self.interruption.requested)
-        step_unless(verdict[0], self.optimizer_g, self.average)
+        flags = self.guard.check(self.numbers, stop=self.interruption.requested)
+        step_if_finite(flags[0], self.optimizer_g, self.average)
         self.iteration = current_iter
         self.batch_shape = tuple(self.gt.shape)
         lrs = self.get_current_learning_rate()
-        self.guard.watch(current_iter, self.numbers, verdict, lrs, self.image_names)
+        self.guard.record(current_iter, self.numbers, flags, lrs, self.image_names)
         if current_iter % self.opt['logger']['print_freq']:
             self.end_iteration()
 

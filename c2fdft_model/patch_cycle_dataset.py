@@ -21,10 +21,10 @@ from c2fdft_model.data.patch_cycle import ITERATION_KEY, ClockReading, epoch_sam
 from c2fdft_model.data.sample_stream import BatchPlan, Crop, SampleStream
 from c2fdft_model.images.image_crops import WholeImage, open_image
 from c2fdft_model.images.image_io import ImageReadError, pad_to, to_float
-from c2fdft_model.images.indexed_png import StripPng
+from c2fdft_model.images.indexed_png import IndexedPng
 from c2fdft_model.plugin.basicsr_patches import announce_iterations
 
-OpenImage = StripPng | WholeImage
+OpenImage = IndexedPng | WholeImage
 
 announce_iterations()
 

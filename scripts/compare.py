@@ -33,8 +33,8 @@ from comparing.systems import (
 )
 
 from c2fdft_model.evaluation import get_protocol
-from c2fdft_model.images.image_files import ImageFileError, is_image_name, read_photograph
-from c2fdft_model.restoring.comparison import Truths, image_protocols, measure
+from c2fdft_model.images.image_files import ImageFileError, is_image_name, read_image
+from c2fdft_model.restoring.comparison import GroundTruthIndex, image_protocols, measure
 
 TRAINED, MEASURED, IMAGES = 'trained.json', 'measured.json', 'images'
 
@@ -97,7 +97,7 @@ def compare(args: argparse.Namespace) -> None:
 
 def images_and_truths(
     args: argparse.Namespace, systems: Sequence[System]
-) -> tuple[list[Path], Truths]:
+) -> tuple[list[Path], GroundTruthIndex]:
     """The degraded images and their ground truth."""
     folders = validation_folders(systems, Path.cwd())
     if (args.input is None) != (args.target is None) or not (args.input or folders):
@@ -108,7 +108,7 @@ def images_and_truths(
     images = sorted(path.resolve() for path in source.iterdir() if is_image_name(path))
     if not images:
         raise ComparisonError(f'{source} has no images.')
-    truths = Truths(target)
+    truths = GroundTruthIndex(target)
     for path in images:
         truths.find(Path(path.name))
     return images, truths
@@ -176,18 +176,21 @@ def costs(trained: dict[str, Any], images: Sequence[Path], folder: Path) -> dict
 
 
 def judge(
-    images: Sequence[Path], truths: Truths, labels: Sequence[str], args: argparse.Namespace
+    images: Sequence[Path],
+    truths: GroundTruthIndex,
+    labels: Sequence[str],
+    args: argparse.Namespace,
 ) -> tuple[dict, dict]:
     """Pictures {image: {input, systems, truth}} as uint8 RGB, and scores {image: {column: ...}}."""
     protocol = get_protocol(args.protocol)
     pictures: dict[str, dict] = {}
     scores: dict[str, dict] = {}
     for path in images:
-        columns = {'input': read_photograph(path).colour}
+        columns = {'input': read_image(path).colour}
         for label in labels:
             folder = args.output / label.replace('/', '_') / IMAGES
-            columns[label] = read_photograph(folder / f'{path.stem}.png').colour
-        truth = read_photograph(truths.find(Path(path.name))).colour
+            columns[label] = read_image(folder / f'{path.stem}.png').colour
+        truth = read_image(truths.find(Path(path.name))).colour
         scores[path.stem] = {
             name: measure(protocol, picture, truth) for name, picture in columns.items()
         }
@@ -218,7 +221,7 @@ def row_of(label: str, result: dict[str, Any] | None, scores: dict[str, dict]) -
 def note(args: argparse.Namespace, images: Sequence[Path]) -> str:
     """How the numbers were made, in one paragraph."""
     limit = f'{args.iters:,} iterations' if args.iters else f'{args.minutes:g} minutes'
-    height, width = read_photograph(images[0]).colour.shape[:2]
+    height, width = read_image(images[0]).colour.shape[:2]
     return (
         f'Each system trained for {limit}; {len(images)} test images, {args.protocol}. GFLOP: all '
         f'network calls of one restoration at {width} x {height}, a multiplication and an addition '

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 
 from c2fdft_arch.common.option_parsing import OptionError
-from c2fdft_model.restoring.restoration import pad_to_multiple
+from c2fdft_arch.common.padding import pad_to_multiple
 
 IMAGE_CHANNELS = 3
 POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from c2fdft_arch.common.option_parsing import OptionError, check_names
-from c2fdft_model.restoring.restoration import pad_to_multiple
+from c2fdft_arch.common.padding import pad_to_multiple
 
 INSTALL = 'pip install "c2fdft[baselines]"'
 PERMISSIVE, EXTRA = 'spandrel', 'spandrel_extra_arches'

@@ -8,16 +8,18 @@ allowed and the nearest valid name.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union
+
+from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_arch.common.messages import nearest
 
 Section = TypeVar('Section')
 
 
-class OptionError(ValueError):
+class OptionError(C2FDFTError, ValueError):
     """An option file asks for something that does not exist or cannot be; the text says what."""
 
 
@@ -58,12 +60,6 @@ def check_names(given: Iterable[str], allowed: Iterable[str], path: str) -> None
                 f'{path}: {name} is not a known key{nearest(str(name), allowed)}. '
                 f'Known keys: {", ".join(allowed)}.'
             )
-
-
-def nearest(name: str, allowed: Sequence[str]) -> str:
-    """` (did you mean "..."?)` if a name is close to an allowed one, otherwise empty."""
-    close = difflib.get_close_matches(name, allowed, n=1)
-    return f' (did you mean "{close[0]}"?)' if close else ''
 
 
 def positive(path: str, options: object, *names: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from c2fdft_arch.common.option_parsing import OptionError, nearest
+from c2fdft_arch.common.messages import nearest
+from c2fdft_arch.common.option_parsing import OptionError
 
 
 def find_registered(registry: Iterable[tuple[str, Any]], name: object, path: str) -> Any:
@@ -19,9 +20,7 @@ def find_registered(registry: Iterable[tuple[str, Any]], name: object, path: str
     for known in (name, f'{name}_basicsr'):
         if known in entries:
             return entries[known]
-    spelling = {known.lower(): known for known in entries}
-    hint = nearest(spelling.get(name.lower(), name), list(entries))
     raise OptionError(
-        f'{path}: type: {name} is not a registered architecture{hint}. '
+        f'{path}: type: {name} is not a registered architecture{nearest(name, entries)}. '
         f'Registered: {", ".join(sorted(entries))}.'
     )

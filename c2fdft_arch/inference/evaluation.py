@@ -7,7 +7,7 @@ from torch import Tensor
 
 from c2fdft_arch.inference.memory_plan import MemoryPlan
 from c2fdft_arch.inference.native_network import NativeEvaluation
-from c2fdft_arch.inference.row_band_network import StripEvaluation
+from c2fdft_arch.inference.row_band_network import RowBandEvaluation
 from c2fdft_arch.inference.row_bands import Workspace
 from c2fdft_arch.inference.settings import InferenceSettings
 from c2fdft_arch.native import kernels
@@ -27,18 +27,18 @@ def evaluate(
         dtype = settings.dtype(x.device, float(timestep))
         plan = MemoryPlan(network.dim, network.ffn_factor, height, width, settings, x.device, dtype)
         evaluation = _evaluation(network, timestep[None], plan, workspace)
-        for images in (t == timestep).nonzero().flatten().split(plan.images_together):
+        for images in (t == timestep).nonzero().flatten().split(plan.chunk_size):
             result[images] = evaluation(x if len(images) == b else x[images])
     return result
 
 
 def _evaluation(
     network: PlainDFT, t: Tensor, plan: MemoryPlan, workspace: Workspace
-) -> StripEvaluation:
+) -> RowBandEvaluation:
     """By the kernels in C++ where there are any, unless strips of a certain size are asked for."""
-    if plan.settings.strip_pixels is None:
+    if plan.settings.band_pixels is None:
         of_products = kernels(plan.dtype, plan.device)
         exact = kernels(torch.float32, plan.device)
         if of_products is not None and exact is not None:
             return NativeEvaluation(network, t, plan, workspace, of_products, exact)
-    return StripEvaluation(network, t, plan, workspace)
+    return RowBandEvaluation(network, t, plan, workspace)

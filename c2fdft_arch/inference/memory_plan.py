@@ -54,7 +54,7 @@ class MemoryPlan:
     dtype: torch.dtype  # of matrix products and convolutions
 
     @property
-    def images_together(self) -> int:
+    def chunk_size(self) -> int:
         """How many images of a batch are evaluated at a time."""
         limit = GROUP_PIXELS.get(self.device.type, GROUP_PIXELS_ELSEWHERE)
         images = max(1, limit // (self.height * self.width))
@@ -72,13 +72,13 @@ class MemoryPlan:
         largest = images * self.height * self.width * 2 * self.dim
         return largest * (torch.float32.itemsize + self.dtype.itemsize)
 
-    def strip_pixels(self, channels: int, images: int) -> int:
+    def band_pixels(self, channels: int, images: int) -> int:
         """Pixels that are evaluated at a time at a level with so many channels.
 
         Raises MemoryBudgetError if not even one row of the image fits into the budget.
         """
-        if self.settings.strip_pixels is not None:
-            return self.settings.strip_pixels
+        if self.settings.band_pixels is not None:
+            return self.settings.band_pixels
         numbers = STRIP_NUMBERS.get(self.device.type, STRIP_NUMBERS_ELSEWHERE)
         pixels = max(256, numbers // channels)
         if self.settings.memory_budget_mb is None:
@@ -94,14 +94,14 @@ class MemoryPlan:
     def total_bytes(self, images: int) -> int:
         """Memory of an evaluation of so many images, beside weights, input and result.
 
-        Raises MemoryBudgetError like `strip_pixels`.
+        Raises MemoryBudgetError like `band_pixels`.
         """
-        together = min(images, self.images_together)
+        together = min(images, self.chunk_size)
         strips = 0
         for level in range(4):
             channels = self.dim * 2 ** max(level, 1)
             pixels = together * self.height * self.width >> 2 * level
-            pixels = min(pixels, self.strip_pixels(channels, together))
+            pixels = min(pixels, self.band_pixels(channels, together))
             pixels += self._carried_pixels(channels)
             strips = max(strips, pixels * self._pixel_bytes(channels))
         return self._image_bytes(together) + self._fixed_bytes + strips
@@ -165,4 +165,4 @@ class MemoryPlan:
         """
         needed = (self.dtype, torch.float32)
         known = all(kernels(dtype, self.device) is not None for dtype in needed)
-        return self.device.type == 'cpu' and (self.settings.strip_pixels is not None or not known)
+        return self.device.type == 'cpu' and (self.settings.band_pixels is not None or not known)

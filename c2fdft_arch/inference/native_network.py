@@ -16,7 +16,7 @@ from c2fdft_arch.inference.native_block import (
     pieces,
     round_up,
 )
-from c2fdft_arch.inference.row_band_network import StripEvaluation
+from c2fdft_arch.inference.row_band_network import RowBandEvaluation
 from c2fdft_arch.inference.row_bands import Workspace
 from c2fdft_arch.native import Kernels
 from c2fdft_arch.native.structures import (
@@ -30,7 +30,7 @@ from c2fdft_arch.native.structures import (
 from c2fdft_arch.network.plain_dft import PlainDFT
 
 
-class NativeEvaluation(StripEvaluation):
+class NativeEvaluation(RowBandEvaluation):
     """The same evaluation, with what takes time done by the kernels for two number formats.
 
     `kernels` are those for the blocks' products, `exact` those for float32: the opening and the
@@ -48,7 +48,7 @@ class NativeEvaluation(StripEvaluation):
     def level(self, blocks: nn.Module, x: Tensor) -> Tensor:
         """Apply the blocks of a level, in place."""
         b, h, w, channels = x.shape
-        self.plan.strip_pixels(channels, b)  # raises if the memory budget does not suffice
+        self.plan.band_pixels(channels, b)  # raises if the memory budget does not suffice
         with self.stack.frame():
             values = self.stack.push((b, h * w, channels), self.dtype)
             for block in blocks.children():

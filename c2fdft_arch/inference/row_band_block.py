@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from c2fdft_arch.inference.fused_ops import PixelLinear
-from c2fdft_arch.inference.row_bands import Stack, Workspace, row_strips
+from c2fdft_arch.inference.row_bands import Stack, Workspace, row_bands
 from c2fdft_arch.network.attention_matrices import attention_matrix, mixing_matrix
-from c2fdft_arch.network.layer_norm import shifted_norm
+from c2fdft_arch.network.layer_norm import layer_norm
 from c2fdft_arch.network.plain_dft import ChannelNorm, DiffusionTransformerBlock
 
 
 @dataclass(frozen=True)
-class StripPlan:
+class RowBandPlan:
     """How feature maps are evaluated: how many pixels at a time, and in what number format."""
 
     pixels: int
@@ -39,14 +39,14 @@ class StripPlan:
         return self.workspace.take(name, shape, dtype or self.dtype, self.device)
 
 
-class StripBlock:
+class RowBandBlock:
     """A block made ready to be evaluated: its weights as matrices in the plan's number format.
 
     `shift` is T (C,), one for all images, or None. What is called "pixels" is a matrix (n, C).
     """
 
     def __init__(
-        self, block: DiffusionTransformerBlock, shift: Tensor | None, plan: StripPlan
+        self, block: DiffusionTransformerBlock, shift: Tensor | None, plan: RowBandPlan
     ) -> None:
         self.plan = plan
         self.attention = block.attn
@@ -123,7 +123,7 @@ class StripBlock:
         window = self.plan.take('wide', rows + 3, width, 3 * channels)
         window[0].zero_()  # the row above the image
         filled, done = 1, 0
-        for first, end in row_strips(height, rows):
+        for first, end in row_bands(height, rows):
             self.project_qkv(x[first:end], window[filled : filled + end - first])
             filled += end - first
             if end == height:
@@ -146,7 +146,7 @@ class StripBlock:
 
     def normalized(self, norm: ChannelNorm, pixels: Tensor) -> Tensor:
         """LN(pixels) + T, in the number format of matrix products."""
-        y = shifted_norm(pixels, self.shift, norm.body.weight, norm.body.bias)[0]
+        y = layer_norm(pixels, self.shift, norm.body.weight, norm.body.bias)[0]
         return y if y.dtype == self.plan.dtype else self.plan.take('normalized', *y.shape).copy_(y)
 
     def convolve(self, window: Tensor, pad_rows: int) -> Tensor:
@@ -172,18 +172,18 @@ class StripBlock:
 def pixel_strips(images: int, pixels: int, limit: int) -> Iterator[tuple[slice, slice]]:
     """Cut (images, pixels) into several whole images, or parts of one, of up to `limit` pixels."""
     if pixels <= limit:
-        for first, end in row_strips(images, limit // pixels):
+        for first, end in row_bands(images, limit // pixels):
             yield slice(first, end), slice(0, pixels)
         return
     for image in range(images):
-        for first, end in row_strips(pixels, limit):
+        for first, end in row_bands(pixels, limit):
             yield slice(image, image + 1), slice(first, end)
 
 
 class AttentionSums:
     """Running float32 sums over pixels: q^T k of each head, and the squares of q and k."""
 
-    def __init__(self, images: int, channels: int, heads: int, plan: StripPlan) -> None:
+    def __init__(self, images: int, channels: int, heads: int, plan: RowBandPlan) -> None:
         width = channels // heads
         self.plan = plan
         self.products = torch.zeros(images, heads, width, width, device=plan.device)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from c2fdft_arch.inference.memory_plan import MemoryPlan
-from c2fdft_arch.inference.row_band_block import StripBlock, StripPlan
-from c2fdft_arch.inference.row_bands import Stack, Workspace, conv3x3, row_strips
+from c2fdft_arch.inference.row_band_block import RowBandBlock, RowBandPlan
+from c2fdft_arch.inference.row_bands import Stack, Workspace, conv3x3, row_bands
 from c2fdft_arch.network.plain_dft import PlainDFT
 
 
-class StripEvaluation:
+class RowBandEvaluation:
     """One evaluation of a network, for images that share their timestep.
 
     Feature maps are (B, H, W, C) in float32, whatever the number format of matrix products: what
@@ -66,18 +66,18 @@ class StripEvaluation:
         b, h, w, channels = x.shape
         with self.stack.frame():
             values = self.stack.push((b, h * w, channels), self.dtype)
-            pixels = self.plan.strip_pixels(channels, b)
-            plan = StripPlan(pixels, b * h * w, self.dtype, x.device, self.workspace, self.stack)
+            pixels = self.plan.band_pixels(channels, b)
+            plan = RowBandPlan(pixels, b * h * w, self.dtype, x.device, self.workspace, self.stack)
             for block in blocks.children():
                 with self.stack.frame():
-                    StripBlock(block, self.shifts[channels], plan)(x, values)
+                    RowBandBlock(block, self.shifts[channels], plan)(x, values)
         return x
 
     def strips(self, x: Tensor, multiple: int = 1) -> Iterator[tuple[int, int]]:
         """The strips in which feature maps (B, H, W, C) pass through a 3x3 convolution."""
         images, height, width, channels = x.shape
-        rows = self.plan.strip_pixels(channels, images) // (images * width)
-        return row_strips(height, rows, multiple)
+        rows = self.plan.band_pixels(channels, images) // (images * width)
+        return row_bands(height, rows, multiple)
 
     def embed(self, x: Tensor, out: Tensor) -> None:
         """The opening convolution, always in float32: (B, 6, H, W) to (B, H, W, C)."""

@@ -68,7 +68,7 @@ class Stack:
             self.used = used
 
 
-def row_strips(height: int, rows: int, multiple: int = 1) -> Iterator[tuple[int, int]]:
+def row_bands(height: int, rows: int, multiple: int = 1) -> Iterator[tuple[int, int]]:
     """Split `height` rows into strips (first, end) of about `rows` rows, in steps of `multiple`."""
     units = height // multiple
     count = -(-units // max(1, rows // multiple))

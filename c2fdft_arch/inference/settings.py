@@ -25,7 +25,7 @@ class InferenceSettings:
     `auto`: `bf16` where the hardware multiplies it faster, with `float32_from` 900, else `fp32`."""
     memory_budget_mb: float | None = None
     """Most memory beside weights, input and result, in MiB; None: strips that suit the caches."""
-    strip_pixels: int | None = None
+    band_pixels: int | None = None
     """Pixels evaluated at a time; None: chosen from the budget and the caches."""
     float32_from: int | None = None
     """Timestep from which on (0-based) an image is evaluated in float32 whatever the precision.
@@ -40,7 +40,7 @@ class InferenceSettings:
             raise ValueError(
                 f'precision: {self.precision!r} given; it is {", ".join(PRECISIONS)}{hint}'
             )
-        for name in ('memory_budget_mb', 'strip_pixels'):
+        for name in ('memory_budget_mb', 'band_pixels'):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f'{name}: {value} given; it must be positive (or None)')

@@ -8,7 +8,7 @@ from torch import Tensor
 from c2fdft_arch.network.plain_dft import LAYER_NORM_EPS
 
 
-def shifted_norm(
+def layer_norm(
     x: Tensor, shift: Tensor | None, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """LN(x) + T for x (B, ..., C) and T (B, C) or None; also the mean and 1 / deviation of x.
@@ -29,10 +29,10 @@ def shifted_norm(
     return y, mean, rstd
 
 
-def shifted_norm_backward(
+def layer_norm_backward(
     d_y: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Gradients of x, weight and bias of `shifted_norm`, given that of its result."""
+    """Gradients of x, weight and bias of `layer_norm`, given that of its result."""
     if bias is not None:
         return torch.ops.aten.native_layer_norm_backward(
             d_y, x, weight.shape, mean, rstd, weight, bias, [True, True, True]

@@ -2,7 +2,7 @@
 
 Feature maps are (B, H, W, C), so that 1x1 convolutions are matrix products over all pixels. Each
 half of a block is one autograd function. Both keep the stream of features in float32; matrix
-products and convolutions run in the number format of `Casts`.
+products and convolutions run in the number format of `CastCache`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from c2fdft_arch.network.attention_matrices import (
     mixing_matrix,
     mixing_matrix_backward,
 )
-from c2fdft_arch.network.layer_norm import shifted_norm, shifted_norm_backward
+from c2fdft_arch.network.layer_norm import layer_norm, layer_norm_backward
 from c2fdft_arch.network.plain_dft import DiffusionTransformerBlock
 from c2fdft_arch.training.native_branches import (
     NativeAttentionBranch,
@@ -27,7 +27,7 @@ from c2fdft_arch.training.native_branches import (
 )
 
 
-class Casts:
+class CastCache:
     """Weights in the number format of matrix products, each converted once per training step."""
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -46,7 +46,7 @@ def apply_block(
     block: DiffusionTransformerBlock,
     x: Tensor,
     shift: Tensor | None,
-    casts: Casts | NativeTraining,
+    casts: CastCache | NativeTraining,
 ) -> Tensor:
     """DFTB of feature maps x (B, H, W, C) in float32; `shift` is T (B, C) or None.
 
@@ -86,7 +86,7 @@ class AttentionBranch(torch.autograd.Function):
         b_o,
     ):
         b, h, w, c = x.shape
-        y, mean, rstd = shifted_norm(x, shift, norm_weight, norm_bias)
+        y, mean, rstd = layer_norm(x, shift, norm_weight, norm_bias)
         y = y.to(casts.dtype)
         z = convolve(y, casts(w_qkv), casts(b_qkv))
         qkv = convolve(z, casts(w_dw), casts(b_dw)).reshape(b, h * w, 3 * c)
@@ -133,7 +133,7 @@ class AttentionBranch(torch.autograd.Function):
             d_qkv.view(b, h, w, 3 * c), z, casts(w_dw), ctx.biases[1]
         )
         d_y, d_w_qkv, d_b_qkv = convolve_backward(d_z, y, casts(w_qkv), ctx.biases[0])
-        d_x, d_norm_weight, d_norm_bias = shifted_norm_backward(
+        d_x, d_norm_weight, d_norm_bias = layer_norm_backward(
             d_y.to(x.dtype), x, mean, rstd, norm_weight, norm_bias
         )
         d_b_o = grad.sum((0, 1, 2)) if ctx.biases[2] else None
@@ -148,7 +148,7 @@ class FeedForwardBranch(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, shift, casts, norm_weight, norm_bias, w_in, b_in, w_out, b_out):
-        y, mean, rstd = shifted_norm(x, shift, norm_weight, norm_bias)
+        y, mean, rstd = layer_norm(x, shift, norm_weight, norm_bias)
         y = y.to(casts.dtype)
         hidden = convolve(y, casts(w_in), casts(b_in))
         out = x + convolve(F.gelu(hidden), casts(w_out), None)
@@ -170,7 +170,7 @@ class FeedForwardBranch(torch.autograd.Function):
         )
         d_hidden = torch.ops.aten.gelu_backward(d_active, hidden)
         d_y, d_w_in, d_b_in = convolve_backward(d_hidden, y, casts(w_in), ctx.biases[0])
-        d_x, d_norm_weight, d_norm_bias = shifted_norm_backward(
+        d_x, d_norm_weight, d_norm_bias = layer_norm_backward(
             d_y.to(x.dtype), x, mean, rstd, norm_weight, norm_bias
         )
         d_b_out = grad.sum((0, 1, 2)) if ctx.biases[1] else None

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from c2fdft_arch.inference.settings import has_fast_bf16
 from c2fdft_arch.native.structures import SHUFFLE, UNSHUFFLE
 from c2fdft_arch.network.plain_dft import PlainDFT
-from c2fdft_arch.training.block import Casts, apply_block
+from c2fdft_arch.training.block import CastCache, apply_block
 from c2fdft_arch.training.native_branches import NativeTraining
 
 
@@ -44,7 +44,7 @@ class _Training:
         self.embeddings = network.embeddings(t)
         on_cpu = network.output.weight.device.type == 'cpu'
         slow = on_cpu and dtype == torch.bfloat16 and not has_fast_bf16('cpu')
-        self.casts = Casts(torch.float32 if slow else dtype)
+        self.casts = CastCache(torch.float32 if slow else dtype)
         self.native = NativeTraining.of(network, dtype)
         self.exact = NativeTraining.of(network, torch.float32)
         self.checkpoint_blocks = checkpoint_blocks
@@ -71,14 +71,14 @@ class _Training:
     def level(self, blocks: nn.Module, x: Tensor) -> Tensor:
         shift = self.embeddings[x.shape[3]]
         for block in blocks.children():
-            apply = functools.partial(apply_block, block, shift=shift, casts=self.casts_for(block))
+            apply = functools.partial(apply_block, block, shift=shift, casts=self.caster_of(block))
             if self.checkpoint_blocks:
                 x = checkpoint(apply, x, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = apply(x)
         return x
 
-    def casts_for(self, block: nn.Module) -> Casts | NativeTraining:
+    def caster_of(self, block: nn.Module) -> CastCache | NativeTraining:
         """What computes a block: the kernels where they take it, else PyTorch's operations."""
         if self.native is not None and self.native.suits(block):
             return self.native

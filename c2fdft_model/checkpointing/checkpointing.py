@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from c2fdft_model.checkpointing import checkpoint_files, training_state
 from c2fdft_model.checkpointing.checkpoint_files import Checkpoints
-from c2fdft_model.checkpointing.signal_handler import Interruption
+from c2fdft_model.checkpointing.signal_handler import SignalHandler
 from c2fdft_model.data.patch_cycle import training_clock
 from c2fdft_model.plugin.basicsr_patches import read_training_state
 from c2fdft_model.restoring.network_loading import load_into
 from c2fdft_model.restoring.weights import WeightsError
 from c2fdft_model.training import distributed, training_log
-from c2fdft_model.training.non_finite_guard import Guard
+from c2fdft_model.training.non_finite_guard import NonFiniteGuard
 from c2fdft_model.training.options import TrainOptions
 from c2fdft_model.validation.validation import missed_data_sets, results_at
 
@@ -53,7 +53,7 @@ class Resumable:
         Raises ResumeError if the ranks do not go on from the same training state.
         """
         # Without manual_seed BasicSR draws another seed in every rank.
-        self.opt['manual_seed'] = distributed.from_first_rank(self.opt['manual_seed'])
+        self.opt['manual_seed'] = distributed.broadcast_object(self.opt['manual_seed'])
         state = str(self.opt['path'].get('resume_state') or 'none').rpartition('/')[2]
         training_state.check_ranks(distributed.gather_objects(state))
         self.run_description = training_state.describe_run(self.opt)
@@ -70,17 +70,17 @@ class Resumable:
         )
         if self.opt['rank'] == 0:
             self.checkpoints.tidy()
-        self.guard = Guard(
+        self.guard = NonFiniteGuard(
             self.train_options.max_bad_iterations,
             logger.error,
             self._last_good,
             self._newest_is_good,
         )
-        self.interruption = Interruption(self._save_and_leave, not self.opt['dist'])
+        self.interruption = SignalHandler(self._save_and_leave, not self.opt['dist'])
         self.throughput = training_log.Throughput()
 
     def _last_good(self) -> str:
-        return distributed.from_first_rank(self.checkpoints.last_good())
+        return distributed.broadcast_object(self.checkpoints.last_good())
 
     def _newest_is_good(self) -> None:
         if self.opt['rank'] == 0:
@@ -155,7 +155,7 @@ class Resumable:
         if self.opt['rank'] == 0:
             label = 'latest' if current_iter == -1 else current_iter
             self.checkpoints.save(label, self.network_content(), state)
-        distributed.wait_for_all()
+        distributed.barrier()
         self.saved_iteration = max(self.saved_iteration, current_iter)
         self.throughput.go_on()
         if current_iter == -1:
@@ -264,7 +264,7 @@ class Resumable:
             )
 
     def _resume_best(self, in_state: Mapping[str, Any]) -> None:
-        record = distributed.from_first_rank(self.checkpoints.record())
+        record = distributed.broadcast_object(self.checkpoints.record())
         self.best_metric_results = results_at(self.iteration, in_state, record)
         self.missed_validations = missed_data_sets(self.opt, self.iteration, record)
 

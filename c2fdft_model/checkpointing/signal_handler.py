@@ -12,7 +12,7 @@ from typing import Any
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Interruption:
+class SignalHandler:
     """Turns signals into a request that is met at the next moment at which all is consistent.
 
     Between `begin()` and `end()` (an iteration, or the writing of a checkpoint) a signal is only

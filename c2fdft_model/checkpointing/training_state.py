@@ -14,7 +14,8 @@ import torch
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_model.data.dataset_options import DatasetOptions
 from c2fdft_model.data.patch_cycle import DATASET_TYPE
-from c2fdft_model.training.options import DiffusionOptions, IRSDEOptions, TrainOptions
+from c2fdft_model.diffusion.options import DiffusionOptions, IRSDEOptions
+from c2fdft_model.training.options import TrainOptions
 
 RUN_KEY = 'run'
 RANDOM_KEY = 'random_states'

@@ -27,11 +27,11 @@ from tqdm import tqdm
 
 from c2fdft_arch.common.option_parsing import parse_section
 from c2fdft_model.data import mat_files
+from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.evaluation import Problem, summary
-from c2fdft_model.images.image_files import Photograph, write_photograph
+from c2fdft_model.images.image_files import ImageRecord, write_image
 from c2fdft_model.restoring.restoration import restore
 from c2fdft_model.restoring.weights import load_network
-from c2fdft_model.training.options import DiffusionOptions, build_process
 
 VALIDATION = 'ValidationNoisyBlocksSrgb'
 BENCHMARK = 'BenchmarkNoisyBlocksSrgb'
@@ -257,4 +257,4 @@ def _save_images(
     folder = args.output / 'png'
     folder.mkdir(exist_ok=True)
     for image, name in zip(images, names, strict=True):
-        write_photograph(folder / f'{name}.png', Photograph(image))
+        write_image(folder / f'{name}.png', ImageRecord(image))

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from c2fdft_model.commands.prepare_lmdb import add_store_arguments, store
 from c2fdft_model.data.dataset_layouts import (
-    Found,
-    Part,
+    Split,
+    SplitReport,
     check_dnd,
     expected_tree,
     find_part,
@@ -117,7 +117,7 @@ def report(problems: Sequence[str]) -> None:
         print(f'PROBLEM: ... and {len(problems) - SHOWN:,} more')
 
 
-def find_all(root: Path, parts: Sequence[Part]) -> list[Found]:
+def find_all(root: Path, parts: Sequence[Split]) -> list[SplitReport]:
     """Look for every part and print what there is of it."""
     found = []
     for part in parts:
@@ -132,7 +132,7 @@ def find_all(root: Path, parts: Sequence[Part]) -> list[Found]:
     return found
 
 
-def write_all(found: Sequence[Found], arguments: argparse.Namespace) -> None:
+def write_all(found: Sequence[SplitReport], arguments: argparse.Namespace) -> None:
     """Training parts into LMDBs, test parts into folders."""
     for one in found:
         if not one.pairs:
@@ -155,7 +155,7 @@ def encoding(arguments: argparse.Namespace) -> dict:
     return {'encoding': arguments.store, 'level': arguments.level}
 
 
-def take_over(found: Found, out: Path, copy: bool) -> None:
+def take_over(found: SplitReport, out: Path, copy: bool) -> None:
     """Link or copy the files of all pairs to `out`/input and `out`/target, under equal names.
 
     Raises ValueError if other files are there.

@@ -28,22 +28,27 @@ from tqdm import tqdm
 from c2fdft_arch.common.option_parsing import parse_section
 from c2fdft_arch.inference.memory_plan import MemoryBudgetError
 from c2fdft_arch.inference.settings import InferenceSettings
+from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.evaluation import UNITS, get_protocol
 from c2fdft_model.images.image_files import (
     FORMATS,
-    Photograph,
+    ImageRecord,
     check_writable,
     is_lossy,
     quantised,
-    read_photograph,
-    write_photograph,
+    read_image,
+    write_image,
 )
-from c2fdft_model.restoring.comparison import Truths, image_protocols, measure, side_by_side
+from c2fdft_model.restoring.comparison import (
+    GroundTruthIndex,
+    image_protocols,
+    measure,
+    side_by_side,
+)
 from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP
-from c2fdft_model.restoring.restore_jobs import Job, find_jobs
+from c2fdft_model.restoring.restore_jobs import RestoreJob, find_jobs
 from c2fdft_model.restoring.restorer import Restorer, RestorerSettings
 from c2fdft_model.restoring.weights import WeightsError, build_network, read_checkpoint
-from c2fdft_model.training.options import DiffusionOptions, build_process
 
 EXPECTED = (ValueError, OSError, MemoryError)
 """What a user's file or setting can cause; anything else is a fault and shows where it is."""
@@ -110,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes = Outcomes()
     try:
         jobs = find_jobs(args.inputs, args.output, args.format, outcomes.unreadable)
-        truths = Truths(args.metrics) if args.metrics else None
+        truths = GroundTruthIndex(args.metrics) if args.metrics else None
         restorer = build_restorer(args)
     except (*EXPECTED, RuntimeError) as error:
         for line in (f'error: {_one_line(error)}', *map('failed: {}'.format, outcomes.failures)):
@@ -155,7 +160,7 @@ class Progress:
         self.started = 0
         self.bar = tqdm(total=images * calls, bar_format=self.LAYOUT, disable=None)
 
-    def start(self, job: Job) -> None:
+    def start(self, job: RestoreJob) -> None:
         self.started += 1
         self.bar.set_description_str(f'image {self.started}/{self.images}', refresh=False)
         seconds = self.outcomes.seconds
@@ -173,9 +178,9 @@ class Progress:
 
 def run_all(
     args: argparse.Namespace,
-    jobs: Sequence[Job],
+    jobs: Sequence[RestoreJob],
     restorer: Restorer,
-    truths: Truths | None,
+    truths: GroundTruthIndex | None,
     outcomes: Outcomes,
 ) -> None:
     """Do every job; what a job's files cause is noted and does not stop the others."""
@@ -195,9 +200,9 @@ def run_all(
 
 def run_job(
     args: argparse.Namespace,
-    job: Job,
-    restorer: Callable[[Photograph, str], Photograph],
-    truths: Truths | None,
+    job: RestoreJob,
+    restorer: Callable[[ImageRecord, str], ImageRecord],
+    truths: GroundTruthIndex | None,
     outcomes: Outcomes,
 ) -> str:
     """Restore one image unless it is there, compare and measure it; returns what to tell."""
@@ -208,16 +213,16 @@ def run_job(
         outcomes.skipped += 1
         line = f'{job.target} is there already'
         if wants_comparison:
-            photograph = read_photograph(job.source)
+            photograph = read_image(job.source)
         if truths or wants_comparison:
-            result = read_photograph(job.target).colour
+            result = read_image(job.target).colour
     else:
-        photograph = read_photograph(job.source)
+        photograph = read_image(job.source)
         line, result = _restore_file(job, photograph, restorer, args.quality, outcomes)
-    truth = read_photograph(truths.find(job.relative)).colour if truths else None
+    truth = read_image(truths.find(job.relative)).colour if truths else None
     if wants_comparison and photograph is not None:
         pictures = [p for p in (photograph.colour, result, truth) if p is not None]
-        write_photograph(job.comparison, Photograph(side_by_side(pictures)))
+        write_image(job.comparison, ImageRecord(side_by_side(pictures)))
     if result is not None and truth is not None:
         numbers = measure(get_protocol(args.protocol), result, truth)
         outcomes.numbers.append(numbers)
@@ -227,9 +232,9 @@ def run_job(
 
 
 def _restore_file(
-    job: Job,
-    photograph: Photograph,
-    restorer: Callable[[Photograph, str], Photograph],
+    job: RestoreJob,
+    photograph: ImageRecord,
+    restorer: Callable[[ImageRecord, str], ImageRecord],
     quality: int,
     outcomes: Outcomes,
 ) -> tuple[str, np.ndarray]:
@@ -237,7 +242,7 @@ def _restore_file(
     check_writable(job.target, photograph)
     started = time.perf_counter()
     restored = restorer(photograph, job.name)
-    lost = write_photograph(job.target, restored, quality)
+    lost = write_image(job.target, restored, quality)
     seconds = time.perf_counter() - started
     outcomes.seconds.append(seconds)
     height, width = photograph.colour.shape[:2]
@@ -317,7 +322,7 @@ def _precision(settings: InferenceSettings, device: torch.device, timesteps: Seq
     return ', '.join(f'{name} at {", ".join(at)}' for name, at in of_format.items())
 
 
-def _failure(job: Job, error: BaseException) -> str:
+def _failure(job: RestoreJob, error: BaseException) -> str:
     text = _one_line(error)
     if isinstance(error, MemoryBudgetError):
         text = f'{error.need}: give --memory-budget {error.least_mb} or more, or a smaller --tile'

@@ -22,9 +22,9 @@ import torch
 from tqdm import tqdm
 
 from c2fdft_arch.common.option_parsing import OptionError, parse_section
+from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.evaluation.perceptual import WEIGHTS_VARIABLE, MetricUnavailable
 from c2fdft_model.plugin import autoload
-from c2fdft_model.training.options import DiffusionOptions, build_process
 
 Row = dict[str, float | int | str]
 SECONDS = 'seconds'

@@ -46,7 +46,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Part:
+class Split:
     """A training or test set: the layouts it may have, its number of pairs, its place with us.
 
     Training parts become LMDBs, test parts stay folders of files.
@@ -63,10 +63,10 @@ class Part:
 
 
 @dataclass
-class Found:
+class SplitReport:
     """What was found of a part: the pairs, and what is missing or odd, in words."""
 
-    part: Part
+    part: Split
     lq_folder: Path
     gt_folder: Path
     pairs: list[ImagePair]
@@ -74,11 +74,11 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-def _input_target(place: str, count: int, *more: Layout) -> Part:
-    return Part(place, count, (Layout(f'{place}/input', f'{place}/target'), *more))
+def _input_target(place: str, count: int, *more: Layout) -> Split:
+    return Split(place, count, (Layout(f'{place}/input', f'{place}/target'), *more))
 
 
-def rain13k() -> list[Part]:
+def rain13k() -> list[Split]:
     """Rain13K and its five test sets."""
     tests = {'Test100': 100, 'Rain100H': 100, 'Rain100L': 100, 'Test1200': 1200, 'Test2800': 2800}
     return [
@@ -87,10 +87,10 @@ def rain13k() -> list[Part]:
     ]
 
 
-def gopro(blur: str = 'blur') -> list[Part]:
+def gopro(blur: str = 'blur') -> list[Split]:
     """GoPro, as folders of pairs or as the original sequences; `blur` or `blur_gamma`."""
 
-    def part(role: str, count: int) -> Part:
+    def part(role: str, count: int) -> Split:
         originals = (
             Layout(folder, folder, '{}/' + blur + '/{}', '{}/sharp/{}')
             for folder in (f'GOPRO_Large/{role}', role)
@@ -100,19 +100,19 @@ def gopro(blur: str = 'blur') -> list[Part]:
     return [part('train', 2103), part('test', 1111)]
 
 
-def realblur() -> list[Part]:
+def realblur() -> list[Split]:
     """The test sets of RealBlur."""
     return [_input_target(f'test/RealBlur_{kind}', 980) for kind in 'JR']
 
 
-def sidd() -> list[Part]:
+def sidd() -> list[Split]:
     """SIDD-Medium; its validation blocks are arrays, see `sidd_validation`."""
     templates = ('{}_NOISY_SRGB_{}', '{}_GT_SRGB_{}')
     folders = ('SIDD_Medium_Srgb/Data', 'Data', 'train/SIDD_Medium_Srgb/Data')
-    return [Part('train/SIDD', 320, tuple(Layout(f, f, *templates) for f in folders))]
+    return [Split('train/SIDD', 320, tuple(Layout(f, f, *templates) for f in folders))]
 
 
-def find_part(root: Path, part: Part) -> Found | None:
+def find_part(root: Path, part: Split) -> SplitReport | None:
     """Look for a part below `root`; None if none of its layouts is there."""
     first_failure = None
     for layout in part.layouts:
@@ -124,15 +124,17 @@ def find_part(root: Path, part: Part) -> Found | None:
             matched = match_files(lq_files, gt_files, layout.lq_template, layout.gt_template)
         except PairingError as error:
             # The folder may be there for another layout.
-            first_failure = first_failure or Found(part, lq_folder, gt_folder, [], [str(error)])
+            first_failure = first_failure or SplitReport(
+                part, lq_folder, gt_folder, [], [str(error)]
+            )
             continue
-        return _judge(Found(part, lq_folder, gt_folder, matched[0]), *matched[1:], lq_files)
+        return _judge(SplitReport(part, lq_folder, gt_folder, matched[0]), *matched[1:], lq_files)
     return first_failure
 
 
 def _judge(
-    found: Found, lonely_lq: Sequence[str], lonely_gt: Sequence[str], lq_files: Sequence[str]
-) -> Found:
+    found: SplitReport, lonely_lq: Sequence[str], lonely_gt: Sequence[str], lq_files: Sequence[str]
+) -> SplitReport:
     for lonely, folder, what in (
         (lonely_lq, found.lq_folder, 'clean'),
         (lonely_gt, found.gt_folder, 'degraded'),
@@ -157,7 +159,7 @@ def _judge(
     return found
 
 
-def _drop_unusable(found: Found) -> None:
+def _drop_unusable(found: SplitReport) -> None:
     looked_at = sizes_or_problems(found.lq_folder, found.gt_folder, found.pairs)
     found.problems += [text for text in looked_at if isinstance(text, str)]
     found.pairs = [
@@ -165,7 +167,7 @@ def _drop_unusable(found: Found) -> None:
     ]
 
 
-def expected_tree(parts: Sequence[Part]) -> str:
+def expected_tree(parts: Sequence[Split]) -> str:
     """The layouts that were looked for, for messages."""
     return '\n'.join(f'  {layout}' for part in parts for layout in part.layouts)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from c2fdft_arch.common.option_parsing import OptionError, nearest, parse_section, positive
+from c2fdft_arch.common.messages import nearest
+from c2fdft_arch.common.option_parsing import OptionError, parse_section, positive
 from c2fdft_model.data.patch_cycle import DATASET_TYPE, PatchCycle
 
 BACKENDS = ('lmdb', 'disk')

@@ -109,7 +109,7 @@ def image_at(positions: np.ndarray, num_images: int, seed: int) -> np.ndarray:
 @lru_cache(maxsize=4)
 def pass_order(num_images: int, seed: int, number: int) -> np.ndarray:
     """The order of the images in pass `number` over the data set."""
-    keys = random_words(seed, _ORDER, number, np.arange(num_images, dtype=np.uint64))
+    keys = splitmix64(seed, _ORDER, number, np.arange(num_images, dtype=np.uint64))
     return np.argsort(keys, kind='stable')
 
 
@@ -117,8 +117,8 @@ def draw_crops(positions: np.ndarray, per_image: int, seed: int) -> list[list[Cr
     """Random numbers for `per_image` crops at each place of the stream."""
     crop = np.arange(per_image, dtype=np.uint64)
     place = positions[:, None]
-    yx = random_words(seed, _CROP, 0, place, crop)
-    orientation = random_words(seed, _CROP, 1, place, crop) & np.uint64(7)
+    yx = splitmix64(seed, _CROP, 0, place, crop)
+    orientation = splitmix64(seed, _CROP, 1, place, crop) & np.uint64(7)
     low = np.uint64(0xFFFFFFFF)
     return [
         [Crop(int(a >> np.uint64(32)), int(a & low), int(o)) for a, o in zip(*row, strict=True)]
@@ -126,7 +126,7 @@ def draw_crops(positions: np.ndarray, per_image: int, seed: int) -> list[list[Cr
     ]
 
 
-def random_words(seed: int, *counters: int | np.ndarray) -> np.ndarray:
+def splitmix64(seed: int, *counters: int | np.ndarray) -> np.ndarray:
     """64 random bits for each combination of counters (arrays are broadcast), as uint64."""
     words = _mix(_as_words(seed))
     for counter in counters:

@@ -132,12 +132,12 @@ class IRSDEProcess:
         """T of the process."""
         return self.reversion.num_timesteps
 
-    def x_t(self, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    def q_sample(self, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """m_t + sqrt(v_t) eps, with m_t = mu + (x_0 - mu) exp(-theta_bar_t)."""
         decay = _per_image(self.reversion.decay(t), x_0)
         return y + decay * (x_0 - y) + _per_image(self.reversion.std(t), x_0) * eps
 
-    def x_T(self, y: Tensor, eps: Tensor) -> Tensor:
+    def initial_sample(self, y: Tensor, eps: Tensor) -> Tensor:
         """The degraded image with noise of the stationary standard deviation."""
         return y + self.reversion.stationary_std * eps
 

@@ -31,11 +31,11 @@ class DiffusionProcess(Protocol):
         """The timestep of each network call in sampling, falling."""
         ...
 
-    def x_t(self, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    def q_sample(self, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """The forward process: clean `x_0` at timesteps `t` (B,) with noise `eps`."""
         ...
 
-    def x_T(self, y: Tensor, eps: Tensor) -> Tensor:
+    def initial_sample(self, y: Tensor, eps: Tensor) -> Tensor:
         """Where sampling starts, for the degraded image `y` and standard normal noise `eps`."""
         ...
 
@@ -83,11 +83,11 @@ class DDPMProcess:
         """T of the noise schedule."""
         return self.schedule.num_timesteps
 
-    def x_t(self, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    def q_sample(self, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """Wang et al., Eq. 2."""
         return self.schedule.add_noise(x_0, eps, t)
 
-    def x_T(self, y: Tensor, eps: Tensor) -> Tensor:
+    def initial_sample(self, y: Tensor, eps: Tensor) -> Tensor:
         """Pure noise."""
         return eps
 

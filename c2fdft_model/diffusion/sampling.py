@@ -132,7 +132,7 @@ def run_reverse_steps(
     return x_t
 
 
-def noise_for(name: str, shape: Sequence[int], seed: int = 0) -> Tensor:
+def named_noise(name: str, shape: Sequence[int], seed: int = 0) -> Tensor:
     """Standard normal noise that depends on an image's name, the seed and the shape alone.
 
     Drawn on the CPU in float32, so that a restoration does not depend on the order of the images,

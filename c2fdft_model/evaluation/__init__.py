@@ -6,7 +6,7 @@ hundredths of SSIM from one to the next.
 
 from __future__ import annotations
 
-from c2fdft_model.evaluation.evaluation_set import Measurements, Work, measure_all
+from c2fdft_model.evaluation.evaluation_set import EvaluationSet, Measurements, measure_all
 from c2fdft_model.evaluation.problems import Problem, summary
 from c2fdft_model.evaluation.protocols import PROTOCOLS, UNITS, Protocol, get_protocol
 
@@ -16,7 +16,7 @@ __all__ = [
     'Measurements',
     'Problem',
     'Protocol',
-    'Work',
+    'EvaluationSet',
     'get_protocol',
     'measure_all',
     'summary',

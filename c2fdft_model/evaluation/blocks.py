@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from c2fdft_model.data import mat_files
-from c2fdft_model.evaluation.evaluation_set import Work
+from c2fdft_model.evaluation.evaluation_set import EvaluationSet
 from c2fdft_model.evaluation.problems import ItemError, Problem, SizeError
 
 RESULT_VARIABLES = ('Idenoised', 'DenoisedBlocksSrgb')
@@ -49,7 +49,7 @@ class BundleImage:
         return mat_files.read_dnd_image(self.path), self.boxes
 
 
-def validation_blocks(results: Path, truth: Path, suffix: str | None = None) -> Work:
+def validation_blocks(results: Path, truth: Path, suffix: str | None = None) -> EvaluationSet:
     """Pairs the blocks of a denoised array with those of `ValidationGtBlocksSrgb.mat`."""
     denoised = mat_files.read_sidd_blocks(_inside(results, RESULT_FILE), RESULT_VARIABLES)
     clean = mat_files.read_sidd_blocks(_inside(truth, f'{TRUTH_VARIABLE}.mat'), TRUTH_VARIABLE)
@@ -65,10 +65,10 @@ def validation_blocks(results: Path, truth: Path, suffix: str | None = None) -> 
             for k in range(blocks):
                 yield BlockPair(f'{i + 1:04d}_{k + 1:02d}', denoised[i, k], clean[i, k])
 
-    return Work(scenes * blocks, items, [], notes)
+    return EvaluationSet(scenes * blocks, items, [], notes)
 
 
-def dnd_submission(results: Path, truth: Path, suffix: str | None = None) -> Work:
+def dnd_submission(results: Path, truth: Path, suffix: str | None = None) -> EvaluationSet:
     """The images of a DND submission, with the boxes of `info.mat`."""
     boxes = mat_files.read_dnd_boxes(_inside(truth, 'info.mat'))
     if not results.is_dir():
@@ -83,10 +83,10 @@ def dnd_submission(results: Path, truth: Path, suffix: str | None = None) -> Wor
     if len(boxes) != mat_files.DND_IMAGES:
         notes.append(f'{len(boxes)} images are not the {mat_files.DND_IMAGES} of DND.')
     images = [BundleImage(n, results / f'{n}.mat', b) for n, b in zip(names, boxes, strict=True)]
-    return Work(len(images), lambda: iter(images), problems, notes)
+    return EvaluationSet(len(images), lambda: iter(images), problems, notes)
 
 
-def sidd_submission(results: Path, truth: Path, suffix: str | None = None) -> Work:
+def sidd_submission(results: Path, truth: Path, suffix: str | None = None) -> EvaluationSet:
     """The blocks of a SIDD submission, with the noisy ones of `BenchmarkNoisyBlocksSrgb.mat`."""
     path = _inside(results, mat_files.SIDD_MAT_NAME)
     submitted = mat_files.read_sidd_blocks(path, 'DenoisedBlocksSrgb')
@@ -109,7 +109,7 @@ def sidd_submission(results: Path, truth: Path, suffix: str | None = None) -> Wo
         for i, block in enumerate(flat):
             yield BlockPair(f'block {i}', block, in_csv[i])
 
-    return Work(len(flat), items, [], notes)
+    return EvaluationSet(len(flat), items, [], notes)
 
 
 def check_dnd_image(patches: list[np.ndarray], boxes: np.ndarray) -> dict[str, float]:

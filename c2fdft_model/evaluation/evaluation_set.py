@@ -26,7 +26,7 @@ class Item(Protocol):
 
 
 @dataclass(frozen=True)
-class Work:
+class EvaluationSet:
     """The items of an evaluation, what was wrong before it began and what its reader must know."""
 
     count: int
@@ -50,7 +50,7 @@ class Measurements:
 
 def measure_all(
     measure: Measure,
-    work: Work,
+    work: EvaluationSet,
     workers: int = 1,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Measurements:
@@ -70,7 +70,7 @@ def measure_all(
     return done
 
 
-def _outcomes(task: Callable, work: Work, workers: int) -> Iterator:
+def _outcomes(task: Callable, work: EvaluationSet, workers: int) -> Iterator:
     workers = min(workers, work.count)
     if workers <= 1:
         yield from map(task, work.items())

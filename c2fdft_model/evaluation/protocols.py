@@ -11,7 +11,7 @@ import numpy as np
 
 from c2fdft_model.evaluation import blocks
 from c2fdft_model.evaluation.aligned_metrics import align, masked_psnr, masked_ssim
-from c2fdft_model.evaluation.evaluation_set import Measure, Work
+from c2fdft_model.evaluation.evaluation_set import EvaluationSet, Measure
 from c2fdft_model.evaluation.image_metrics import luma, matlab_luma, psnr, ssim, ssim_3d
 from c2fdft_model.evaluation.pairs import find_pairs
 
@@ -26,13 +26,13 @@ class Protocol:
     description: str
     numbers: tuple[str, ...]
     measure: Measure
-    find_work: Callable[[Path, Path, str | None], Work]
+    find_work: Callable[[Path, Path, str | None], EvaluationSet]
 
 
-def image_pairs(results: Path, truths: Path, suffix: str | None = None) -> Work:
+def image_pairs(results: Path, truths: Path, suffix: str | None = None) -> EvaluationSet:
     """The pairs of images of two folders."""
     pairs, problems = find_pairs(results, truths, suffix)
-    return Work(len(pairs), lambda: iter(pairs), problems, [])
+    return EvaluationSet(len(pairs), lambda: iter(pairs), problems, [])
 
 
 def measure_rain_y(result: np.ndarray, truth: np.ndarray) -> dict[str, float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from c2fdft_model.images.image_io import decode_rgb
-from c2fdft_model.images.indexed_png import StripPng, open_strips
+from c2fdft_model.images.indexed_png import IndexedPng, open_indexed
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class WholeImage:
         return self.pixels[top : top + height, left : left + width]
 
 
-def open_image(data: bytes, name: str) -> StripPng | WholeImage:
+def open_image(data: bytes, name: str) -> IndexedPng | WholeImage:
     """Open the bytes of an image file; `height`, `width` and `crop` are what there is to it.
 
     Raises ImageReadError if the bytes are truncated or no image.
     """
-    return open_strips(data, name) or WholeImage(decode_rgb(data, name))
+    return open_indexed(data, name) or WholeImage(decode_rgb(data, name))

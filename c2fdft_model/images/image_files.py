@@ -65,7 +65,7 @@ class ImageFileError(ValueError):
 
 
 @dataclass(frozen=True)
-class Photograph:
+class ImageRecord:
     """An upright picture and what belongs to its file."""
 
     colour: np.ndarray
@@ -85,7 +85,7 @@ class Photograph:
     lost: tuple[str, ...] = ()
     """What the file holds beside the picture and could not be read."""
 
-    def with_colour(self, colour: np.ndarray) -> Photograph:
+    def with_colour(self, colour: np.ndarray) -> ImageRecord:
         """The same file with other colours, (H, W, 3) RGB in [0, 1]."""
         return replace(self, colour=colour)
 
@@ -95,7 +95,7 @@ def is_image_name(path: Path) -> bool:
     return path.suffix.lower() in FORMATS
 
 
-def read_photograph(path: str | os.PathLike[str]) -> Photograph:
+def read_image(path: str | os.PathLike[str]) -> ImageRecord:
     """Read a PNG, JPEG, TIFF or WebP file. Raises ImageFileError."""
     path = Path(path)
     content = _read_bytes(path)
@@ -108,8 +108,8 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
         raise _unreadable(path, error) from error
 
 
-def write_photograph(
-    path: str | os.PathLike[str], photograph: Photograph, quality: int = 95
+def write_image(
+    path: str | os.PathLike[str], photograph: ImageRecord, quality: int = 95
 ) -> tuple[str, ...]:
     """Write a PNG, JPEG, TIFF or WebP file, as its name ends; folders are made as needed.
 
@@ -129,7 +129,7 @@ def write_photograph(
     return lost
 
 
-def check_writable(path: Path, photograph: Photograph) -> None:
+def check_writable(path: Path, photograph: ImageRecord) -> None:
     """Raise ImageFileError if the file's format or folder cannot take the photograph."""
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
@@ -165,7 +165,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             aside.unlink(missing_ok=True)
 
 
-def quantised(photograph: Photograph, path: Path | None = None) -> np.ndarray:
+def quantised(photograph: ImageRecord, path: Path | None = None) -> np.ndarray:
     """The colours as a file holds them, before any lossy coding: (H, W, 3) float32 in [0, 1].
 
     A file of the photograph's depth, or with `path` of the format that its name says.
@@ -224,7 +224,7 @@ def _no_pixel_limit() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _decode(image: Image.Image, content: bytes) -> Photograph:
+def _decode(image: Image.Image, content: bytes) -> ImageRecord:
     # cameras put previews into their JPEG files, which Pillow then calls MPO
     frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
     depth = _depth(image, content)
@@ -274,7 +274,7 @@ def _eight_bit_pixels(image: Image.Image) -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def _tiff_of_others(path: Path, content: bytes) -> Photograph:
+def _tiff_of_others(path: Path, content: bytes) -> ImageRecord:
     """A 16-bit TIFF that Pillow does not know, such as grey with alpha. Raises ImageFileError."""
     try:
         exif = _legal(read_exif(content))
@@ -291,10 +291,10 @@ def _tiff_of_others(path: Path, content: bytes) -> Photograph:
 
 def _photograph(
     pixels: np.ndarray, depth: int, exif: Exif, icc: bytes | None, frames: int
-) -> Photograph:
+) -> ImageRecord:
     channels = pixels.shape[2]
     colour = pixels[:, :, : 3 if channels > 2 else 1].astype(np.float32) / (2**depth - 1)
-    return Photograph(
+    return ImageRecord(
         colour=np.array(np.broadcast_to(colour, (*pixels.shape[:2], 3))),
         alpha=np.ascontiguousarray(pixels[:, :, -1]) if channels in (2, 4) else None,
         depth=depth,
@@ -339,7 +339,7 @@ def _legal(exif: Exif, otherwise: object = None) -> Exif:
 
 
 def _encode_somehow(
-    photograph: Photograph, kind: str, quality: int
+    photograph: ImageRecord, kind: str, quality: int
 ) -> tuple[bytes, tuple[str, ...]]:
     """A file's content and what it lacks; what cannot be written beside the picture is left out."""
     exif = _exif_to_write(photograph, kind)
@@ -356,7 +356,7 @@ def _encode_somehow(
     return _encode(bare, kind, quality, None), (*lost, 'EXIF data', 'colour profile')
 
 
-def _exif_to_write(photograph: Photograph, kind: str) -> Exif | None:
+def _exif_to_write(photograph: ImageRecord, kind: str) -> Exif | None:
     if photograph.exif is None and photograph.orientation == 1:
         return None
     exif = read_exif(photograph.exif) if photograph.exif else Exif()
@@ -364,7 +364,7 @@ def _exif_to_write(photograph: Photograph, kind: str) -> Exif | None:
     return exif.shortened(LONGEST_EXIF[kind]) if kind in LONGEST_EXIF else exif
 
 
-def _encode(photograph: Photograph, kind: str, quality: int, exif: Exif | None) -> bytes:
+def _encode(photograph: ImageRecord, kind: str, quality: int, exif: Exif | None) -> bytes:
     depth = _depth_of(photograph, kind)
     turn_back = INVERSE_ORIENTATION.get(photograph.orientation, photograph.orientation)
     pixels = np.ascontiguousarray(UPRIGHT[turn_back](_file_pixels(photograph, depth)))
@@ -387,18 +387,18 @@ def _encode(photograph: Photograph, kind: str, quality: int, exif: Exif | None) 
     return file.getvalue()
 
 
-def _depth_of(photograph: Photograph, kind: str) -> int:
+def _depth_of(photograph: ImageRecord, kind: str) -> int:
     """Bits per channel of a file of this format."""
     return photograph.depth if kind in DEEP_FORMATS else 8
 
 
-def _file_colours(photograph: Photograph) -> np.ndarray:
+def _file_colours(photograph: ImageRecord) -> np.ndarray:
     """The channels of a file without alpha: (H, W, 1 or 3)."""
     colour = photograph.colour
     return colour.mean(axis=2, keepdims=True) if photograph.grey else colour
 
 
-def _file_pixels(photograph: Photograph, depth: int) -> np.ndarray:
+def _file_pixels(photograph: ImageRecord, depth: int) -> np.ndarray:
     colour = _file_colours(photograph)
     pixels = _integers(colour, depth)
     if photograph.alpha is None:

@@ -65,7 +65,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 @dataclass(frozen=True)
-class StripPng:
+class IndexedPng:
     """An image in strips that has been opened; nothing is decoded yet."""
 
     name: str
@@ -115,7 +115,7 @@ class StripPng:
         return np.frombuffer(inflated, np.uint8).reshape(strips, self.rows, line)
 
 
-def open_strips(data: bytes, name: str) -> StripPng | None:
+def open_indexed(data: bytes, name: str) -> IndexedPng | None:
     """Open the bytes of an image in strips; None if they are not one.
 
     Raises ImageReadError if the bytes are truncated.
@@ -131,4 +131,4 @@ def open_strips(data: bytes, name: str) -> StripPng | None:
     bounds = (start + 2, *(start + int(end) for end in index[1:]))  # 2 bytes of zlib header
     if len(data) < bounds[-1]:
         raise ImageReadError(f'{name}: the file is truncated.')
-    return StripPng(name, height, width, depth, int(index[0]), bounds, data)
+    return IndexedPng(name, height, width, depth, int(index[0]), bounds, data)

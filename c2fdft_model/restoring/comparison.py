@@ -20,7 +20,7 @@ def image_protocols() -> list[str]:
     return [name for name, protocol in PROTOCOLS.items() if protocol.find_work is image_pairs]
 
 
-class Truths:
+class GroundTruthIndex:
     """The ground-truth images of a folder, found by the names of the degraded ones.
 
     Raises ImageFileError if the folder is missing or has no images.

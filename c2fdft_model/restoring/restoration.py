@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from c2fdft_arch.common.padding import pad_to_multiple
 from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
 from c2fdft_model.diffusion.process import DDPMProcess, DiffusionProcess
-from c2fdft_model.diffusion.sampling import noise_for, seed_for
+from c2fdft_model.diffusion.sampling import named_noise, seed_for
 from c2fdft_model.restoring.tiling import tiled
 
 DEFAULT_TILE_OVERLAP = 64
@@ -66,7 +67,7 @@ def restore(
         denoise = _conditioned(network, network_input, tile, tile_overlap, multiple, progress)
         for sample in range(samples):
             eps = _noise_map([_sample_name(n, sample) for n in names], shape, padded, seed)
-            x_T = process.x_T(degraded, eps.to(device))
+            x_T = process.initial_sample(degraded, eps.to(device))
             del eps
             generator = _sampler_generator(names, seed, sample)
             x_0 = process.sample(denoise, x_T, degraded, generator=generator)
@@ -74,29 +75,6 @@ def restore(
     assert total is not None
     restored = (total[..., : shape[1], : shape[2]] / samples + 1) / 2
     return restored.clamp(0, 1).reshape(image.shape).to(image.device)
-
-
-def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Extend (..., H, W) below and to the right by reflection, to multiples of `multiple`.
-
-    The reflection repeats where the image is smaller than the padding; a single row or column is
-    replicated.
-    """
-    for dim in (-2, -1):
-        size = image.shape[dim]
-        padded = -(-size // multiple) * multiple
-        if padded != size:
-            image = image.index_select(dim, reflected_indices(size, padded).to(image.device))
-    return image
-
-
-def reflected_indices(size: int, padded: int) -> Tensor:
-    """Where the pixels of a line of `size` pixels, continued by reflection, come from."""
-    if size == 1:
-        return torch.zeros(padded, dtype=torch.long)
-    period = 2 * (size - 1)
-    position = torch.arange(padded) % period
-    return torch.minimum(position, period - position)
 
 
 @contextlib.contextmanager
@@ -154,10 +132,10 @@ def _noise_map(
     """Noise (B, 3, H, W) of the padded size, which inside the image is that of the image alone."""
     maps = []
     for name in names:
-        noise = noise_for(name, tuple(shape), seed)
+        noise = named_noise(name, tuple(shape), seed)
         if tuple(padded) != tuple(shape):
             inside = noise
-            noise = noise_for(f'{name} (padding)', tuple(padded), seed)
+            noise = named_noise(f'{name} (padding)', tuple(padded), seed)
             noise[:, : inside.shape[1], : inside.shape[2]] = inside
         maps.append(noise)
     return torch.stack(maps) if len(maps) > 1 else maps[0].unsqueeze(0)

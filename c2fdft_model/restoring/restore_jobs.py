@@ -23,7 +23,7 @@ class JobError(ValueError):
 
 
 @dataclass(frozen=True)
-class Job:
+class RestoreJob:
     """One image to restore."""
 
     source: Path
@@ -44,7 +44,7 @@ def find_jobs(
     output: str,
     suffix: str | None = None,
     on_error: OnError | None = None,
-) -> list[Job]:
+) -> list[RestoreJob]:
     """The jobs for files, folders (with their subfolders) and glob patterns, in order.
 
     `output` is a file name if the only input is a file and the name ends like an image's; otherwise
@@ -66,7 +66,10 @@ def find_jobs(
             (source, relative, target / _renamed(relative, suffix))
             for source, relative in dict.fromkeys(sources)
         ]
-    jobs = [Job(source, to, relative, _comparison(to, relative)) for source, relative, to in pairs]
+    jobs = [
+        RestoreJob(source, to, relative, _comparison(to, relative))
+        for source, relative, to in pairs
+    ]
     _check_targets(jobs)
     return _with_own_comparisons(jobs)
 
@@ -175,7 +178,7 @@ def _comparison(target: Path, relative: Path) -> Path:
     return folder / COMPARE_FOLDER / relative.parent / f'{target.stem}.png'
 
 
-def _with_own_comparisons(jobs: Sequence[Job]) -> list[Job]:
+def _with_own_comparisons(jobs: Sequence[RestoreJob]) -> list[RestoreJob]:
     """The jobs with comparisons that are nothing else; names keep their endings where needed."""
     wanted = Counter(job.comparison for job in jobs)
     taken = {path.resolve() for job in jobs for path in (job.source, job.target)}
@@ -200,7 +203,7 @@ def _check_folder(target: Path) -> None:
         )
 
 
-def _check_targets(jobs: Sequence[Job]) -> None:
+def _check_targets(jobs: Sequence[RestoreJob]) -> None:
     taken: dict[Path, Path] = {}
     sources = {job.source.resolve() for job in jobs}
     for job in jobs:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from c2fdft_model.diffusion.process import DiffusionProcess
-from c2fdft_model.images.image_files import Photograph
+from c2fdft_model.images.image_files import ImageRecord
 from c2fdft_model.restoring.memory import available_memory_mb, needed_memory_mb, require_memory
 from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP, inference_settings, restore
 from c2fdft_model.restoring.tiling import check_tile
@@ -60,8 +60,8 @@ class Restorer:
         return len(self.process.timesteps) * self.settings.samples
 
     def __call__(
-        self, photograph: Photograph, name: str, step: Callable[[], object] | None = None
-    ) -> Photograph:
+        self, photograph: ImageRecord, name: str, step: Callable[[], object] | None = None
+    ) -> ImageRecord:
         """Restore a photograph with the noise of `name`; `step` is called after network calls.
 
         Raises MemoryError if there is too little memory, where possible before the first call.

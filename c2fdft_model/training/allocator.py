@@ -11,7 +11,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 USERS_OWN = ('MALLOC_', 'GLIBC_TUNABLES')
 
 
-def keep_freed_memory() -> bool:
+def disable_malloc_trim() -> bool:
     """Have the process keep what it frees for what it allocates next; returns whether it will.
 
     An iteration frees and allocates as much as its peak, which glibc gives back to the system in

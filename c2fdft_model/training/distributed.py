@@ -35,7 +35,7 @@ def gather_objects(value: Any) -> list[Any]:
     return values
 
 
-def from_first_rank(value: Any) -> Any:
+def broadcast_object(value: Any) -> Any:
     """Rank 0's value, on all ranks."""
     if not is_distributed():
         return value
@@ -44,14 +44,14 @@ def from_first_rank(value: Any) -> Any:
     return values[0]
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Return when every rank has come here."""
     if is_distributed():
         distributed.barrier()
 
 
-def largest(values: Tensor) -> Tensor:
-    """The largest of each element over the ranks, in place and without waiting for the device."""
+def all_reduce_max(values: Tensor) -> Tensor:
+    """The maximum of each element over the ranks, in place and without waiting for the device."""
     if is_distributed():
         distributed.all_reduce(values, op=distributed.ReduceOp.MAX)
     return values
@@ -70,13 +70,13 @@ def wrap(stage: nn.Module, device: torch.device, num_gpu: int, **kwargs: Any) ->
     return DataParallel(stage) if num_gpu > 1 else stage
 
 
-def without_exchange(stage: nn.Module, last_part: bool) -> contextlib.AbstractContextManager:
+def no_sync(stage: nn.Module, last_part: bool) -> contextlib.AbstractContextManager:
     """Keep gradients in this process, except in the last part of a batch."""
     if isinstance(stage, DistributedDataParallel) and not last_part:
         return stage.no_sync()
     return contextlib.nullcontext()
 
 
-def share_of_rank(items: Sequence[int]) -> list[int]:
+def shard(items: Sequence[int]) -> list[int]:
     """The items that fall to this rank: every `world_size`-th, so that shares differ by one."""
     return list(items[rank() :: world_size()])

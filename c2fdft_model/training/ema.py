@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class WeightAverage:
+class ModelEMA:
     """Keeps `average` = decay * `average` + (1 - decay) * `network`, parameter by parameter.
 
     Both networks have the same parameters. All of them are updated by a few grouped operations.

@@ -26,7 +26,7 @@ class TrainingDiverged(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Watched:
+class IterationRecord:
     """One iteration as the host knows it, and its numbers on their way from the device."""
 
     iteration: int
@@ -46,7 +46,7 @@ class Watched:
         return dict(zip(self.names, self.values.tolist(), strict=True))
 
 
-class Guard:
+class NonFiniteGuard:
     """Says which iterations to skip, reports them, and gives up after `max_bad` in a row.
 
     `report` takes one text per skipped iteration, or per rank that was the cause, in rank 0;
@@ -71,7 +71,7 @@ class Guard:
         self._report = report
         self._last_good = last_good
         self._shown_finite = shown_finite
-        self._under_way: deque[Watched] = deque()
+        self._under_way: deque[IterationRecord] = deque()
 
     def state_dict(self) -> dict[str, int]:
         """The counters, for a training state; `finish` comes first."""
@@ -82,19 +82,19 @@ class Guard:
         self.bad_in_a_row = state.get('bad_in_a_row', 0)
         self.skipped = state.get('skipped', 0)
 
-    def judge(self, numbers: Mapping[str, Tensor], stop: bool = False) -> Tensor:
+    def check(self, numbers: Mapping[str, Tensor], stop: bool = False) -> Tensor:
         """(bad, stop) as float32 0 or 1 on the device, the same in every rank."""
         finite = (
             torch.stack([value.detach().float() for value in numbers.values()]).isfinite().all()
         )
-        verdict = torch.stack([~finite, torch.full_like(finite, stop)]).float()
-        return distributed.largest(verdict)
+        flags = torch.stack([~finite, torch.full_like(finite, stop)]).float()
+        return distributed.all_reduce_max(flags)
 
-    def watch(
+    def record(
         self,
         iteration: int,
         numbers: Mapping[str, Tensor],
-        verdict: Tensor,
+        flags: Tensor,
         lrs: Sequence[float] = (),
         image_names: Sequence[str] = (),
     ) -> None:
@@ -102,7 +102,7 @@ class Guard:
 
         Raises TrainingDiverged after `max_bad` bad iterations in a row.
         """
-        values = torch.cat([verdict, torch.stack([v.detach().float() for v in numbers.values()])])
+        values = torch.cat([flags, torch.stack([v.detach().float() for v in numbers.values()])])
         arrived = None
         if values.device.type == 'cuda':
             host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
@@ -111,7 +111,7 @@ class Guard:
             arrived.record()
         names = ('bad', 'stop', *numbers)
         self._under_way.append(
-            Watched(iteration, tuple(lrs), tuple(image_names), names, values, arrived)
+            IterationRecord(iteration, tuple(lrs), tuple(image_names), names, values, arrived)
         )
         # Ranks must not act on an iteration at different times; one back, it is there already.
         behind = 1 if arrived is not None else 0
@@ -128,7 +128,7 @@ class Guard:
             return len(self._under_way) > behind
         return self._under_way[0].has_arrived()
 
-    def _act_on(self, watched: Watched) -> None:
+    def _act_on(self, watched: IterationRecord) -> None:
         numbers = watched.numbers()
         self.stop_requested |= bool(numbers['stop'])
         if not numbers['bad']:
@@ -153,7 +153,7 @@ class Guard:
 
 
 def describe_skipped(
-    watched: Watched, ranks: Sequence[tuple[Mapping[str, float], Sequence[str]]]
+    watched: IterationRecord, ranks: Sequence[tuple[Mapping[str, float], Sequence[str]]]
 ) -> list[str]:
     """The lines of the log for a skipped iteration: losses, learning rate, names of the images.
 
@@ -161,10 +161,10 @@ def describe_skipped(
     with a loss that is not finite; if the gradient alone is not, which all of them share, for all.
     """
     bad = [[name for name in watched.names[2:] if not math.isfinite(n[name])] for n, _ in ranks]
-    guilty = [rank for rank, names in enumerate(bad) if set(names) - {'grad_norm'}]
+    culprits = [rank for rank, names in enumerate(bad) if set(names) - {'grad_norm'}]
     lrs = ', '.join(f'{lr:.3e}' for lr in watched.lrs) or 'unknown'
     lines = []
-    for rank in guilty or range(len(ranks)):
+    for rank in culprits or range(len(ranks)):
         numbers, image_names = ranks[rank]
         place = f' in rank {rank}' if len(ranks) > 1 else ''
         shown = ', '.join(f'{name} {numbers[name]:.4e}' for name in watched.names[2:])

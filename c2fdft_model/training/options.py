@@ -1,4 +1,4 @@
-"""The plugin's sections of an option file: what each key means, its default and its bounds."""
+"""The section `train` of an option file: each key, its default and its bounds."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from c2fdft_arch.common.option_parsing import OptionError, check_names, positive
-from c2fdft_model.diffusion.ir_sde import IRSDEProcess, MeanReversion
-from c2fdft_model.diffusion.noise_schedule import NoiseSchedule, make_betas
-from c2fdft_model.diffusion.process import DDPMProcess, DiffusionProcess
+from c2fdft_arch.common.option_parsing import OptionError, positive
 
 
 @dataclass(frozen=True)
@@ -99,128 +96,3 @@ class TrainOptions:
                 'train: checkpoint: steps belongs to stage: fine (coarse has a single step); '
                 'allowed here are none and blocks.'
             )
-
-
-@dataclass(frozen=True)
-class IRSDEOptions:
-    """`diffusion: ir_sde`: what only the mean-reverting process has."""
-
-    theta_schedule: Literal['cosine', 'linear', 'constant'] = 'cosine'
-    """How the speed of mean reversion grows over the timesteps."""
-    noise_level: float = 10.0
-    """Standard deviation of the noise on the degraded image at the end, in grey levels of 255."""
-    delta: float = 0.005
-    """What is left of the clean image at the end."""
-    objective: Literal['noise', 'maximum_likelihood'] = 'noise'
-    """Coarse stage: compare noises, or the states that they lead to one step back."""
-    sampler: Literal['posterior', 'sde'] = 'posterior'
-    """`posterior` allows a few steps; `sde` takes Euler steps and wants all timesteps."""
-
-
-@dataclass(frozen=True)
-class DiffusionOptions:
-    """`diffusion`: the process and its sampler."""
-
-    process: Literal['ddpm', 'ir_sde'] = 'ddpm'
-    """`ddpm` is the paper's; `ir_sde` reverts to the degraded image (Luo et al., 2023)."""
-    ir_sde: IRSDEOptions | None = None
-    """Settings of `process: ir_sde`."""
-    beta_schedule: Literal['linear', 'quad', 'const', 'jsd', 'sigmoid'] = 'linear'
-    """How the variances run from `beta_start` to `beta_end`."""
-    beta_start: float = 1e-4
-    """First variance."""
-    beta_end: float = 2e-2
-    """Last variance."""
-    num_diffusion_timesteps: int = 1000
-    """T."""
-    sampling_timesteps: int | tuple[int, ...] = 4
-    """Number of network calls S, or the list of their timesteps."""
-    eta: float = 0.0
-    """Noise added while sampling: 0 is deterministic (DDIM), 1 has the process's own variance."""
-
-    def __post_init__(self) -> None:
-        if self.eta < 0:
-            raise OptionError(f'diffusion: eta: {self.eta} must not be negative.')
-        if self.process == 'ddpm' and self.ir_sde is not None:
-            raise OptionError(
-                'diffusion: ir_sde belongs to process: ir_sde; process: ddpm was given.'
-            )
-        if self.process == 'ir_sde':
-            self._check_ir_sde()
-
-    def _check_ir_sde(self) -> None:
-        for name in ('beta_schedule', 'beta_start', 'beta_end'):
-            if getattr(self, name) != getattr(DiffusionOptions, name):
-                raise OptionError(
-                    f'diffusion: {name} belongs to process: ddpm; process: ir_sde was given, '
-                    'whose settings stand in the section ir_sde.'
-                )
-        if self.eta > 1:
-            raise OptionError(f'diffusion: eta: {self.eta} must be in [0, 1] for process: ir_sde.')
-
-
-@dataclass(frozen=True)
-class ValidationOptions:
-    """`val`: BasicSR's keys and how validation and test sample."""
-
-    val_freq: int | None = None
-    """Iterations between validations."""
-    save_img: bool = False
-    """Write the restored images."""
-    suffix: str | None = None
-    """End of the written files' names."""
-    metrics: Mapping[str, Any] | None = None
-    """BasicSR's metrics."""
-    pbar: bool = True
-    """Show a progress bar."""
-    noise_seed: int = 0
-    """Seed of the noise, together with each image's name."""
-    samples: int = 1
-    """Average this many samplings."""
-    precision: Literal['auto', 'fp32', 'bf16'] = 'auto'
-    """Precision of matrix products and convolutions in the network."""
-    memory_budget_mb: int | None = None
-    """Memory that the network may use beside the image, in MiB; a default by size if not given."""
-    strips: int = 3
-    """Images of each data set that TensorBoard shows: degraded | restored | truth."""
-    best_metric: str | None = None
-    """The metric, on the first data set, that chooses `net_g_best.pth`; the first by default."""
-
-    def __post_init__(self) -> None:
-        positive('val', self, 'val_freq', 'samples', 'memory_budget_mb')
-        if self.best_metric is not None:
-            check_names([self.best_metric], self.metrics or {}, 'val: best_metric')
-
-
-def build_process(options: DiffusionOptions) -> DiffusionProcess:
-    """The diffusion process that the options describe.
-
-    Raises OptionError for variances or timesteps that cannot be.
-    """
-    try:
-        return _PROCESSES[options.process](options)
-    except ValueError as error:
-        raise OptionError(f'diffusion: {error}') from error
-
-
-def _ddpm(options: DiffusionOptions) -> DiffusionProcess:
-    betas = make_betas(
-        options.beta_schedule,
-        options.beta_start,
-        options.beta_end,
-        options.num_diffusion_timesteps,
-    )
-    return DDPMProcess(NoiseSchedule(betas), options.sampling_timesteps, options.eta)
-
-
-def _ir_sde(options: DiffusionOptions) -> DiffusionProcess:
-    own = options.ir_sde or IRSDEOptions()
-    reversion = MeanReversion(
-        options.num_diffusion_timesteps, own.theta_schedule, own.noise_level, own.delta
-    )
-    return IRSDEProcess(
-        reversion, options.sampling_timesteps, options.eta, own.objective, own.sampler
-    )
-
-
-_PROCESSES = {'ddpm': _ddpm, 'ir_sde': _ir_sde}

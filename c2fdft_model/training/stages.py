@@ -85,7 +85,7 @@ class CoarseStage(Stage):
         timesteps, 0-based.
         """
         y, x_0 = to_signed(lq), to_signed(gt)
-        x_t = self.process.x_t(x_0, y, eps, t)
+        x_t = self.process.q_sample(x_0, y, eps, t)
         prediction = self.denoiser(y)(x_t, t)
         estimate, truth = self.process.objective(prediction, x_t, x_0, y, eps, t)
         return {'l_noise': self.noise_loss(estimate, truth)}
@@ -123,7 +123,7 @@ class FineStage(Stage):
         y, x_0 = to_signed(lq), to_signed(gt)
         sampled = self.process.sample(
             self.denoiser(y),
-            self.process.x_T(y, eps),
+            self.process.initial_sample(y, eps),
             y,
             grad_steps=self.grad_steps,
             checkpoint=self.checkpoint,

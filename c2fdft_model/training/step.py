@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from c2fdft_model.training import distributed
-from c2fdft_model.training.ema import WeightAverage
+from c2fdft_model.training.ema import ModelEMA
 
 Inputs = tuple[Tensor, ...]
 
 
-def backward_in_parts(stage: nn.Module, inputs: Inputs, parts: int = 1) -> dict[str, Tensor]:
+def accumulate_gradients(stage: nn.Module, inputs: Inputs, parts: int = 1) -> dict[str, Tensor]:
     """Add the gradients of a batch, computed in `parts` pieces, to the parameters.
 
     `inputs` are tensors of (B, ...), the arguments of `stage`, whose result is the loss terms by
@@ -27,7 +27,7 @@ def backward_in_parts(stage: nn.Module, inputs: Inputs, parts: int = 1) -> dict[
     totals: dict[str, Tensor] = {}
     for number, piece in enumerate(pieces, start=1):
         share = len(piece[0]) / batch_size
-        with distributed.without_exchange(stage, last_part=number == len(pieces)):
+        with distributed.no_sync(stage, last_part=number == len(pieces)):
             terms = {name: term.mean() * share for name, term in stage(*piece).items()}
             torch.stack(list(terms.values())).sum().backward()
         for name, term in terms.items():
@@ -54,8 +54,8 @@ def fused_if_possible(optimizer_class: type, parameters: list, **kwargs: Any) ->
     return optimizer_class(parameters, **kwargs)
 
 
-def step_unless(
-    skipped: Tensor, optimizer: torch.optim.Optimizer, average: WeightAverage | None
+def step_if_finite(
+    skipped: Tensor, optimizer: torch.optim.Optimizer, average: ModelEMA | None
 ) -> None:
     """Step the optimiser and the averaged weights, unless `skipped` (a scalar, 0 or 1) is 1.
 

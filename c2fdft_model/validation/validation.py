@@ -19,7 +19,7 @@ from c2fdft_model.data.pairing import list_images, read_meta_info
 from c2fdft_model.images.image_io import image_size
 from c2fdft_model.restoring.restoration import inference_settings
 from c2fdft_model.training import distributed
-from c2fdft_model.training.options import ValidationOptions
+from c2fdft_model.validation.options import ValidationOptions
 
 Record = dict[str, Any]
 
@@ -44,7 +44,7 @@ def validate_shared(
     Every rank takes every `world_size`-th image; the results are the same in all of them. An
     OptionError in any rank is raised in all, so that none waits for another.
     """
-    share = distributed.share_of_rank(range(len(dataset)))  # type: ignore[arg-type]
+    share = distributed.shard(range(len(dataset)))  # type: ignore[arg-type]
     loader = DataLoader(Subset(dataset, share), batch_size=1, num_workers=0)
     own: list[ImageResult] = []
     problem = ''

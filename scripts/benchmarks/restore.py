@@ -190,8 +190,8 @@ class _Subject:
     def __init__(self, case: Case) -> None:
         import torch
 
+        from c2fdft_arch.common.padding import pad_to_multiple
         from c2fdft_arch.dft import DFT
-        from c2fdft_model.restoring.restoration import pad_to_multiple
 
         torch.manual_seed(0)
         self.case = case
@@ -305,15 +305,15 @@ def psnr_by_precision(weights: Path, photos: Path, device: str = 'cpu') -> dict[
     import torch
 
     from c2fdft_model.evaluation.image_metrics import psnr
-    from c2fdft_model.images.image_files import read_photograph
+    from c2fdft_model.images.image_files import read_image
     from c2fdft_model.restoring.restoration import restore
     from c2fdft_model.restoring.weights import load_network
 
     network = load_network(weights).to(device)
     values: dict[str, list[float]] = {name: [] for name in PRECISIONS}
     for degraded_file, target_file in _pairs(photos):
-        degraded = torch.from_numpy(read_photograph(degraded_file).colour).permute(2, 0, 1)
-        target = read_photograph(target_file).colour
+        degraded = torch.from_numpy(read_image(degraded_file).colour).permute(2, 0, 1)
+        target = read_image(target_file).colour
         for name in PRECISIONS:
             restored = restore(network, degraded, precision=name, noise_name=degraded_file.stem)
             pixels = restored.permute(1, 2, 0).mul(255).round().numpy()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from c2fdft_arch.dft import DFT
-from c2fdft_model.images.image_files import read_photograph
+from c2fdft_model.images.image_files import read_image
 from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP, restore
 from c2fdft_model.restoring.weights import load_network
 
@@ -101,7 +101,7 @@ def _psnr(result: Tensor, truth: Tensor) -> float:
 
 
 def _picture(path: Path) -> Tensor:
-    return torch.from_numpy(read_photograph(path).colour).permute(2, 0, 1)
+    return torch.from_numpy(read_image(path).colour).permute(2, 0, 1)
 
 
 def _smoothed_noise(size: int) -> Tensor:

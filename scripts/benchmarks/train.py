@@ -198,8 +198,8 @@ class _Trainer:
 
         from c2fdft_arch.dft import DFT
         from c2fdft_arch.network.plain_dft import PlainDFT
-        from c2fdft_model.training.allocator import keep_freed_memory
-        from c2fdft_model.training.ema import WeightAverage
+        from c2fdft_model.training.allocator import disable_malloc_trim
+        from c2fdft_model.training.ema import ModelEMA
         from c2fdft_model.training.step import fused_if_possible
 
         torch.manual_seed(0)
@@ -207,9 +207,9 @@ class _Trainer:
         self.network = (PlainDFT if case.setting == 'plain' else DFT)(dim=case.dim)
         self.network.to(case.device)
         if case.device == 'cpu' and case.setting != 'plain':
-            keep_freed_memory()  # as C2FDFTModel does
+            disable_malloc_trim()  # as C2FDFTModel does
         self.averaged = copy.deepcopy(self.network)
-        self.average = WeightAverage(self.averaged, self.network, 0.999)
+        self.average = ModelEMA(self.averaged, self.network, 0.999)
         self.parameters = list(self.network.parameters())
         if case.setting == 'plain':
             self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-5)
@@ -227,7 +227,7 @@ class _Trainer:
         """One iteration with a setting, as a function that returns when the device is done."""
         import torch
 
-        from c2fdft_model.training.step import backward_in_parts, gradient_norm, step_unless
+        from c2fdft_model.training.step import accumulate_gradients, gradient_norm, step_if_finite
 
         setting = SETTINGS[name]
         stage = self._stage(setting)
@@ -236,12 +236,12 @@ class _Trainer:
         def iterate() -> None:
             self.network.checkpoint_blocks = setting.get('blocks', False)
             self.optimizer.zero_grad(set_to_none=True)
-            backward_in_parts(stage, self.batch, setting.get('parts', 1))
+            accumulate_gradients(stage, self.batch, setting.get('parts', 1))
             if name == 'plain':
                 self._step_as_basicsr()
             else:
                 gradient_norm(self.parameters)
-                step_unless(never, self.optimizer, self.average)
+                step_if_finite(never, self.optimizer, self.average)
             if self.case.device != 'cpu':
                 torch.cuda.synchronize()
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from c2fdft_model.images.image_files import read_photograph
+from c2fdft_model.images.image_files import read_image
 from c2fdft_model.plugin import autoload
 from comparing.memory_meter import MemoryMeter
 
@@ -89,7 +89,7 @@ def restore(model: Any, path: Path) -> tuple[Tensor, float]:
 
 def read(path: Path) -> dict[str, Tensor]:
     """A batch of one image, RGB in [0, 1], as BasicSR's models take it."""
-    colour = read_photograph(path).colour
+    colour = read_image(path).colour
     return {'lq': torch.from_numpy(colour.transpose(2, 0, 1).copy())[None].float()}
 
 

@@ -14,7 +14,7 @@ from c2fdft_arch.dft import DFT
 from c2fdft_model.diffusion.noise_schedule import antithetic_timesteps
 from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.diffusion.sampling import seed_for
-from c2fdft_model.training.ema import WeightAverage
+from c2fdft_model.training.ema import ModelEMA
 from c2fdft_model.training.lr_scheduler import CosineAnnealingRestartCyclicLR
 from c2fdft_model.training.stages import CoarseStage, FineStage
 from replication import experiments
@@ -58,7 +58,7 @@ class Trainer:
 
     def run(self, until: Callable[[], bool], save: Callable[[dict], object]) -> bool:
         """Train; whether it is finished. `save` gets the state now and then, and at the end."""
-        keep = WeightAverage(self.average, self.network, experiments.EMA_DECAY)
+        keep = ModelEMA(self.average, self.network, experiments.EMA_DECAY)
         saved = time.monotonic()
         while self.done < self.total and not until():
             started = time.perf_counter()
@@ -71,7 +71,7 @@ class Trainer:
         save(self.state())
         return self.done == self.total
 
-    def _iterate(self, iteration: int, keep: WeightAverage) -> None:
+    def _iterate(self, iteration: int, keep: ModelEMA) -> None:
         lq, gt = self.pairs.batch(self.seed, iteration, self.cycle.phase_at(iteration))
         generator = torch.Generator().manual_seed(seed_for(f'iteration {iteration}', self.seed))
         eps = torch.randn(gt.shape, generator=generator)

@@ -18,7 +18,7 @@ from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.losses import SSIMLoss
 from c2fdft_model.training import distributed as ranks
 from c2fdft_model.training.stages import CoarseStage, FineStage
-from c2fdft_model.training.step import backward_in_parts
+from c2fdft_model.training.step import accumulate_gradients
 
 BATCH = 4
 
@@ -56,7 +56,7 @@ def gradients(
     stage = ranks.wrap(build_stage(kind, network, **settings), torch.device('cpu'), 0)
     share = slice(ranks.rank() * BATCH // ranks.world_size(), None)
     share = slice(share.start, share.start + BATCH // ranks.world_size())
-    terms = backward_in_parts(stage, tuple(tensor[share] for tensor in batch()), parts)
+    terms = accumulate_gradients(stage, tuple(tensor[share] for tensor in batch()), parts)
     found = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
     return {**found, **{f'loss {name}': value for name, value in terms.items()}}
 

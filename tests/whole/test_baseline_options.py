@@ -17,7 +17,7 @@ from basicsr.train import train_pipeline as basicsr_train
 from basicsr.utils.options import ordered_yaml
 
 from c2fdft_arch.common.option_parsing import parse_section
-from c2fdft_model.training.options import DiffusionOptions, build_process
+from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from helpers.paired_data import write_noise_folders
 
 pytestmark = pytest.mark.skipif(

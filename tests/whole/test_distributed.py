@@ -294,7 +294,7 @@ def test_shares_of_ranks_cover_every_image_once(monkeypatch, count):
     shares = []
     for rank in range(2):
         monkeypatch.setattr(distributed, 'rank', lambda rank=rank: rank)
-        shares.append(distributed.share_of_rank(range(count)))
+        shares.append(distributed.shard(range(count)))
     assert sorted(shares[0] + shares[1]) == list(range(count))
     assert abs(len(shares[0]) - len(shares[1])) <= 1
 

@@ -8,7 +8,9 @@ import re
 import pytest
 
 from c2fdft_model.data.dataset_options import DatasetOptions
-from c2fdft_model.training.options import DiffusionOptions, TrainOptions, ValidationOptions
+from c2fdft_model.diffusion.options import DiffusionOptions
+from c2fdft_model.training.options import TrainOptions
+from c2fdft_model.validation.options import ValidationOptions
 
 # Set by BasicSR itself, or BasicSR's own and without effect here.
 UNDOCUMENTED = {

@@ -12,12 +12,9 @@ from basicsr.utils.options import ordered_yaml
 from c2fdft_arch.common.option_parsing import parse_section
 from c2fdft_arch.dft import DFT
 from c2fdft_model.data.dataset_options import parse_dataset
-from c2fdft_model.training.options import (
-    DiffusionOptions,
-    TrainOptions,
-    ValidationOptions,
-    build_process,
-)
+from c2fdft_model.diffusion.options import DiffusionOptions, build_process
+from c2fdft_model.training.options import TrainOptions
+from c2fdft_model.validation.options import ValidationOptions
 
 OPTIONS = Path(__file__).resolve().parents[2] / 'options'
 

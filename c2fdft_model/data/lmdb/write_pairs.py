@@ -19,7 +19,7 @@ from c2fdft_model.data.lmdb.plan import (
     load_pair,
     windows_of,
 )
-from c2fdft_model.data.lmdb.writer import LmdbTarget
+from c2fdft_model.data.lmdb.writer import LmdbWriter
 
 COMMIT_BYTES = 64 * 2**20
 
@@ -61,7 +61,7 @@ def write_pairs(
     everything = [window for source in sources for window in windows[source.name]]
     _refuse_equal_keys(everything)
     digest = fingerprint(sources, options)
-    targets = [LmdbTarget(path, digest, overwrite) for path in (lq_path, gt_path)]
+    targets = [LmdbWriter(path, digest, overwrite) for path in (lq_path, gt_path)]
     try:
         stored = _stored_in_both(targets, everything)
         progress(len(stored))
@@ -114,7 +114,7 @@ def _refuse_equal_keys(windows: Iterable[Window]) -> None:
         seen.add(window.key)
 
 
-def _stored_in_both(targets: Sequence[LmdbTarget], windows: Sequence[Window]) -> set[str]:
+def _stored_in_both(targets: Sequence[LmdbWriter], windows: Sequence[Window]) -> set[str]:
     stored = {window.key for window in windows}
     for target in targets:
         keys = target.keys()

@@ -23,7 +23,7 @@ class LmdbWriteError(OSError):
     """An LMDB that cannot be written; the text says why and what to do."""
 
 
-class LmdbTarget:
+class LmdbWriter:
     """One LMDB on its way from `NAME.lmdb.partial` to `NAME.lmdb`.
 
     Raises LmdbWriteError if there is a finished one of other images.

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 from c2fdft_arch.common.option_parsing import OptionError, parse_section
-from c2fdft_model.training.options import (
-    DiffusionOptions,
-    TrainOptions,
-    ValidationOptions,
-    build_process,
-)
+from c2fdft_model.diffusion.options import DiffusionOptions, build_process
+from c2fdft_model.training.options import TrainOptions
+from c2fdft_model.validation.options import ValidationOptions
 
 COARSE = {
     'stage': 'coarse',

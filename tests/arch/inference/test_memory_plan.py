@@ -31,7 +31,7 @@ def plan(height=512, width=512, precision='fp32', **settings):
 def least_mb(refused):
     """What the error of a plan asks for."""
     with pytest.raises(MemoryBudgetError) as error:
-        refused.strip_pixels(96, 1)
+        refused.band_pixels(96, 1)
     assert f'at least {error.value.least_mb} MiB' in str(error.value)
     return error.value.least_mb
 
@@ -44,9 +44,9 @@ def test_feature_maps_of_the_last_level_and_its_values_are_counted():
 def test_strips_grow_with_the_budget_up_to_the_size_that_suits_the_caches():
     least = least_mb(plan(memory_budget_mb=100))
     budgets = (least, least + 2, 4000)
-    pixels = [plan(memory_budget_mb=mb).strip_pixels(96, 1) for mb in budgets]
+    pixels = [plan(memory_budget_mb=mb).band_pixels(96, 1) for mb in budgets]
     assert pixels == sorted(set(pixels))
-    assert pixels[-1] == plan().strip_pixels(96, 1)
+    assert pixels[-1] == plan().band_pixels(96, 1)
 
 
 def test_bf16_needs_less_memory_than_float32():
@@ -56,12 +56,12 @@ def test_bf16_needs_less_memory_than_float32():
 
 def test_budget_error_says_what_the_image_takes():
     with pytest.raises(MemoryBudgetError, match=r'100 MiB given.* 512 x 512 .* at least (\d+) MiB'):
-        plan(memory_budget_mb=100).strip_pixels(96, 1)
+        plan(memory_budget_mb=100).band_pixels(96, 1)
 
 
 def test_the_budget_that_the_error_asks_for_suffices():
     least = least_mb(plan(memory_budget_mb=100))
-    assert plan(memory_budget_mb=least).strip_pixels(96, 1) >= 512
+    assert plan(memory_budget_mb=least).band_pixels(96, 1) >= 512
 
 
 @pytest.mark.parametrize('timestep', [0, 999])
@@ -75,18 +75,18 @@ def test_the_error_asks_for_what_suffices_at_every_timestep(timestep, monkeypatc
         return MemoryPlan(48, 4.0, 512, 512, settings, cpu, settings.dtype(cpu, at))
 
     least = least_mb(auto(100, timestep))
-    assert all(auto(least, at).strip_pixels(96, 1) >= 512 for at in (0, 999))
+    assert all(auto(least, at).band_pixels(96, 1) >= 512 for at in (0, 999))
 
 
 def test_small_images_are_evaluated_together_and_large_ones_alone():
-    assert plan(64, 64).images_together == 4
-    assert plan(512, 512).images_together == 1
+    assert plan(64, 64).chunk_size == 4
+    assert plan(512, 512).chunk_size == 1
 
 
 def test_a_small_budget_separates_the_images_of_a_batch():
-    together = plan(32, 32).images_together
+    together = plan(32, 32).chunk_size
     least = least_mb(plan(32, 32, memory_budget_mb=1))
-    assert 1 <= plan(32, 32, memory_budget_mb=least + 1).images_together < together
+    assert 1 <= plan(32, 32, memory_budget_mb=least + 1).chunk_size < together
 
 
 def test_result_does_not_depend_on_the_budget(monkeypatch):

@@ -5,44 +5,44 @@ from __future__ import annotations
 import pytest
 import torch
 
-from c2fdft_arch.inference.row_bands import ALIGNMENT, Stack, Workspace, conv3x3, row_strips
+from c2fdft_arch.inference.row_bands import ALIGNMENT, Stack, Workspace, conv3x3, row_bands
 from c2fdft_arch.inference.settings import InferenceSettings, has_fast_bf16
 from c2fdft_arch.network.plain_dft import PlainDFT
 from helpers.networks import OPTIONS, tiny_input, tiny_network
 
 
-def errors_of_strips(options, height, width, batch, strip_pixels, precision='fp32', t=None):
+def errors_of_strips(options, height, width, batch, band_pixels, precision='fp32', t=None):
     """Largest difference to PlainDFT, relative to the largest prediction."""
     net = tiny_network(**options)
     x, some_t = tiny_input(height, width, batch)
     t = some_t if t is None else t
     plain = PlainDFT.forward(net, x, t).detach()
-    with torch.no_grad(), net.inference_settings(precision, strip_pixels=strip_pixels):
+    with torch.no_grad(), net.inference_settings(precision, band_pixels=band_pixels):
         result = net(x, t)
     return ((result - plain).abs().max() / plain.abs().max()).item()
 
 
 @pytest.mark.parametrize('options', OPTIONS, ids=str)
-@pytest.mark.parametrize('strip_pixels', [40, 10_000])
-def test_strips_give_the_plain_result_for_every_option(options, strip_pixels):
-    assert errors_of_strips(options, 24, 16, 2, strip_pixels) < 1e-5
+@pytest.mark.parametrize('band_pixels', [40, 10_000])
+def test_strips_give_the_plain_result_for_every_option(options, band_pixels):
+    assert errors_of_strips(options, 24, 16, 2, band_pixels) < 1e-5
 
 
-@pytest.mark.parametrize('strip_pixels', [1, 7, 16, 33, 64, 100, 257, 383, 384, None])
-def test_result_does_not_depend_on_the_strip_height(strip_pixels):
-    assert errors_of_strips({}, 24, 16, 1, strip_pixels) < 1e-5
+@pytest.mark.parametrize('band_pixels', [1, 7, 16, 33, 64, 100, 257, 383, 384, None])
+def test_result_does_not_depend_on_the_strip_height(band_pixels):
+    assert errors_of_strips({}, 24, 16, 1, band_pixels) < 1e-5
 
 
 @pytest.mark.parametrize('height, width', [(8, 8), (8, 64), (64, 8), (40, 24), (56, 72)])
-@pytest.mark.parametrize('strip_pixels', [50, None])
-def test_strips_give_the_plain_result_for_every_size(height, width, strip_pixels):
-    assert errors_of_strips({}, height, width, 1, strip_pixels) < 1e-5
+@pytest.mark.parametrize('band_pixels', [50, None])
+def test_strips_give_the_plain_result_for_every_size(height, width, band_pixels):
+    assert errors_of_strips({}, height, width, 1, band_pixels) < 1e-5
 
 
 @pytest.mark.parametrize('batch', [1, 3, 4])
-@pytest.mark.parametrize('strip_pixels', [20, 130, None])
-def test_images_of_a_batch_do_not_mix(batch, strip_pixels):
-    assert errors_of_strips({}, 16, 8, batch, strip_pixels) < 1e-5
+@pytest.mark.parametrize('band_pixels', [20, 130, None])
+def test_images_of_a_batch_do_not_mix(batch, band_pixels):
+    assert errors_of_strips({}, 16, 8, batch, band_pixels) < 1e-5
 
 
 def test_images_that_share_a_timestep_are_evaluated_together_correctly():
@@ -62,8 +62,8 @@ def test_bf16_result_is_float32():
 
 def test_settings_end_with_the_block():
     net = tiny_network()
-    with net.inference_settings('bf16', strip_pixels=8):
-        assert net.inference == InferenceSettings('bf16', strip_pixels=8)
+    with net.inference_settings('bf16', band_pixels=8):
+        assert net.inference == InferenceSettings('bf16', band_pixels=8)
     assert net.inference == InferenceSettings()
 
 
@@ -99,7 +99,7 @@ def test_double_precision_stays_double():
         ({'precision': 'bf61'}, 'did you mean bf16'),
         ({'precision': 'float32'}, 'fp32, bf16, auto'),
         ({'memory_budget_mb': 0}, 'memory_budget_mb: 0'),
-        ({'strip_pixels': -1}, 'strip_pixels: -1'),
+        ({'band_pixels': -1}, 'band_pixels: -1'),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):
@@ -133,7 +133,7 @@ def test_each_image_of_a_batch_gets_the_precision_of_its_timestep():
 
 @pytest.mark.parametrize('height, rows, multiple', [(7, 3, 1), (8, 3, 2), (5, 9, 1), (6, 1, 2)])
 def test_row_strips_cover_every_row_once(height, rows, multiple):
-    strips = list(row_strips(height, rows, multiple))
+    strips = list(row_bands(height, rows, multiple))
     covered = [row for first, end in strips for row in range(first, end)]
     assert covered == list(range(height))
     assert all(first % multiple == 0 for first, _ in strips)
@@ -148,7 +148,7 @@ def test_convolution_in_strips_is_the_convolution(rows):
     def store(first, end, strip):
         result[:, first:end] = strip
 
-    conv3x3(image, weight, bias, row_strips(9, rows), store)
+    conv3x3(image, weight, bias, row_bands(9, rows), store)
     expected = torch.nn.functional.conv2d(image.permute(0, 3, 1, 2), weight, bias, padding=1)
     torch.testing.assert_close(result, expected.permute(0, 2, 3, 1))
 

@@ -123,7 +123,7 @@ def test_evaluation_leaves_input_and_weights_alone(precision):
 @needs_kernels
 def test_strips_of_a_given_size_are_evaluated_by_pytorch(used):
     net, (x, t) = tiny_network(), tiny_input()
-    with torch.no_grad(), net.inference_settings('fp32', strip_pixels=50):
+    with torch.no_grad(), net.inference_settings('fp32', band_pixels=50):
         net(x, t)
     assert not used
 

@@ -16,7 +16,7 @@ from PIL import Image
 from c2fdft_arch.dft import DFT
 from c2fdft_arch.inference import settings as inference_settings
 from c2fdft_model.images import image_files
-from c2fdft_model.images.image_files import read_photograph
+from c2fdft_model.images.image_files import read_image
 from c2fdft_model.restoring import restorer
 from c2fdft_model.restoring.restoration import restore
 from c2fdft_model.restoring.weights import load_network
@@ -64,20 +64,20 @@ def run(script, weights, capsys):
 def test_a_file_is_restored_as_the_function_does(run, photos, weights):
     code, _, _ = run(photos / 'a.png', 'new.png', '--precision', 'fp32', '--steps', '2')
     assert code == 0
-    degraded = torch.from_numpy(read_photograph('photos/a.png').colour).permute(2, 0, 1)
+    degraded = torch.from_numpy(read_image('photos/a.png').colour).permute(2, 0, 1)
     expected = restore(
         load_network(weights), degraded, timesteps=2, noise_name='a', precision='fp32'
     )
     np.testing.assert_allclose(
-        read_photograph('new.png').colour, expected.permute(1, 2, 0).numpy(), atol=0.51 / 255
+        read_image('new.png').colour, expected.permute(1, 2, 0).numpy(), atol=0.51 / 255
     )
 
 
 def test_a_folder_is_restored_with_its_subfolders(run, photos):
     code, printed, _ = run(photos, 'out')
     assert code == 0
-    assert read_photograph('out/a.png').colour.shape == (9, 13, 3)
-    assert read_photograph('out/trip/b.png').colour.shape == (5, 3, 3)
+    assert read_image('out/a.png').colour.shape == (9, 13, 3)
+    assert read_image('out/trip/b.png').colour.shape == (5, 3, 3)
     assert '2 restored' in printed and 's per image' in printed
 
 
@@ -85,7 +85,7 @@ def test_a_folder_is_restored_with_its_subfolders(run, photos):
 def test_any_size_is_restored(run, photos, size):
     save(photos / 'a.png', *size)
     assert run(photos / 'a.png', 'new.png', '--steps', '1')[0] == 0
-    assert read_photograph('new.png').colour.shape[:2] == size
+    assert read_image('new.png').colour.shape[:2] == size
 
 
 def test_grey_and_alpha_and_depth_are_kept(run, photos):
@@ -95,7 +95,7 @@ def test_grey_and_alpha_and_depth_are_kept(run, photos):
     assert run(photos, 'out', '--steps', '1')[0] == 0
     assert Image.open('out/grey.png').mode == 'L'
     assert Image.open('out/clear.png').mode == 'RGBA'
-    assert read_photograph('out/deep.png').depth == 16
+    assert read_image('out/deep.png').depth == 16
 
 
 def test_what_is_there_is_skipped_unless_told(run, photos):
@@ -138,12 +138,12 @@ def test_the_precision_of_each_call_is_shown_where_it_is_chosen(run, photos, mon
 
 def test_samples_are_averaged(run, photos, weights):
     run(photos / 'a.png', 'new.png', '--precision', 'fp32', '--steps', '1', '--samples', '3')
-    degraded = torch.from_numpy(read_photograph('photos/a.png').colour).permute(2, 0, 1)
+    degraded = torch.from_numpy(read_image('photos/a.png').colour).permute(2, 0, 1)
     expected = restore(
         load_network(weights), degraded, timesteps=1, noise_name='a', samples=3, precision='fp32'
     )
     np.testing.assert_allclose(
-        read_photograph('new.png').colour, expected.permute(1, 2, 0).numpy(), atol=0.51 / 255
+        read_image('new.png').colour, expected.permute(1, 2, 0).numpy(), atol=0.51 / 255
     )
 
 
@@ -178,15 +178,15 @@ def test_the_diffusion_section_of_an_option_file_is_used(run, photos):
 def test_comparisons_show_degraded_and_restored_and_truth(run, photos):
     save(photos / 'a.png', 32, 20)
     run(photos / 'a.png', 'out', '--steps', '1', '--compare', '--metrics', photos)
-    assert read_photograph('out/compare/a.png').colour.shape == (32, 3 * 20 + 2 * 8, 3)
+    assert read_image('out/compare/a.png').colour.shape == (32, 3 * 20 + 2 * 8, 3)
 
 
 def test_comparisons_do_not_take_the_place_of_results(run, photos):
     save(photos / 'compare' / 'a.png', 6, 6)
     code, printed, _ = run(photos, 'out', '--steps', '1', '--compare')
     assert code == 0 and '3 restored' in printed
-    assert read_photograph('out/compare/a.png').colour.shape == (6, 6, 3)
-    assert read_photograph('out/compare/a.png.png').colour.shape == (9, 2 * 13 + 8, 3)
+    assert read_image('out/compare/a.png').colour.shape == (6, 6, 3)
+    assert read_image('out/compare/a.png.png').colour.shape == (9, 2 * 13 + 8, 3)
 
 
 def test_comparisons_are_made_for_what_is_there_already(run, photos):
@@ -248,7 +248,7 @@ def test_tiles_restore_an_image_of_many(run, photos):
         photos / 'a.png', 'new.png', '--steps', '1', '--tile', '16', '--tile-overlap', '8'
     )
     assert code == 0
-    assert read_photograph('new.png').colour.shape == (40, 30, 3)
+    assert read_image('new.png').colour.shape == (40, 30, 3)
 
 
 def test_the_results_can_have_another_format(run, photos):

@@ -206,7 +206,7 @@ def test_file_whose_header_lies_about_its_size_is_named(tmp_path, folders):
 def test_partial_lmdb_of_other_images_is_started_over(tmp_path, folders, monkeypatch):
     sources = sources_of(folders)
     paths = targets(tmp_path)
-    monkeypatch.setattr(lmdb_target.LmdbTarget, 'finish', lambda *arguments: None)
+    monkeypatch.setattr(lmdb_target.LmdbWriter, 'finish', lambda *arguments: None)
     write_pairs(sources[:4], *paths)
     monkeypatch.undo()
     assert write_pairs(sources, *paths).already_there == 0
@@ -339,14 +339,14 @@ def test_full_disk_is_explained_and_the_next_run_goes_on(tmp_path, folders):
 
 def test_crash_between_the_two_names_is_mended(tmp_path, folders, monkeypatch):
     paths = targets(tmp_path)
-    finish = lmdb_target.LmdbTarget.finish
+    finish = lmdb_target.LmdbWriter.finish
 
     def finish_one(self, *arguments):
         if self.path.name == 'target.lmdb':
             raise KeyboardInterrupt
         finish(self, *arguments)
 
-    monkeypatch.setattr(lmdb_target.LmdbTarget, 'finish', finish_one)
+    monkeypatch.setattr(lmdb_target.LmdbWriter, 'finish', finish_one)
     with pytest.raises(KeyboardInterrupt):
         write_pairs(sources_of(folders), *paths)
     monkeypatch.undo()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from c2fdft_model.data.patch_cycle import PatchCycle
-from c2fdft_model.data.sample_stream import Crop, SampleStream, image_at, pass_order, random_words
+from c2fdft_model.data.sample_stream import Crop, SampleStream, image_at, pass_order, splitmix64
 
 CYCLE = PatchCycle((8, 16, 32), (6, 4, 2), (2, 3, 2))
 
@@ -106,5 +106,5 @@ def test_orientations_are_the_symmetries_of_the_square():
 
 def test_random_words_are_pinned():
     """Another result would change what a resumed training sees."""
-    words = random_words(10, 1, 0, np.arange(2, dtype=np.uint64))
+    words = splitmix64(10, 1, 0, np.arange(2, dtype=np.uint64))
     assert words.tolist() == [17642306495378287489, 8799985870664704164]

@@ -10,8 +10,8 @@ import torch
 from c2fdft_arch.baselines.noise_predictor import NoisePredictor
 from c2fdft_arch.common.option_parsing import OptionError, parse_section
 from c2fdft_model.diffusion.ir_sde import THETA_SCHEDULES, IRSDEProcess, MeanReversion
+from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.restoring.restoration import restore
-from c2fdft_model.training.options import DiffusionOptions, build_process
 
 X_0, MU = 0.6, -0.3
 
@@ -30,7 +30,7 @@ def perfect_predictor(process: IRSDEProcess, x_0: torch.Tensor, y: torch.Tensor)
 
     def denoise(x_t, t):
         std = process.reversion.std(t).view(-1, 1, 1, 1).to(x_t.dtype)
-        return (x_t - process.x_t(x_0, y, nothing, t)) / std
+        return (x_t - process.q_sample(x_0, y, nothing, t)) / std
 
     return denoise
 
@@ -79,16 +79,16 @@ def test_noise_level_is_in_grey_levels_of_255_on_images_of_range_2():
 
 def test_forward_process_is_the_clean_image_before_step_0():
     process = IRSDEProcess()
-    x = process.x_t(images(X_0), images(MU), torch.randn(1, 3, 4, 4).double(), at(-1))
+    x = process.q_sample(images(X_0), images(MU), torch.randn(1, 3, 4, 4).double(), at(-1))
     assert torch.allclose(x, images(X_0), rtol=0, atol=1e-15)
 
 
 def test_forward_process_uses_each_images_own_timestep():
     process = IRSDEProcess()
     eps = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double()
-    both = process.x_t(images(X_0, 2), images(MU, 2), eps, torch.tensor([3, 90]))
+    both = process.q_sample(images(X_0, 2), images(MU, 2), eps, torch.tensor([3, 90]))
     for k, timestep in enumerate((3, 90)):
-        one = process.x_t(images(X_0), images(MU), eps[k : k + 1], at(timestep))
+        one = process.q_sample(images(X_0), images(MU), eps[k : k + 1], at(timestep))
         assert torch.allclose(both[k : k + 1], one)
 
 
@@ -96,7 +96,7 @@ def test_sampling_starts_at_the_degraded_image_with_stationary_noise():
     process = IRSDEProcess()
     eps = torch.randn(1, 3, 4, 4).double()
     expected = images(MU) + process.reversion.stationary_std * eps
-    assert torch.equal(process.x_T(images(MU), eps), expected)
+    assert torch.equal(process.initial_sample(images(MU), eps), expected)
 
 
 def test_most_likely_previous_state_is_where_the_density_given_x_0_is_flat():
@@ -118,7 +118,7 @@ def test_objectives_have_the_noisy_images_shape_and_a_gradient(objective):
     process = IRSDEProcess(objective=objective)
     x_0, y, eps = images(X_0, 2), images(MU, 2), torch.randn(2, 3, 4, 4).double()
     t = torch.tensor([1, 80])
-    x_t = process.x_t(x_0, y, eps, t)
+    x_t = process.q_sample(x_0, y, eps, t)
     prediction = torch.zeros_like(eps).requires_grad_()
     estimate, truth = process.objective(prediction, x_t, x_0, y, eps, t)
     assert estimate.shape == truth.shape == x_t.shape
@@ -139,7 +139,7 @@ def likelihood_error(num_timesteps: int) -> float:
     )
     eps = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double()
     t = at(num_timesteps // 2)
-    x_t = process.x_t(images(X_0), images(MU), eps, t)
+    x_t = process.q_sample(images(X_0), images(MU), eps, t)
     estimate, truth = process.objective(eps, x_t, images(X_0), images(MU), eps, t)
     return float((estimate - truth).abs().mean())
 
@@ -154,7 +154,7 @@ def test_a_perfect_predictor_recovers_the_clean_image_by_posterior_sampling(eta,
     process = IRSDEProcess(sampling_steps=steps, eta=eta)
     x_0 = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(1)).double()
     y = x_0.flip(-1)
-    start = process.x_T(y, torch.randn(2, 3, 4, 4).double())
+    start = process.initial_sample(y, torch.randn(2, 3, 4, 4).double())
     restored = process.sample(perfect_predictor(process, x_0, y), start, y)
     assert float((restored - x_0).abs().max()) < 1e-10
 
@@ -165,7 +165,7 @@ def test_a_perfect_predictor_recovers_the_clean_image_by_euler_steps(eta):
     process = IRSDEProcess(reversion, sampling_steps=1000, eta=eta, sampler='sde')
     x_0 = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1)).double()
     y = x_0.flip(-1)
-    start = process.x_T(y, torch.randn(1, 3, 8, 8).double())
+    start = process.initial_sample(y, torch.randn(1, 3, 8, 8).double())
     restored = process.sample(
         perfect_predictor(process, x_0, y), start, y, generator=torch.Generator().manual_seed(2)
     )
@@ -178,7 +178,7 @@ def test_posterior_sampling_keeps_the_variance_of_the_forward_process(eta):
     x_0, y = images(X_0, size=64), images(MU, size=64)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(x_0.shape, generator=generator).double()
-    x_t = process.x_t(x_0, y, noise, at(60))
+    x_t = process.q_sample(x_0, y, noise, at(60))
     seen = []
 
     def denoise(x_t, t):

@@ -11,7 +11,7 @@ from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
 from c2fdft_model.diffusion.sampling import (
     ddim_sample,
     ddim_step,
-    noise_for,
+    named_noise,
     sampling_timesteps,
     seed_for,
 )
@@ -179,11 +179,11 @@ def test_grad_steps_beyond_the_sampling_steps_are_all_of_them():
 
 
 def test_noise_depends_on_name_seed_and_shape_alone():
-    noise = noise_for('rocket', (3, 5, 7), seed=1)
+    noise = named_noise('rocket', (3, 5, 7), seed=1)
     torch.manual_seed(99)
-    assert torch.equal(noise, noise_for('rocket', (3, 5, 7), seed=1))
-    assert not torch.equal(noise, noise_for('rocket', (3, 5, 7), seed=2))
-    assert not torch.equal(noise, noise_for('socket', (3, 5, 7), seed=1))
+    assert torch.equal(noise, named_noise('rocket', (3, 5, 7), seed=1))
+    assert not torch.equal(noise, named_noise('rocket', (3, 5, 7), seed=2))
+    assert not torch.equal(noise, named_noise('socket', (3, 5, 7), seed=1))
     assert noise.dtype == torch.float32
 
 

@@ -12,10 +12,10 @@ from PIL import Image, ImageCms, ImageOps
 from c2fdft_model.images import image_files
 from c2fdft_model.images.image_files import (
     ImageFileError,
-    Photograph,
+    ImageRecord,
     quantised,
-    read_photograph,
-    write_photograph,
+    read_image,
+    write_image,
 )
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
@@ -45,7 +45,7 @@ def tags_of(content):
 def photograph_of(channels, depth, **fields):
     pixels = pixels_of(13, 7, channels, depth)
     colour = pixels[:, :, : 3 if channels > 2 else 1] / (2**depth - 1)
-    return Photograph(
+    return ImageRecord(
         colour=np.repeat(colour, 1 if channels > 2 else 3, axis=2).astype(np.float32),
         alpha=pixels[:, :, -1] if channels in (2, 4) else None,
         depth=depth,
@@ -67,23 +67,23 @@ def assert_same(read, written):
 @pytest.mark.parametrize('suffix', ['.png', '.tif'])
 def test_lossless_files_come_back_as_they_were(tmp_path, suffix, channels, depth):
     photograph = photograph_of(channels, depth)
-    write_photograph(tmp_path / f'a{suffix}', photograph)
-    assert_same(read_photograph(tmp_path / f'a{suffix}'), photograph)
+    write_image(tmp_path / f'a{suffix}', photograph)
+    assert_same(read_image(tmp_path / f'a{suffix}'), photograph)
 
 
 @pytest.mark.parametrize('channels', [3, 4])
 def test_webp_of_quality_100_comes_back_as_it_was(tmp_path, channels):
     photograph = photograph_of(channels, 8)
-    write_photograph(tmp_path / 'a.webp', photograph, quality=100)
-    assert_same(read_photograph(tmp_path / 'a.webp'), photograph)
+    write_image(tmp_path / 'a.webp', photograph, quality=100)
+    assert_same(read_image(tmp_path / 'a.webp'), photograph)
 
 
 @pytest.mark.parametrize('channels', [1, 3])
 def test_jpeg_comes_back_nearly_as_it_was(tmp_path, channels):
     photograph = photograph_of(channels, 8)
     smooth = photograph.with_colour(photograph.colour * 0 + 0.5)
-    write_photograph(tmp_path / 'a.jpg', smooth)
-    read = read_photograph(tmp_path / 'a.jpg')
+    write_image(tmp_path / 'a.jpg', smooth)
+    read = read_image(tmp_path / 'a.jpg')
     np.testing.assert_allclose(read.colour, smooth.colour, atol=0.01)
     assert read.grey == smooth.grey
 
@@ -92,7 +92,7 @@ def test_jpeg_comes_back_nearly_as_it_was(tmp_path, channels):
 def test_sixteen_bit_files_are_what_others_read(tmp_path, suffix):
     cv2 = pytest.importorskip('cv2')
     photograph = photograph_of(3, 16)
-    write_photograph(tmp_path / f'a{suffix}', photograph)
+    write_image(tmp_path / f'a{suffix}', photograph)
     blue_first = cv2.imread(str(tmp_path / f'a{suffix}'), cv2.IMREAD_UNCHANGED)
     expected = np.rint(photograph.colour * 65535).astype(np.uint16)
     np.testing.assert_array_equal(blue_first[:, :, ::-1], expected)
@@ -103,7 +103,7 @@ def test_a_tiff_in_a_compression_of_other_programs_is_read(tmp_path):
     pixels = pixels_of(9, 11, 3, 16)
     lzw = [cv2.IMWRITE_TIFF_COMPRESSION, 5]
     cv2.imwrite(str(tmp_path / 'a.tif'), pixels[:, :, ::-1], lzw)
-    read = read_photograph(tmp_path / 'a.tif')
+    read = read_image(tmp_path / 'a.tif')
     np.testing.assert_array_equal(np.rint(read.colour * 65535), pixels)
 
 
@@ -116,12 +116,12 @@ def test_pictures_are_turned_upright_and_stored_as_they_lay(tmp_path, suffix, de
     stored = np.zeros((8, 16, 3), np.uint8)
     stored[:4, :8], stored[:4, 8:], stored[4:, :8] = 255, 160, 80
     upright = image_files.UPRIGHT[orientation](stored) / np.float32(255)
-    photograph = Photograph(upright, depth=depth, orientation=orientation, exif=exif)
-    write_photograph(tmp_path / f'a{suffix}', photograph, quality=100)
+    photograph = ImageRecord(upright, depth=depth, orientation=orientation, exif=exif)
+    write_image(tmp_path / f'a{suffix}', photograph, quality=100)
 
     expected = ImageOps.exif_transpose(Image.open(tmp_path / f'a{suffix}'))
     np.testing.assert_allclose(np.asarray(expected), upright * 255, atol=2)
-    read = read_photograph(tmp_path / f'a{suffix}')
+    read = read_image(tmp_path / f'a{suffix}')
     np.testing.assert_allclose(read.colour, upright, atol=0.01)
     assert read.orientation == orientation
 
@@ -130,8 +130,8 @@ def test_pictures_are_turned_upright_and_stored_as_they_lay(tmp_path, suffix, de
 def test_a_turned_sixteen_bit_tiff_is_read_upright(tmp_path, orientation):
     exif = exif_with({274: orientation})
     photograph = photograph_of(3, 16, orientation=orientation, exif=exif)
-    write_photograph(tmp_path / 'a.tif', photograph)
-    read = read_photograph(tmp_path / 'a.tif')
+    write_image(tmp_path / 'a.tif', photograph)
+    read = read_image(tmp_path / 'a.tif')
     assert_same(read, photograph)
     assert read.orientation == orientation
     assert Image.open(tmp_path / 'a.tif').tag_v2[274] == orientation
@@ -143,8 +143,8 @@ def test_a_turned_sixteen_bit_tiff_is_read_upright(tmp_path, orientation):
 )
 def test_the_colour_profile_and_the_camera_are_kept(tmp_path, suffix, depth):
     exif = exif_with({271: 'Maker'})
-    write_photograph(tmp_path / f'a{suffix}', photograph_of(3, depth, icc=ICC, exif=exif))
-    read = read_photograph(tmp_path / f'a{suffix}')
+    write_image(tmp_path / f'a{suffix}', photograph_of(3, depth, icc=ICC, exif=exif))
+    read = read_image(tmp_path / f'a{suffix}')
     assert read.icc == ICC
     assert tags_of(read.exif)[271] == 'Maker'
 
@@ -164,9 +164,9 @@ def assert_from_the_camera(exif):
 @pytest.mark.parametrize(('suffix', 'depth'), FILES)
 def test_exposure_and_place_are_kept(tmp_path, suffix, depth):
     path = tmp_path / f'a{suffix}'
-    lost = write_photograph(path, photograph_of(3, depth, exif=exif_with(CAMERA)))
+    lost = write_image(path, photograph_of(3, depth, exif=exif_with(CAMERA)))
     assert lost == ()
-    assert_from_the_camera(tags_of(read_photograph(path).exif))
+    assert_from_the_camera(tags_of(read_image(path).exif))
     if depth == 8:
         assert_from_the_camera(Image.open(path).getexif())
 
@@ -178,8 +178,8 @@ def test_a_photo_of_a_camera_with_an_illegal_orientation_is_written_as_upright(
 ):
     image = Image.fromarray(pixels_of(8, 16, 3))
     image.save(tmp_path / 'a.jpg', exif=exif_with({**CAMERA, 274: orientation}))
-    given = read_photograph(tmp_path / 'a.jpg')
-    write_photograph(tmp_path / f'b{suffix}', given, quality=100)
+    given = read_image(tmp_path / 'a.jpg')
+    write_image(tmp_path / f'b{suffix}', given, quality=100)
     written = Image.open(tmp_path / f'b{suffix}')
     assert written.size == (16, 8)
     assert written.getexif()[274] == 1
@@ -194,8 +194,8 @@ def test_a_tiff_with_the_exposure_becomes_a_tiff_with_it(tmp_path, depth, byteor
     exif = image_files.read_exif(exif_with(CAMERA, byteorder))
     content = image_files.with_exif((tmp_path / 'a.tif').read_bytes(), exif)
     (tmp_path / 'a.tif').write_bytes(content)
-    write_photograph(tmp_path / 'b.tif', read_photograph(tmp_path / 'a.tif'))
-    assert_from_the_camera(tags_of(read_photograph(tmp_path / 'b.tif').exif))
+    write_image(tmp_path / 'b.tif', read_image(tmp_path / 'a.tif'))
+    assert_from_the_camera(tags_of(read_image(tmp_path / 'b.tif').exif))
 
 
 def test_text_beyond_ascii_is_kept_byte_by_byte(tmp_path):
@@ -203,24 +203,24 @@ def test_text_beyond_ascii_is_kept_byte_by_byte(tmp_path):
     name = 'Jos\u00e9'.encode() + b'\0'
     exif.tags[315] = type(exif.tags[271])(2, len(name), name)
     for suffix, depth in FILES:
-        write_photograph(tmp_path / f'a{suffix}', photograph_of(3, depth, exif=exif.to_bytes()))
-        read = image_files.read_exif(read_photograph(tmp_path / f'a{suffix}').exif)
+        write_image(tmp_path / f'a{suffix}', photograph_of(3, depth, exif=exif.to_bytes()))
+        read = image_files.read_exif(read_image(tmp_path / f'a{suffix}').exif)
         assert read.tags[315].data == name
 
 
 def test_exif_that_is_too_long_for_jpeg_loses_its_longest_entries(tmp_path):
     exif = exif_with({**CAMERA, EXPOSURE: {**CAMERA[EXPOSURE], 37500: bytes(70000)}})
-    lost = write_photograph(tmp_path / 'a.jpg', photograph_of(3, 8, exif=exif))
+    lost = write_image(tmp_path / 'a.jpg', photograph_of(3, 8, exif=exif))
     assert lost == ('MakerNote',)
     assert_from_the_camera(Image.open(tmp_path / 'a.jpg').getexif())
-    assert write_photograph(tmp_path / 'a.png', photograph_of(3, 8, exif=exif)) == ()
+    assert write_image(tmp_path / 'a.png', photograph_of(3, 8, exif=exif)) == ()
 
 
 def test_a_picture_is_written_upright_without_what_its_format_refuses(tmp_path, monkeypatch):
     given = photograph_of(3, 8, exif=exif_with({274: 6}), orientation=6, icc=ICC)
     monkeypatch.setattr(image_files, 'with_exif', lambda *_: 1 / 0)
-    assert write_photograph(tmp_path / 'a.tif', given) == ('EXIF data', 'colour profile')
-    read = read_photograph(tmp_path / 'a.tif')
+    assert write_image(tmp_path / 'a.tif', given) == ('EXIF data', 'colour profile')
+    read = read_image(tmp_path / 'a.tif')
     assert_same(read, given)
     assert (read.orientation, read.exif, read.icc) == (1, None, None)
 
@@ -230,17 +230,17 @@ def test_damaged_entries_are_named_and_the_others_kept(tmp_path):
     at = exif.index(struct.pack('<HH', 315, 2))
     exif[at + 8 : at + 12] = b'\xff\xff\xff\x7f'
     Image.fromarray(pixels_of(8, 8, 3)).save(tmp_path / 'a.jpg', exif=bytes(exif))
-    read = read_photograph(tmp_path / 'a.jpg')
+    read = read_image(tmp_path / 'a.jpg')
     assert read.lost == ('Artist',)
     assert tags_of(read.exif)[271] == 'Maker with a long name'
-    assert write_photograph(tmp_path / 'b.jpg', read) == ('Artist',)
+    assert write_image(tmp_path / 'b.jpg', read) == ('Artist',)
 
 
 def test_grey_with_alpha_of_sixteen_bits_keeps_what_belongs_to_it(tmp_path):
     exif = exif_with({**CAMERA, 274: 6})
     given = photograph_of(2, 16, exif=exif, icc=ICC, orientation=6)
-    write_photograph(tmp_path / 'a.tif', given)
-    read = read_photograph(tmp_path / 'a.tif')
+    write_image(tmp_path / 'a.tif', given)
+    read = read_image(tmp_path / 'a.tif')
     assert_same(read, given)
     assert (read.icc, read.orientation) == (ICC, 6)
     assert_from_the_camera(tags_of(read.exif))
@@ -255,7 +255,7 @@ def test_the_transparent_colour_of_a_sixteen_bit_png_becomes_alpha(tmp_path, cha
     chunk += struct.pack('>I', zlib.crc32(b'tRNS' + colour))
     at = content.index(b'IDAT') - 4
     (tmp_path / 'a.png').write_bytes(content[:at] + chunk + content[at:])
-    read = read_photograph(tmp_path / 'a.png')
+    read = read_image(tmp_path / 'a.png')
     expected = np.full((4, 5), 65535, np.uint16)
     expected[2, 3] = 0
     np.testing.assert_array_equal(read.alpha, expected)
@@ -270,7 +270,7 @@ def test_colours_multiplied_by_their_alpha_are_divided_by_it(tmp_path):
     pixels = np.array([[[100, 200, 300, 32768], [5, 5, 5, 0], [7, 8, 9, 65535]]], np.uint16)
     options = {'photometric': 'rgb', 'extrasamples': ['assocalpha']}
     write_deep_tiff(tmp_path / 'a.tif', pixels, **options)
-    read = read_photograph(tmp_path / 'a.tif')
+    read = read_image(tmp_path / 'a.tif')
     colours = np.rint(read.colour[0] * 65535)
     np.testing.assert_array_equal(colours[0], [200, 400, 600])
     np.testing.assert_array_equal(colours[2], [7, 8, 9])
@@ -290,7 +290,7 @@ def test_an_uncompressed_sixteen_bit_tiff_cut_short_is_refused(tmp_path, planar,
     if planar == 'separate':
         pixels = np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
     write_deep_tiff(tmp_path / 'a.tif', pixels, **options)
-    read_photograph(tmp_path / 'a.tif')
+    read_image(tmp_path / 'a.tif')
     whole = (tmp_path / 'a.tif').read_bytes()
     (tmp_path / 'a.tif').write_bytes(whole[:-100])
     assert 'cut short' in refusal(tmp_path / 'a.tif')
@@ -322,7 +322,7 @@ def test_a_damaged_tiff_is_refused_in_one_line_or_read(tmp_path, depth, channels
             damaged[at] = rng.integers(256)
         (tmp_path / 'a.tif').write_bytes(damaged)
         try:
-            read_photograph(tmp_path / 'a.tif')
+            read_image(tmp_path / 'a.tif')
         except ImageFileError as error:
             assert '\n' not in str(error)
 
@@ -330,71 +330,71 @@ def test_a_damaged_tiff_is_refused_in_one_line_or_read(tmp_path, depth, channels
 def test_malformed_exif_does_not_stop_a_picture(tmp_path):
     image = Image.fromarray(pixels_of(8, 8, 3))
     image.save(tmp_path / 'a.jpg', exif=b'Exif\0\0MM\0*\xff\xff\xff\xff')
-    assert read_photograph(tmp_path / 'a.jpg').orientation == 1
+    assert read_image(tmp_path / 'a.jpg').orientation == 1
 
 
 def test_a_palette_with_transparency_becomes_colour_with_alpha(tmp_path):
     image = Image.fromarray(pixels_of(8, 8, 1)[:, :, 0]).convert('P')
     image.save(tmp_path / 'a.png', transparency=3)
-    read = read_photograph(tmp_path / 'a.png')
+    read = read_image(tmp_path / 'a.png')
     assert read.alpha is not None and not read.grey
 
 
 def test_black_and_white_becomes_grey(tmp_path):
     Image.fromarray(pixels_of(8, 8, 1)[:, :, 0] > 128).save(tmp_path / 'a.png')
-    read = read_photograph(tmp_path / 'a.png')
+    read = read_image(tmp_path / 'a.png')
     assert read.grey and set(np.unique(read.colour)) == {0, 1}
 
 
 def test_cmyk_becomes_rgb_without_its_profile(tmp_path):
     image = Image.fromarray(pixels_of(8, 8, 4), 'CMYK')
     image.save(tmp_path / 'a.jpg', icc_profile=ICC)
-    read = read_photograph(tmp_path / 'a.jpg')
+    read = read_image(tmp_path / 'a.jpg')
     assert read.colour.shape == (8, 8, 3) and read.icc is None
 
 
 def test_sixteen_bits_are_rounded_to_eight_for_jpeg(tmp_path):
     photograph = photograph_of(3, 16)
     photograph = photograph.with_colour(photograph.colour * 0 + 0.25)
-    write_photograph(tmp_path / 'a.jpg', photograph)
-    assert read_photograph(tmp_path / 'a.jpg').depth == 8
+    write_image(tmp_path / 'a.jpg', photograph)
+    assert read_image(tmp_path / 'a.jpg').depth == 8
 
 
 def test_the_alpha_of_sixteen_bits_is_rounded_to_eight_for_webp(tmp_path):
     photograph = photograph_of(4, 16)
-    write_photograph(tmp_path / 'a.webp', photograph, quality=100)
+    write_image(tmp_path / 'a.webp', photograph, quality=100)
     expected = np.rint(photograph.alpha / 257)
-    np.testing.assert_array_equal(read_photograph(tmp_path / 'a.webp').alpha, expected)
+    np.testing.assert_array_equal(read_image(tmp_path / 'a.webp').alpha, expected)
 
 
 def test_the_pictures_of_a_file_are_counted(tmp_path):
     first, second = (Image.fromarray(pixels_of(8, 8, 3, seed=s)) for s in (0, 1))
     first.save(tmp_path / 'a.tif', save_all=True, append_images=[second])
-    read = read_photograph(tmp_path / 'a.tif')
+    read = read_image(tmp_path / 'a.tif')
     assert read.frames == 2
     np.testing.assert_array_equal(read.colour, np.asarray(first) / np.float32(255))
 
 
 def test_quantised_is_what_the_format_holds_before_its_coding_loses_something(tmp_path):
     values = np.random.default_rng(0).random((8, 8, 3), np.float32)
-    photograph = Photograph(values, depth=16, grey=True)
+    photograph = ImageRecord(values, depth=16, grey=True)
     grey = np.rint(values.mean(axis=2, keepdims=True) * 255) / 255
     jpeg = quantised(photograph, tmp_path / 'a.jpg')
     np.testing.assert_allclose(jpeg, np.repeat(grey, 3, axis=2), atol=1e-6)
-    write_photograph(tmp_path / 'a.tif', photograph)
-    read = read_photograph(tmp_path / 'a.tif').colour
+    write_image(tmp_path / 'a.tif', photograph)
+    read = read_image(tmp_path / 'a.tif').colour
     np.testing.assert_array_equal(quantised(photograph, tmp_path / 'a.tif'), read)
 
 
 def test_quantised_is_what_the_file_holds(tmp_path):
-    photograph = Photograph(np.random.default_rng(0).random((8, 8, 3), np.float32))
-    write_photograph(tmp_path / 'a.png', photograph)
-    np.testing.assert_array_equal(quantised(photograph), read_photograph(tmp_path / 'a.png').colour)
+    photograph = ImageRecord(np.random.default_rng(0).random((8, 8, 3), np.float32))
+    write_image(tmp_path / 'a.png', photograph)
+    np.testing.assert_array_equal(quantised(photograph), read_image(tmp_path / 'a.png').colour)
 
 
 def refusal(path):
     with pytest.raises(ImageFileError) as caught:
-        read_photograph(path)
+        read_image(path)
     message = str(caught.value)
     assert str(path) in message
     assert '\n' not in message
@@ -427,7 +427,7 @@ def test_what_is_no_image_is_refused(tmp_path, content):
 @pytest.mark.parametrize('share', [0.3, 0.9])
 def test_a_truncated_file_is_refused(tmp_path, suffix, depth, share):
     pixels = pixels_of(64, 64, 3, depth) / np.float32(2**depth - 1)
-    write_photograph(tmp_path / f'whole{suffix}', Photograph(pixels, depth=depth))
+    write_image(tmp_path / f'whole{suffix}', ImageRecord(pixels, depth=depth))
     whole = (tmp_path / f'whole{suffix}').read_bytes()
     (tmp_path / f'a{suffix}').write_bytes(whole[: int(len(whole) * share)])
     refusal(tmp_path / f'a{suffix}')
@@ -439,7 +439,7 @@ def test_floating_point_tiff_is_refused(tmp_path):
 
 
 def test_no_permission_to_read_is_named(tmp_path, monkeypatch):
-    write_photograph(tmp_path / 'a.png', photograph_of(3, 8))
+    write_image(tmp_path / 'a.png', photograph_of(3, 8))
 
     def refuse(_):
         raise PermissionError(13, 'Permission denied')
@@ -450,16 +450,16 @@ def test_no_permission_to_read_is_named(tmp_path, monkeypatch):
 
 def test_an_unknown_format_is_refused(tmp_path):
     with pytest.raises(ImageFileError, match=r'a\.gif'):
-        write_photograph(tmp_path / 'a.gif', photograph_of(3, 8))
+        write_image(tmp_path / 'a.gif', photograph_of(3, 8))
 
 
 def test_jpeg_refuses_alpha(tmp_path):
     with pytest.raises(ImageFileError, match='alpha'):
-        write_photograph(tmp_path / 'a.jpg', photograph_of(4, 8))
+        write_image(tmp_path / 'a.jpg', photograph_of(4, 8))
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    write_photograph(tmp_path / 'a.png', photograph_of(3, 8))
+    write_image(tmp_path / 'a.png', photograph_of(3, 8))
     before = (tmp_path / 'a.png').read_bytes()
 
     def fill(path, content):
@@ -469,7 +469,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 
     monkeypatch.setattr(image_files.Path, 'write_bytes', fill)
     with pytest.raises(ImageFileError, match='No space left'):
-        write_photograph(tmp_path / 'a.png', photograph_of(3, 16))
+        write_image(tmp_path / 'a.png', photograph_of(3, 16))
     assert (tmp_path / 'a.png').read_bytes() == before
     assert os.listdir(tmp_path) == ['a.png']
 
@@ -477,7 +477,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(ImageFileError, match='cannot be written'):
-        write_photograph(tmp_path / 'file' / 'a.png', photograph_of(3, 8))
+        write_image(tmp_path / 'file' / 'a.png', photograph_of(3, 8))
 
 
 @pytest.mark.parametrize('channels', CHANNELS.values(), ids=CHANNELS)
@@ -485,6 +485,6 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 def test_a_single_pixel_is_read_and_written(tmp_path, channels, depth):
     photograph = photograph_of(channels, depth)
     alpha = None if photograph.alpha is None else photograph.alpha[:1, :1]
-    pixel = Photograph(photograph.colour[:1, :1], alpha, depth, photograph.grey)
-    write_photograph(tmp_path / 'a.png', pixel)
-    assert_same(read_photograph(tmp_path / 'a.png'), pixel)
+    pixel = ImageRecord(photograph.colour[:1, :1], alpha, depth, photograph.grey)
+    write_image(tmp_path / 'a.png', pixel)
+    assert_same(read_image(tmp_path / 'a.png'), pixel)

@@ -18,7 +18,7 @@ from c2fdft_model.images.image_io import (
     encode_ppm,
     image_size,
 )
-from c2fdft_model.images.indexed_png import StripPng, encode, open_strips
+from c2fdft_model.images.indexed_png import IndexedPng, encode, open_indexed
 
 RNG = np.random.default_rng(0)
 
@@ -50,7 +50,7 @@ def test_every_reader_reads_them(dtype, size, level):
 @pytest.mark.parametrize('rows', [1, 5, 32])
 def test_crops_are_parts_of_the_image(dtype, rows):
     image = photograph(70, 45, dtype)
-    opened = open_strips(encode(image, rows=rows), 'x')
+    opened = open_indexed(encode(image, rows=rows), 'x')
     assert (opened.height, opened.width) == (70, 45)
     for _ in range(200):
         top, left = RNG.integers(0, 70), RNG.integers(0, 45)
@@ -62,7 +62,7 @@ def test_crops_are_parts_of_the_image(dtype, rows):
 
 def test_only_the_strips_of_the_crop_are_decoded(monkeypatch):
     image = photograph(320, 45)
-    opened = open_strips(encode(image), 'x')
+    opened = open_indexed(encode(image), 'x')
     inflated = []
     decompressobj = zlib.decompressobj
 
@@ -87,14 +87,14 @@ def test_files_are_no_larger_than_opencv_s():
 def test_other_files_have_no_strips():
     image = photograph(20, 30)
     for data in (encode_png(image), encode_ppm(image), b'', b'x' * 100):
-        assert open_strips(data, 'x') is None
+        assert open_indexed(data, 'x') is None
 
 
 @pytest.mark.parametrize('encoder', [encode, encode_png, encode_ppm])
 def test_every_opened_image_gives_its_size_and_crops(encoder):
     image = photograph(40, 30)
     opened = open_image(encoder(image), 'x')
-    assert isinstance(opened, StripPng if encoder is encode else WholeImage)
+    assert isinstance(opened, IndexedPng if encoder is encode else WholeImage)
     assert (opened.height, opened.width) == (40, 30)
     assert np.array_equal(opened.crop(3, 4, 5, 6), image[3:8, 4:10])
 
@@ -102,15 +102,15 @@ def test_every_opened_image_gives_its_size_and_crops(encoder):
 def test_truncated_files_are_named():
     data = encode(photograph(100, 64))
     with pytest.raises(ImageReadError, match=r'broken\.png: the file is truncated'):
-        open_strips(data[: len(data) // 2], 'broken.png')
+        open_indexed(data[: len(data) // 2], 'broken.png')
 
 
 def test_damaged_strips_are_named():
     data = bytearray(encode(RNG.integers(0, 256, (100, 64, 3), dtype=np.uint8)))
-    opened = open_strips(bytes(data), 'x')
+    opened = open_indexed(bytes(data), 'x')
     start, end = opened.bounds[1], opened.bounds[2]
     data[start:end] = b'\xff' * (end - start)
-    damaged = open_strips(bytes(data), 'broken.png')
+    damaged = open_indexed(bytes(data), 'broken.png')
     assert damaged.crop(0, 0, 16, 64).shape == (16, 64, 3)
     with pytest.raises(ImageReadError, match=r'broken\.png: truncated or damaged'):
         damaged.crop(16, 0, 8, 8)

@@ -7,7 +7,12 @@ import pytest
 
 from c2fdft_model.evaluation import get_protocol
 from c2fdft_model.images.image_files import ImageFileError
-from c2fdft_model.restoring.comparison import Truths, image_protocols, measure, side_by_side
+from c2fdft_model.restoring.comparison import (
+    GroundTruthIndex,
+    image_protocols,
+    measure,
+    side_by_side,
+)
 
 
 @pytest.fixture
@@ -24,7 +29,7 @@ def folder(tmp_path):
     [('a.jpg', 'a.png'), ('night/b.png', 'night/b.png'), ('c.png', 'night/c.jpg')],
 )
 def test_a_truth_is_found_by_place_or_by_name(folder, relative, truth):
-    assert Truths(folder).find(Path(relative)) == folder / truth
+    assert GroundTruthIndex(folder).find(Path(relative)) == folder / truth
 
 
 @pytest.mark.parametrize(
@@ -32,14 +37,14 @@ def test_a_truth_is_found_by_place_or_by_name(folder, relative, truth):
 )
 def test_a_truth_that_is_not_certain_is_refused(folder, relative, complaint):
     with pytest.raises(ImageFileError, match=complaint):
-        Truths(folder).find(Path(relative))
+        GroundTruthIndex(folder).find(Path(relative))
 
 
 def test_a_folder_without_truths_is_refused(tmp_path):
     with pytest.raises(ImageFileError, match='has no ground-truth images'):
-        Truths(tmp_path)
+        GroundTruthIndex(tmp_path)
     with pytest.raises(ImageFileError, match='no such folder'):
-        Truths(tmp_path / 'missing')
+        GroundTruthIndex(tmp_path / 'missing')
 
 
 def test_the_numbers_are_those_of_the_protocol():

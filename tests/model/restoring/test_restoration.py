@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from c2fdft_arch.common.padding import pad_to_multiple, reflected_indices
 from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
-from c2fdft_model.diffusion.sampling import noise_for
-from c2fdft_model.restoring.restoration import pad_to_multiple, reflected_indices, restore
+from c2fdft_model.diffusion.sampling import named_noise
+from c2fdft_model.restoring.restoration import restore
 
 
 class CleanImageKnown(nn.Module):
@@ -95,7 +96,7 @@ def test_one_step_starts_from_noise_for():
             return super().forward(x, t)
 
     restore(Recorder(), image_of(3, 6, 8), timesteps=1, noise_name='a', seed=7)
-    assert torch.equal(seen[0][0, :, :6], noise_for('a', (3, 6, 8), 7))
+    assert torch.equal(seen[0][0, :, :6], named_noise('a', (3, 6, 8), 7))
 
 
 def test_an_image_is_restored_alike_alone_and_in_a_batch():

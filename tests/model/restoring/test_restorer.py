@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from c2fdft_model.diffusion.process import DDPMProcess
-from c2fdft_model.images.image_files import Photograph
+from c2fdft_model.images.image_files import ImageRecord
 from c2fdft_model.restoring import restorer as restorer_module
 from c2fdft_model.restoring.restoration import restore
 from c2fdft_model.restoring.restorer import Restorer, RestorerSettings
@@ -27,7 +27,7 @@ class PixelNoise(nn.Module):
 
 def photograph(height=9, width=13, **fields):
     rng = np.random.default_rng(0)
-    return Photograph(rng.random((height, width, 3), np.float32), **fields)
+    return ImageRecord(rng.random((height, width, 3), np.float32), **fields)
 
 
 def test_a_photograph_is_restored_as_the_function_does():

@@ -12,7 +12,7 @@ from c2fdft_model.training import allocator
 
 CODE = """
 import resource, sys, torch
-from c2fdft_model.training.allocator import give_back_freed_memory, keep_freed_memory
+from c2fdft_model.training.allocator import give_back_freed_memory, disable_malloc_trim
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -24,7 +24,7 @@ def resident_mb():
 def iterate():
     return len([torch.ones(2**20 * size) for size in (5, 10, 40)])
 
-kept = sys.argv[1] == 'keep' and keep_freed_memory()
+kept = sys.argv[1] == 'keep' and disable_malloc_trim()
 for _ in range(4):
     iterate()
 before = faults()
@@ -76,6 +76,6 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
         return object()
 
     monkeypatch.setattr(allocator.ctypes, 'CDLL', without_symbols)
-    assert not allocator.keep_freed_memory()
+    assert not allocator.disable_malloc_trim()
     allocator.give_back_freed_memory()
     assert torch.ones(3).sum() == 3

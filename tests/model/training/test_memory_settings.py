@@ -13,7 +13,7 @@ from c2fdft_arch.training import network as train_network
 from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.training.options import TrainOptions
 from c2fdft_model.training.stages import FineStage
-from c2fdft_model.training.step import backward_in_parts
+from c2fdft_model.training.step import accumulate_gradients
 from helpers.stage_gradients import (
     BATCH,
     assert_same_gradients,
@@ -68,7 +68,7 @@ def test_checkpointed_blocks_and_parts_together_have_the_same_gradients(plain):
 @pytest.mark.parametrize('count', [1, 2])
 def test_grad_steps_is_the_gradient_with_the_state_before_them_held_constant(count):
     network = tiny_network()
-    backward_in_parts(build_stage('fine', network, grad_steps=count), batch())
+    accumulate_gradients(build_stage('fine', network, grad_steps=count), batch())
     found = {name: p.grad for name, p in network.named_parameters()}
     assert_same(found, definition_of_grad_steps(count))
 

@@ -14,10 +14,10 @@ from torch import nn
 from c2fdft_arch.training.network import predict_noise
 from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.losses import SSIMLoss
-from c2fdft_model.training.ema import WeightAverage
-from c2fdft_model.training.non_finite_guard import Guard
+from c2fdft_model.training.ema import ModelEMA
+from c2fdft_model.training.non_finite_guard import NonFiniteGuard
 from c2fdft_model.training.stages import CoarseStage, FineStage
-from c2fdft_model.training.step import backward_in_parts, gradient_norm
+from c2fdft_model.training.step import accumulate_gradients, gradient_norm
 from helpers.stage_gradients import tiny_network
 
 
@@ -44,15 +44,15 @@ class ForTraining(nn.Module):
 
 
 def iteration(stage: nn.Module, parts: int = 1, clip_to: float | None = None) -> torch.Tensor:
-    """What an iteration does on the device, but for the fused optimiser; returns the verdict."""
+    """What an iteration does on the device, but for the fused optimiser; returns the flags."""
     parameters = list(stage.network.parameters())
-    average = WeightAverage(ForTraining().requires_grad_(False), stage.network, 0.9)
+    average = ModelEMA(ForTraining().requires_grad_(False), stage.network, 0.9)
     images = [torch.rand(4, 3, 16, 16) for _ in range(3)]
-    terms = backward_in_parts(stage, (*images, torch.zeros(4, dtype=torch.long)), parts)
+    terms = accumulate_gradients(stage, (*images, torch.zeros(4, dtype=torch.long)), parts)
     norm = gradient_norm(parameters, clip_to)
-    verdict = Guard(3, print, lambda: '').judge({**terms, 'grad_norm': norm})
-    average.update(verdict[0])
-    return verdict
+    flags = NonFiniteGuard(3, print, lambda: '').check({**terms, 'grad_norm': norm})
+    average.update(flags[0])
+    return flags
 
 
 def test_reading_a_tensor_of_this_device_is_an_error(device):

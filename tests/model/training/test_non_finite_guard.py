@@ -9,43 +9,43 @@ import torch
 from torch import nn
 
 from c2fdft_model.training import distributed
-from c2fdft_model.training.ema import WeightAverage
-from c2fdft_model.training.non_finite_guard import Guard, TrainingDiverged
-from c2fdft_model.training.step import fused_if_possible, gradient_norm, step_unless
+from c2fdft_model.training.ema import ModelEMA
+from c2fdft_model.training.non_finite_guard import NonFiniteGuard, TrainingDiverged
+from c2fdft_model.training.step import fused_if_possible, gradient_norm, step_if_finite
 
 NAN = float('nan')
 
 
-def guard(max_bad: int = 3) -> tuple[Guard, list[str]]:
+def guard(max_bad: int = 3) -> tuple[NonFiniteGuard, list[str]]:
     reports: list[str] = []
-    return Guard(max_bad, reports.append, lambda: 'models/net_g_8.pth'), reports
+    return NonFiniteGuard(max_bad, reports.append, lambda: 'models/net_g_8.pth'), reports
 
 
 def numbers(loss: float, norm: float = 1.0) -> dict[str, torch.Tensor]:
     return {'l_noise': torch.tensor(loss), 'grad_norm': torch.tensor(norm)}
 
 
-def run(watcher: Guard, losses: list[float]) -> None:
+def run(watcher: NonFiniteGuard, losses: list[float]) -> None:
     for iteration, loss in enumerate(losses, start=1):
         given = numbers(loss)
-        verdict = watcher.judge(given)
-        watcher.watch(iteration, given, verdict, [3e-4], ['rain-7', 'rain-9'])
+        flags = watcher.check(given)
+        watcher.record(iteration, given, flags, [3e-4], ['rain-7', 'rain-9'])
 
 
 @pytest.mark.parametrize('bad', [NAN, float('inf'), -float('inf')])
 def test_a_loss_that_is_not_finite_is_bad(bad):
     watcher, _ = guard()
-    assert watcher.judge(numbers(bad)).tolist() == [1, 0]
+    assert watcher.check(numbers(bad)).tolist() == [1, 0]
 
 
 def test_a_gradient_that_is_not_finite_is_bad():
     watcher, _ = guard()
-    assert watcher.judge(numbers(0.5, norm=NAN)).tolist() == [1, 0]
+    assert watcher.check(numbers(0.5, norm=NAN)).tolist() == [1, 0]
 
 
 def test_finite_numbers_are_good():
     watcher, _ = guard()
-    assert watcher.judge(numbers(0.5)).tolist() == [0, 0]
+    assert watcher.check(numbers(0.5)).tolist() == [0, 0]
 
 
 def test_a_skipped_iteration_is_reported_with_loss_iteration_lr_and_images():
@@ -107,7 +107,7 @@ def test_a_training_state_without_counters_starts_them_at_zero():
 
 def test_every_finite_iteration_is_told():
     told: list[int] = []
-    watcher = Guard(9, print, lambda: '', lambda: told.append(watcher.skipped))
+    watcher = NonFiniteGuard(9, print, lambda: '', lambda: told.append(watcher.skipped))
     run(watcher, [0.5, NAN, NAN, 0.5])
     assert told == [0, 2]
 
@@ -125,7 +125,7 @@ class Trained:
             if optimizer_class is torch.optim.AdamW
             else optimizer_class(self.parameters, lr=0.1, momentum=0.9)
         )
-        self.average = WeightAverage(self.averaged, self.network, 0.9)
+        self.average = ModelEMA(self.averaged, self.network, 0.9)
         for _ in range(2):
             self.step(1.0)
 
@@ -133,8 +133,8 @@ class Trained:
         for parameter in self.parameters:
             parameter.grad = torch.full_like(parameter, gradient)
         watcher, _ = guard()
-        verdict = watcher.judge({'grad_norm': gradient_norm(self.parameters)})
-        step_unless(verdict[0], self.optimizer, self.average)
+        flags = watcher.check({'grad_norm': gradient_norm(self.parameters)})
+        step_if_finite(flags[0], self.optimizer, self.average)
 
     def everything(self) -> list[torch.Tensor]:
         moments = [
@@ -195,7 +195,7 @@ def test_the_average_moves_by_one_minus_decay():
     network, averaged = nn.Linear(1, 1), nn.Linear(1, 1)
     nn.init.constant_(network.weight, 2.0)
     nn.init.constant_(averaged.weight, 1.0)
-    WeightAverage(averaged, network, 0.75).update(torch.zeros(()))
+    ModelEMA(averaged, network, 0.75).update(torch.zeros(()))
     assert averaged.weight.item() == 1.25
 
 

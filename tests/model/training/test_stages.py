@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from c2fdft_arch.common.option_parsing import parse_section
+from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.losses import SSIMLoss
-from c2fdft_model.training.options import DiffusionOptions, build_process
 from c2fdft_model.training.stages import CoarseStage, FineStage, mixup, to_unit
 from helpers.networks import REFERENCES, reference_network, tiny_network
 

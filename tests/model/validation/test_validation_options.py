@@ -15,7 +15,7 @@ from basicsr.models import build_model
 
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.dft import DFT
-from c2fdft_model.training.options import ValidationOptions
+from c2fdft_model.validation.options import ValidationOptions
 from c2fdft_model.validation.validation import (
     ImageResult,
     check_memory_budget,
@@ -122,9 +122,13 @@ def test_the_image_that_needs_more_than_the_budget_is_named(tmp_path):
     section = validation_set(tmp_path)
     large = tmp_path / 'validation' / 'lq' / '001.png'
     cv2.imwrite(str(large), cv2.resize(cv2.imread(str(large)), (2000, 1000)))
-    check_memory_budget(tiny_network(), ValidationOptions(memory_budget_mb=10000, precision='fp32'), [section])
+    check_memory_budget(
+        tiny_network(), ValidationOptions(memory_budget_mb=10000, precision='fp32'), [section]
+    )
     with pytest.raises(OptionError, match=rf'{large}: an image of 2000 x 1000 pixels takes'):
-        check_memory_budget(tiny_network(), ValidationOptions(memory_budget_mb=20, precision='fp32'), [section])
+        check_memory_budget(
+            tiny_network(), ValidationOptions(memory_budget_mb=20, precision='fp32'), [section]
+        )
 
 
 def test_without_a_budget_no_image_is_looked_at():

@@ -1,0 +1,25 @@
+"""Pieces of messages: the nearest valid name, and lists that stay short."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Sequence
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """` (did you mean "..."?)` if `name` is close to an allowed one in any case, else empty."""
+    spelling = {known.lower(): known for known in allowed}
+    close = difflib.get_close_matches(name.lower(), spelling, n=1)
+    return f' (did you mean "{spelling[close[0]]}"?)' if close else ''
+
+
+def shortened(names: Sequence[str], shown: int = 3) -> str:
+    """The first names, separated by commas, and how many more there are."""
+    more = len(names) - shown
+    return ', '.join(names[:shown]) + (f' and {more} more' if more > 0 else '')
+
+
+def is_switched_off(variable: str) -> bool:
+    """Whether an environment variable says no: 0, off, false or no, in any case."""
+    return os.environ.get(variable, '').strip().lower() in ('0', 'off', 'false', 'no')

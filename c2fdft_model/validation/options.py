@@ -1,0 +1,42 @@
+"""The section `val` of an option file: each key, its default and its bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from c2fdft_arch.common.option_parsing import check_names, positive
+
+
+@dataclass(frozen=True)
+class ValidationOptions:
+    """`val`: BasicSR's keys and how validation and test sample."""
+
+    val_freq: int | None = None
+    """Iterations between validations."""
+    save_img: bool = False
+    """Write the restored images."""
+    suffix: str | None = None
+    """End of the written files' names."""
+    metrics: Mapping[str, Any] | None = None
+    """BasicSR's metrics."""
+    pbar: bool = True
+    """Show a progress bar."""
+    noise_seed: int = 0
+    """Seed of the noise, together with each image's name."""
+    samples: int = 1
+    """Average this many samplings."""
+    precision: Literal['auto', 'fp32', 'bf16'] = 'auto'
+    """Precision of matrix products and convolutions in the network."""
+    memory_budget_mb: int | None = None
+    """Memory that the network may use beside the image, in MiB; a default by size if not given."""
+    strips: int = 3
+    """Images of each data set that TensorBoard shows: degraded | restored | truth."""
+    best_metric: str | None = None
+    """The metric, on the first data set, that chooses `net_g_best.pth`; the first by default."""
+
+    def __post_init__(self) -> None:
+        positive('val', self, 'val_freq', 'samples', 'memory_budget_mb')
+        if self.best_metric is not None:
+            check_names([self.best_metric], self.metrics or {}, 'val: best_metric')
