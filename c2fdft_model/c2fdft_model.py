@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from c2fdft_arch.baselines.noise_predictor import check_predicts_noise
+from c2fdft_arch.common.hardware import has_fast_bf16
 from c2fdft_arch.common.option_parsing import OptionError, parse_section
 from c2fdft_arch.common.registry_lookup import find_registered
 from c2fdft_arch.inference.memory_plan import MemoryBudgetError
-from c2fdft_arch.inference.settings import has_fast_bf16
 from c2fdft_model.checkpointing.checkpointing import Resumable
-from c2fdft_model.data.patch_cycle import training_clock
+from c2fdft_model.data.training_clock import training_clock
 from c2fdft_model.diffusion.noise_schedule import antithetic_timesteps
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.diffusion.sampling import seed_for

@@ -15,10 +15,11 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils import data
 
 from c2fdft_model.data.dataset_options import parse_dataset
+from c2fdft_model.data.epoch_length import epoch_samples
 from c2fdft_model.data.file_clients import file_client
 from c2fdft_model.data.pairing import ImagePair, check_sizes, list_images, pair_files, pair_lmdbs
-from c2fdft_model.data.patch_cycle import ITERATION_KEY, ClockReading, epoch_samples, training_clock
 from c2fdft_model.data.sample_stream import BatchPlan, Crop, SampleStream
+from c2fdft_model.data.training_clock import ITERATION_KEY, ClockReading, training_clock
 from c2fdft_model.images.image_crops import WholeImage, open_image
 from c2fdft_model.images.image_io import ImageReadError, pad_to, to_float
 from c2fdft_model.images.indexed_png import IndexedPng

@@ -8,17 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from c2fdft_arch.inference.memory_plan import MemoryPlan
-from c2fdft_arch.inference.native_block import (
-    NativeBlock,
-    NativeWeights,
-    address,
-    image_of,
-    pieces,
-    round_up,
-)
+from c2fdft_arch.inference.native_block import NativeBlock, NativeWeights
 from c2fdft_arch.inference.row_band_network import RowBandEvaluation
 from c2fdft_arch.inference.row_bands import Workspace
 from c2fdft_arch.native import Kernels
+from c2fdft_arch.native.layout import address, image_of, pieces, round_up
 from c2fdft_arch.native.structures import (
     JOIN_SHUFFLE,
     SAME,

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from c2fdft_arch.inference.native_block import TILE_ROWS, address, image_of, pieces
 from c2fdft_arch.native import Kernels, kernels
+from c2fdft_arch.native.layout import TILE_ROWS, address, image_of, pieces
 from c2fdft_arch.native.structures import (
     SAME,
     SHUFFLE,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from c2fdft_arch.inference.settings import has_fast_bf16
+from c2fdft_arch.common.hardware import has_fast_bf16
 from c2fdft_arch.native.structures import SHUFFLE, UNSHUFFLE
 from c2fdft_arch.network.plain_dft import PlainDFT
 from c2fdft_arch.training.block import CastCache, apply_block

@@ -95,6 +95,25 @@ def remove_temporaries(*folders: PathLike) -> None:
                 leftover.unlink(missing_ok=True)
 
 
+def read_training_state(path: str) -> dict:
+    """Load a `.state` file to the CPU, without running code that it might contain.
+
+    Raises FileNotFoundError, or ValueError naming a file that is not a training state.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'path: resume_state: there is no file {path}')
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(
+            f'path: resume_state: {path} cannot be read as a training state '
+            f'({type(error).__name__}: {error})'
+        ) from error
+    if not isinstance(state, dict) or not {'iter', 'epoch'} <= state.keys():
+        raise ValueError(f'path: resume_state: {path} is no training state of BasicSR')
+    return state
+
+
 def saved_iterations(training_states: PathLike) -> list[int]:
     """The iterations that have a training state, newest first."""
     folder = Path(training_states)

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from c2fdft_model.checkpointing import checkpoint_files, training_state
-from c2fdft_model.checkpointing.checkpoint_files import Checkpoints
+from c2fdft_model.checkpointing.checkpoint_files import Checkpoints, read_training_state
 from c2fdft_model.checkpointing.signal_handler import SignalHandler
-from c2fdft_model.data.patch_cycle import training_clock
-from c2fdft_model.plugin.basicsr_patches import read_training_state
+from c2fdft_model.data.training_clock import training_clock
 from c2fdft_model.restoring.network_loading import load_into
 from c2fdft_model.restoring.weights import WeightsError
 from c2fdft_model.training import distributed, training_log

@@ -192,6 +192,8 @@ def load_resume_state(opt: dict) -> dict | None:
     """
     from basicsr.utils import check_resume
 
+    from c2fdft_model.checkpointing.checkpoint_files import read_training_state
+
     path = _newest_whole_state(opt) if opt['auto_resume'] else opt['path'].get('resume_state')
     if not path:
         return None
@@ -213,29 +215,6 @@ def _newest_whole_state(opt: dict) -> str | None:
     # The log does not exist yet; BasicSR writes all options into it, the model what is here.
     opt['resume_problems'] = problems
     return None if iteration is None else str(state_file(folder, iteration))
-
-
-def read_training_state(path: str) -> dict:
-    """Load a `.state` file to the CPU, without running code that it might contain.
-
-    Raises FileNotFoundError, or ValueError naming a file that is not a training state.
-    """
-    import pickle
-
-    import torch
-
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'path: resume_state: there is no file {path}')
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise ValueError(
-            f'path: resume_state: {path} cannot be read as a training state '
-            f'({type(error).__name__}: {error})'
-        ) from error
-    if not isinstance(state, dict) or not {'iter', 'epoch'} <= state.keys():
-        raise ValueError(f'path: resume_state: {path} is no training state of BasicSR')
-    return state
 
 
 @_mends(
@@ -436,14 +415,14 @@ def _random_id(length: int = 8) -> str:
     fixed_in=NOT_FIXED,
 )
 def announce_iterations() -> bool:
-    """Tell `c2fdft_model.data.patch_cycle.training_clock` of every start, iteration and resume.
+    """Tell `c2fdft_model.data.training_clock.training_clock` of every start, iteration and resume.
 
     Wraps three methods of BaseModel, the one thing that every BasicSR model passes through and
     that knows the iteration before the batch is fetched.
     """
     from basicsr.models.base_model import BaseModel
 
-    from c2fdft_model.data.patch_cycle import training_clock
+    from c2fdft_model.data.training_clock import training_clock
 
     if _is_ours(BaseModel.update_learning_rate):
         return True

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from c2fdft_model.data.dataset_options import parse_cycle
-from c2fdft_model.data.patch_cycle import epoch_samples
+from c2fdft_model.data.epoch_length import epoch_samples
 
 
 class Shown(float):

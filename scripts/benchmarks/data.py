@@ -27,7 +27,8 @@ from demo.photos import TRAIN_PHOTOS, read_photo
 
 from c2fdft_model.data.lmdb.plan import PairSource, StoreOptions
 from c2fdft_model.data.lmdb.write_pairs import write_pairs
-from c2fdft_model.data.patch_cycle import PatchCycle, training_clock
+from c2fdft_model.data.patch_cycle import PatchCycle
+from c2fdft_model.data.training_clock import training_clock
 
 CYCLE = PatchCycle.build([32, 64, 128], [360, 96, 24], [10000])
 LARGEST_BATCH, LARGEST_PATCH = max(CYCLE.batch_sizes), max(CYCLE.patch_sizes)

@@ -238,7 +238,7 @@ class _Subject:
         """A product of large square matrices, in bfloat16 only where it is multiplied fast."""
         import torch
 
-        from c2fdft_arch.inference.settings import has_fast_bf16
+        from c2fdft_arch.common.hardware import has_fast_bf16
 
         fast = has_fast_bf16(torch.device(self.case.device).type)
         dtype = torch.bfloat16 if name == 'bf16' and fast else torch.float32

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import torch
 
-from c2fdft_model.data.patch_cycle import training_clock
 from c2fdft_model.data.sample_stream import Crop
+from c2fdft_model.data.training_clock import training_clock
 
 
 def pattern(number: int, height: int, width: int) -> np.ndarray:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from c2fdft_arch.common.hardware import has_fast_bf16
 from c2fdft_arch.inference.row_bands import ALIGNMENT, Stack, Workspace, conv3x3, row_bands
-from c2fdft_arch.inference.settings import InferenceSettings, has_fast_bf16
+from c2fdft_arch.inference.settings import InferenceSettings
 from c2fdft_arch.network.plain_dft import PlainDFT
 from helpers.networks import OPTIONS, tiny_input, tiny_network
 

@@ -15,6 +15,7 @@ from c2fdft_arch.inference import evaluation, native_block
 from c2fdft_arch.inference.native_block import NativeWeights
 from c2fdft_arch.inference.native_network import JOIN_SHUFFLE, SAME, SHUFFLE, UNSHUFFLE, convolve3x3
 from c2fdft_arch.inference.row_bands import Stack
+from c2fdft_arch.native import layout
 from c2fdft_arch.network.plain_dft import PlainDFT
 from helpers.kernels import CPU, PRECISIONS, needs_kernels
 from helpers.networks import OPTIONS, tiny_input, tiny_network
@@ -77,8 +78,8 @@ def test_channels_need_not_be_whole_vectors(options, precision, used):
 def test_result_does_not_depend_on_pieces_and_threads(
     height, width, piece_width, count, precision, threads, monkeypatch
 ):
-    monkeypatch.setattr(native_block, 'PIECE_WIDTH', piece_width)
-    monkeypatch.setattr(native_block, 'LOWEST_PIECE', piece_width // 4)
+    monkeypatch.setattr(layout, 'PIECE_WIDTH', piece_width)
+    monkeypatch.setattr(layout, 'LOWEST_PIECE', piece_width // 4)
     threads(count)
     assert error_of_kernels(precision, None, height, width) < TOLERANCE[precision]
 
@@ -162,7 +163,7 @@ def test_gelu_is_exact_to_the_number_format(value, precision):
 @pytest.mark.parametrize('channels, outputs', [(6, 8), (48, 24), (20, 40)])
 @pytest.mark.parametrize('bias', [False, True])
 def test_convolutions_are_those_of_pytorch(target, channels, outputs, bias, precision, monkeypatch):
-    monkeypatch.setattr(native_block, 'PIECE_WIDTH', 4)
+    monkeypatch.setattr(layout, 'PIECE_WIDTH', 4)
     torch.manual_seed(0)
     dtype = PRECISIONS[precision]
     x = torch.randn(2, channels, 10, 22)

@@ -28,7 +28,7 @@ from helpers.training_runs import (
     weights,
 )
 
-EPOCH = {'c2fdft_model.data.patch_cycle.EPOCH_BATCHES': 6}
+EPOCH = {'c2fdft_model.data.epoch_length.EPOCH_BATCHES': 6}
 LAST = 14
 PSNR = {'psnr': {'type': 'calculate_psnr', 'crop_border': 0, 'test_y_channel': False}}
 

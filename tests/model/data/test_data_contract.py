@@ -18,9 +18,10 @@ from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.data.prefetch_dataloader import CPUPrefetcher, CUDAPrefetcher
 
-from c2fdft_model.data import patch_cycle
-from c2fdft_model.data.patch_cycle import PatchCycle, training_clock
+from c2fdft_model.data import epoch_length
+from c2fdft_model.data.patch_cycle import PatchCycle
 from c2fdft_model.data.sample_stream import SampleStream
+from c2fdft_model.data.training_clock import training_clock
 from helpers.paired_data import Patch, begin, dataset_opt, describe, training_opt, write_folders
 
 PAIRS = 7
@@ -41,7 +42,7 @@ def folders(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def short_epochs(monkeypatch):
-    monkeypatch.setattr(patch_cycle, 'EPOCH_BATCHES', EPOCH)
+    monkeypatch.setattr(epoch_length, 'EPOCH_BATCHES', EPOCH)
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ def test_start_methods_of_workers(folders, monkeypatch, method, workers):
     context = multiprocessing.get_context(method)
     if method == 'forkserver':
         context.set_forkserver_preload(['basicsr'])
-    monkeypatch.setattr(patch_cycle, 'EPOCH_BATCHES', COMPARED)
+    monkeypatch.setattr(epoch_length, 'EPOCH_BATCHES', COMPARED)
     section = dataset_opt(folders, num_worker_per_gpu=workers)
     dataset = build_dataset(section)
     opt = training_opt(section)

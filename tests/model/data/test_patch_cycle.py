@@ -9,15 +9,9 @@ import pytest
 import torch
 
 from c2fdft_arch.common.option_parsing import OptionError
-from c2fdft_model.data.patch_cycle import (
-    ITERATION_KEY,
-    ClockReading,
-    PatchCycle,
-    Phase,
-    TrainingClock,
-    check_reach,
-    epoch_samples,
-)
+from c2fdft_model.data.epoch_length import check_reach, epoch_samples
+from c2fdft_model.data.patch_cycle import PatchCycle, Phase
+from c2fdft_model.data.training_clock import ITERATION_KEY, ClockReading, TrainingClock
 
 DERAIN = PatchCycle.build([32, 64, 128], [360, 96, 24], [10000])
 

@@ -19,7 +19,7 @@ from PIL import Image
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_model import patch_cycle_dataset
 from c2fdft_model.data.pairing import PairingError
-from c2fdft_model.data.patch_cycle import ITERATION_KEY, TrainingClock, training_clock
+from c2fdft_model.data.training_clock import ITERATION_KEY, TrainingClock, training_clock
 from c2fdft_model.images import image_crops
 from c2fdft_model.images import indexed_png as strip_png
 from c2fdft_model.images.image_io import ImageReadError, encode_png, encode_ppm

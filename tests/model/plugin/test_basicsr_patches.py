@@ -321,7 +321,7 @@ class Clock:
     """Stands in for the training clock and keeps what it is told."""
 
     def __init__(self, monkeypatch):
-        from c2fdft_model.data.patch_cycle import training_clock
+        from c2fdft_model.data.training_clock import training_clock
 
         self.told = []
         monkeypatch.setattr(training_clock, 'start', lambda opt: self.told.append('start'))

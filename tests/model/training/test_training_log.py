@@ -89,7 +89,7 @@ def test_skipped_iterations_are_counted_once_there_are_any(skipped, shown):
 
 
 def test_epochs_are_counted_as_if_a_run_had_not_been_interrupted(monkeypatch):
-    monkeypatch.setattr('c2fdft_model.data.patch_cycle.EPOCH_BATCHES', 5)
+    monkeypatch.setattr('c2fdft_model.data.epoch_length.EPOCH_BATCHES', 5)
     opt = opt_of_a_cycle()
     assert [epoch_of(opt, i) for i in (1, 5, 6, 10, 11)] == [0, 0, 1, 1, 2]
 

@@ -1,0 +1,176 @@
+"""Which iteration of the training comes next, for the data set and for its loader's workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from c2fdft_model.data.epoch_length import check_reach
+from c2fdft_model.data.patch_cycle import DATASET_TYPE, Phase
+
+ITERATION_KEY = 'patch_cycle_iteration'
+
+
+@dataclass(frozen=True)
+class ClockReading:
+    """What a data loader has to know about the training, at the moment its iterator is made."""
+
+    seed: int
+    rank: int
+    world_size: int
+    next_iteration: int
+    total_iter: int | None = None
+
+    def iteration_of(self, worker_id: int, num_workers: int, served: int) -> int:
+        """The iteration for which a worker loads, once it has served `served` batches.
+
+        A data loader hands batch k of its iterator to worker k modulo `num_workers`.
+        """
+        return self.next_iteration + worker_id + served * num_workers
+
+
+class TrainingClock:
+    """Knows which iteration comes next, because the training loop announces each one.
+
+    BasicSR gives a dataset no way to learn the iteration. The models announce it here
+    (`plugin.basicsr_patches.announce_iterations`), the datasets of the same process read it, and
+    whatever starts a worker copies the reading into it.
+    """
+
+    def __init__(self) -> None:
+        self._reading: ClockReading | None = None
+        self._train_opt: Mapping[str, Any] = {}
+
+    @property
+    def started(self) -> bool:
+        """Whether a training has been announced in this process."""
+        return self._reading is not None
+
+    @property
+    def next_iteration(self) -> int:
+        """The iteration that the next batch is for."""
+        return self.reading().next_iteration
+
+    def reading(self) -> ClockReading:
+        """Everything a data loader has to know, as of now.
+
+        Raises RuntimeError if no training has been announced.
+        """
+        if self._reading is None:
+            raise RuntimeError(
+                f'{DATASET_TYPE} gives batches by the iteration of a training, and none has been '
+                'announced. BasicSR models announce it when they are built with is_train; in a '
+                'loop of your own call c2fdft_model.data.training_clock.training_clock.start(opt) '
+                'first and .iteration(i) in every iteration, as BasicSR calls '
+                'update_learning_rate(i).'
+            )
+        return self._reading
+
+    def start(self, opt: Mapping[str, Any]) -> None:
+        """A training with these BasicSR options begins; iteration 1 is next.
+
+        Raises OptionError if the training would end before its `total_iter`.
+        """
+        if not opt.get('is_train', True):
+            return
+        total = (opt.get('train') or {}).get('total_iter')
+        self._reading = ClockReading(
+            seed=_same_in_every_rank(int(opt.get('manual_seed') or 0)),
+            rank=int(opt.get('rank', 0)),
+            world_size=int(opt.get('world_size', 1)),
+            next_iteration=1,
+            total_iter=None if total is None else int(total),
+        )
+        self._train_opt = opt
+        self._check_reach(0, 0)
+
+    def iteration(self, iteration: int) -> None:
+        """Iteration `iteration` begins; its batch is there already."""
+        self._set_next(iteration + 1)
+
+    def resumed(self, iteration: int, epoch: int = 0) -> None:
+        """The training goes on after iteration `iteration`, in the epoch `epoch`.
+
+        Raises OptionError if the training would end before its `total_iter`.
+        """
+        self._set_next(iteration + 1)
+        self._check_reach(iteration, epoch)
+
+    def _set_next(self, iteration: int) -> None:
+        now = self.reading()
+        self._reading = ClockReading(now.seed, now.rank, now.world_size, iteration, now.total_iter)
+
+    def _check_reach(self, iteration: int, epoch: int) -> None:
+        now = self.reading()
+        dataset_opt = (self._train_opt.get('datasets') or {}).get('train') or {}
+        if now.total_iter is None or dataset_opt.get('type') != DATASET_TYPE:
+            return
+        check_reach(
+            now.total_iter,
+            int(dataset_opt['batch_size_per_gpu']),
+            now.world_size,
+            int(dataset_opt.get('dataset_enlarge_ratio') or 1),
+            self._replicas(),
+            iteration,
+            epoch,
+        )
+
+    def check(self, batch: Mapping[str, Any]) -> None:
+        """Raise RuntimeError unless this batch is the one of the iteration that has begun.
+
+        A batch of another dataset, which carries no iteration, passes.
+        """
+        arrived = batch.get(ITERATION_KEY)
+        if arrived is None or self._reading is None:
+            return
+        begun = self._reading.next_iteration - 1
+        iterations = sorted(set(arrived.tolist()))
+        if iterations != [begun]:
+            raise RuntimeError(
+                f'Iteration {begun} was given a batch loaded for iteration '
+                f'{", ".join(map(str, iterations))}. The data loader must hand out batches in '
+                'order (in_order: true), start its workers anew for every iterator '
+                '(persistent_workers: false) and fetch nothing ahead without workers '
+                '(prefetch_mode: ~ or num_worker_per_gpu above 0).'
+            )
+        phase = self._phase_of_options(begun)
+        shape = tuple(batch['gt'].shape)
+        if phase is not None and (shape[0], *shape[2:]) != (
+            phase.batch_size,
+            *[phase.patch_size] * 2,
+        ):
+            raise RuntimeError(
+                f'Iteration {begun} was given a batch of shape {shape}; its phase has '
+                f'{phase.batch_size} patches of {phase.patch_size} x {phase.patch_size}.'
+            )
+
+    def _phase_of_options(self, iteration: int) -> Phase | None:
+        """The phase by the options, its batch size that of all GPUs of this process."""
+        from c2fdft_model.data.dataset_options import parse_cycle
+
+        section = (self._train_opt.get('datasets') or {}).get('train') or {}
+        cycle = parse_cycle(section)
+        if cycle is None:
+            return None
+        phase = cycle.phase_at(iteration)
+        return Phase(phase.patch_size, phase.batch_size * self._replicas())
+
+    def _replicas(self) -> int:
+        """GPUs that this process drives by itself (DataParallel)."""
+        opt = self._train_opt
+        return 1 if opt.get('dist') else max(1, int(opt.get('num_gpu') or 0))
+
+
+def _same_in_every_rank(seed: int) -> int:
+    """Rank 0's seed: without `manual_seed`, BasicSR draws another one in every rank."""
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return seed
+    seeds = [seed]
+    distributed.broadcast_object_list(seeds, src=0)
+    return seeds[0]
+
+
+training_clock = TrainingClock()
