@@ -10,7 +10,7 @@ from c2fdft_arch.inference.native_network import NativeEvaluation
 from c2fdft_arch.inference.row_band_network import RowBandEvaluation
 from c2fdft_arch.inference.row_bands import Workspace
 from c2fdft_arch.inference.settings import InferenceSettings
-from c2fdft_arch.native import kernels
+from c2fdft_arch.native.bindings import kernels
 from c2fdft_arch.network.plain_dft import PlainDFT
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from c2fdft_arch.inference.settings import InferenceSettings
-from c2fdft_arch.native import kernels
+from c2fdft_arch.native.bindings import kernels
 
 MIB = 2**20
 # Numbers in a strip of feature maps when no budget asks for less. On a CPU more would leave the

@@ -1,47 +1,83 @@
-"""Tensors as the kernels take them, and how images are cut into pieces for the threads."""
+"""Tensors as the kernels take them, and how images are cut into tiles for the threads."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from c2fdft_arch.native.structures import Image
+from c2fdft_arch.native.structures import (
+    SAME,
+    Attention,
+    AttentionMatrices,
+    Features,
+    FeedForward,
+    NormParameters,
+    ShuffledView,
+)
 
-# Widest piece of an image, so that some rows of it stay in a core's cache.
-PIECE_WIDTH = 252
-NEIGHBOURS = 2  # as in products.h
-TILE_ROWS = 8
-# Of each piece two rows are computed that belong to others: taller ones where there are enough.
-TALL_PIECE, PIECES_PER_THREAD = 32, 2
-LOWEST_PIECE = 4
+# As in the C++ sources: columns that a tile's convolution reads on either side, and rows of the
+# largest microkernel.
+HALO, MAX_MR = 2, 8
+# The widest tile of which some rows stay in a core's cache.
+TILE_WIDTH = 252
+# Two rows above and below a tile are computed twice: tiles are this high where there are enough.
+TALL_TILE, TALL_TILES_PER_THREAD = 32, 2
+MIN_TILE_HEIGHT = 4
 
 
-def round_up(n: int, multiple: int) -> int:
-    """The smallest multiple that is not less than n."""
-    return -(-n // multiple) * multiple
+def tile_grid(images: int, height: int, width: int) -> tuple[int, int]:
+    """Columns of a tile, and the number of tiles above each other in an image.
 
-
-def pieces(images: int, height: int, width: int) -> tuple[int, int]:
-    """How images are cut into pieces: columns of one, and bands of an image.
-
-    With its neighbours on both sides a piece has whole register tiles of columns.
+    With its halo a tile is a multiple of the microkernel's rows wide.
     """
-    across = max(1, -(-(width - 2 * NEIGHBOURS) // PIECE_WIDTH))
-    columns = round_up(-(-(width - 2 * NEIGHBOURS) // across) + 2 * NEIGHBOURS, TILE_ROWS)
+    inner = width - 2 * HALO
+    across = max(1, -(-inner // TILE_WIDTH))
+    columns = -(-(-(-inner // across) + 2 * HALO) // MAX_MR) * MAX_MR
     threads = torch.get_num_threads()
-    of_thread = max(1, min(height // (TALL_PIECE * threads), PIECES_PER_THREAD))
-    bands = min(-(-threads * of_thread // images), max(1, height // LOWEST_PIECE))
-    return columns - 2 * NEIGHBOURS, bands
+    per_thread = max(1, min(height // (TALL_TILE * threads), TALL_TILES_PER_THREAD))
+    down = min(-(-threads * per_thread // images), max(1, height // MIN_TILE_HEIGHT))
+    return columns - 2 * HALO, down
 
 
-def address(tensor: Tensor | None) -> int | None:
-    """Where a tensor's numbers begin; None for None."""
-    return None if tensor is None else tensor.data_ptr()
+def addresses(*tensors: Tensor | None) -> list[int | None]:
+    """Where tensors' numbers begin; None for None.
+
+    Tensors must be contiguous, as parameters of 1x1 and depth-wise convolutions always are.
+    """
+    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
 
 
-def image_of(x: Tensor | None) -> Image:
-    """Feature maps (B, H, W, C) of any strides as the kernels take them; without data for None."""
-    if x is None:
-        return Image()
+def features_of(x: Tensor) -> Features:
+    """Feature maps (B, H, W, C) whose pixels may lie apart, but whose rows follow each other."""
+    return Features(x.data_ptr(), x.stride(0), x.stride(2), *x.shape)
+
+
+def view_of(x: Tensor, layout: int = SAME) -> ShuffledView:
+    """Feature maps (B, H, W, C) of any strides, in a layout of a convolution's pixels."""
     images, rows, columns, channels = x.stride()
-    return Image(address(x), images, channels, rows, columns)
+    return ShuffledView(x.data_ptr(), images, channels, rows, columns, layout)
+
+
+def per_image(shift: Tensor | None, images: int) -> Tensor | None:
+    """T (1, C) or (B, C) as contiguous (B, C)."""
+    return None if shift is None else shift.expand(images, -1).contiguous()
+
+
+Tensors = Sequence[Tensor | None]
+
+
+def attention_of(
+    heads: int, norm: Tensors, parameters: Tensors, matrices: Tensors = ()
+) -> Attention:
+    """Arguments of an attention half; the tensors are in the order of the structures' fields."""
+    return Attention(
+        heads, NormParameters(*addresses(*norm)), *addresses(*parameters),
+        AttentionMatrices(*addresses(*matrices)),
+    )  # fmt: skip
+
+
+def feed_forward_of(hidden: int, norm: Tensors, parameters: Tensors) -> FeedForward:
+    """Arguments of a feed-forward half; the tensors are in the order of the structures' fields."""
+    return FeedForward(hidden, NormParameters(*addresses(*norm)), *addresses(*parameters))

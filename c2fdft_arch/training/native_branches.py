@@ -1,40 +1,54 @@
-"""The network's parts in training by the kernels in C++: what `train_network` does, faster.
+"""The network's parts in training by the kernels in C++: what `training.block` does, faster.
 
 Each half of a Transformer block is one autograd function with the arguments of its counterpart in
-`blocks`, and so are the 3x3 convolutions between the levels. Little is kept of a forward pass: the
-kernels compute again, while they are at it, what costs less than to read back.
+`training.block`; the 3x3 convolutions between the levels are another. They keep little: kernels
+compute again, in passing, what would take longer to read back.
+
+Arguments, the same in both halves, and what `backward` returns for each:
+
+    x            (B, H, W, C) float32                                 d_x
+    shift        T (B, C) or None                                     None: T is not trained
+    native       NativeTraining                                       None
+    norm_weight  (C,)                                                 d_scale
+    norm_bias    (C,) or None                                         d_offset, or None
+    then the half's own, 1x1 kernels as (out, in, 1, 1), biases (out,) or None:
+    attention    w_qkv, b_qkv (3C from C); w_dw (3C, 1, 3, 3), b_dw; temperature (heads, 1, 1);
+                 w_o, b_o (C from C)
+    feed-forward w_in, b_in (hidden from C); w_out, b_out (C from hidden)
 """
 
 from __future__ import annotations
-
-import ctypes
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from c2fdft_arch.native import Kernels, kernels
-from c2fdft_arch.native.layout import TILE_ROWS, address, image_of, pieces
+from c2fdft_arch.native.bindings import Kernels, kernels
+from c2fdft_arch.native.convolution import convolve3x3
+from c2fdft_arch.native.layout import (
+    MAX_MR,
+    Tensors,
+    addresses,
+    attention_of,
+    features_of,
+    feed_forward_of,
+    per_image,
+    tile_grid,
+    view_of,
+)
 from c2fdft_arch.native.structures import (
     SAME,
     SHUFFLE,
     UNSHUFFLE,
-    Arranged,
-    Attention,
     AttentionGradient,
-    Features,
-    FeedForward,
+    Convolution,
     FeedForwardGradient,
-    Matrices,
-    Pixels,
-    ShiftedNorm,
-    TrainedConvolution,
+)
+from c2fdft_arch.network.attention_matrices import (
+    attention_matrix_backward,
+    mixing_matrix_backward,
 )
 from c2fdft_arch.network.plain_dft import PlainDFT
-
-TILE_PIXELS = 64  # as in products.h
-
-reference = ctypes.byref
 
 
 class NativeTraining:
@@ -57,131 +71,110 @@ class NativeTraining:
         return hidden % lanes == 0 and channels % (block.attn.heads * lanes) == 0
 
     def convolve(
-        self, conv: nn.Conv2d, x: Tensor, target: int = SAME, skip: Tensor | None = None
+        self, conv: nn.Conv2d, x: Tensor, layout: int = SAME, skip: Tensor | None = None
     ) -> Tensor:
         """A 3x3 convolution of x (B, H, W, C), in float32, and what follows it.
 
-        `target` is SAME, UNSHUFFLE or SHUFFLE: nothing, or pixel-unshuffle or pixel-shuffle by 2,
+        `layout` is SAME, UNSHUFFLE or SHUFFLE: nothing, or pixel-unshuffle or pixel-shuffle by 2,
         before which there is no bias. `skip` is then concatenated.
         """
-        if target != SAME and conv.bias is not None:
+        if layout != SAME and conv.bias is not None:
             raise NotImplementedError('the kernels take no bias before a shuffle')
-        return NativeConvolution.apply(x, skip, conv.weight, conv.bias, self, target)
+        return NativeConvolution.apply(x, skip, conv.weight, conv.bias, self, layout)
 
 
 class NativeAttentionBranch(torch.autograd.Function):
-    """x + DFSA(LN(x) + T)."""
+    """x + DFSA(LN(x) + T); see the module for the arguments."""
 
     @staticmethod
     def forward(
         ctx, x, shift, native, norm_weight, norm_bias, w_qkv, b_qkv, w_dw, b_dw, temperature, w_o,
         b_o,
     ):  # fmt: skip
-        x, shift = x.contiguous(), of_images(shift, len(x))
+        x, shift = x.contiguous(), per_image(shift, len(x))
         (b, h, w, c), heads = x.shape, len(temperature)
-        values, queries_keys = (
-            x.new_empty(b * h * w + spare, size, dtype=native.dtype)
-            for size, spare in ((c, 0), (2 * c, TILE_ROWS))
-        )
+        values = x.new_empty(b, h * w, c, dtype=native.dtype)
+        # The gradient's kernel reads whole microkernels of rows.
+        queries_keys = x.new_empty(b * h * w + MAX_MR, 2 * c, dtype=native.dtype)
         matrices = (
             x.new_empty(b, heads, c // heads, c // heads),  # q^T k
             x.new_empty(2, b, c),  # the squares of q and k
             x.new_empty(b, heads, c // heads, c // heads),  # A
             x.new_empty(b, c, c),  # W_o A
         )
+        parameters = (w_qkv, b_qkv, w_dw, b_dw, temperature, w_o, b_o)
+        norm = (norm_weight, norm_bias, shift)
         out = torch.empty_like(x)
-        pass_ = Attention(
-            heads, ShiftedNorm(*addresses(norm_weight, norm_bias, shift)),
-            *addresses(w_qkv, b_qkv, w_dw, b_dw),
-            Matrices(*addresses(temperature, w_o, *matrices)), address(b_o),
-        )  # fmt: skip
         native.kernels.attention(
-            reference(features(x)), reference(pass_), *pieces(b, h, w),
+            features_of(x), attention_of(heads, norm, parameters, matrices), *tile_grid(b, h, w),
             *addresses(queries_keys, values, out),
         )  # fmt: skip
-        ctx.save_for_backward(
-            x, queries_keys, values, *matrices, norm_weight, norm_bias, w_qkv, b_qkv, w_dw,
-            temperature, w_o,
-        )  # fmt: skip
-        ctx.native, ctx.shift = native, shift
-        ctx.biases = b_dw is not None, b_o is not None
+        ctx.save_for_backward(x, queries_keys, values, *matrices, *norm, *parameters)
+        ctx.native = native
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        (x, queries_keys, values, *matrices, norm_weight, norm_bias, w_qkv, b_qkv, w_dw,
-         temperature, w_o) = ctx.saved_tensors  # fmt: skip
+        x, queries_keys, values, *kept = ctx.saved_tensors
+        matrices, norm, parameters = kept[:4], kept[4:7], kept[7:]
+        (products, squares, attention, _), (*projections, b_dw, temperature, w_o, b_o) = (
+            matrices, parameters
+        )  # fmt: skip
+        kernels, (b, _, _, c), heads = ctx.native.kernels, x.shape, len(temperature)
         grad = grad.contiguous()
-        d_x, d_scale, d_w_qkv, d_w_dw, d_temperature, d_w_o = (
-            torch.empty_like(of) for of in (x, norm_weight, w_qkv, w_dw, temperature, w_o)
+        d_mixing = x.new_empty(b, c, c)  # of W_o A
+        kernels.mixing_gradient(features_of(x), *addresses(values, grad, d_mixing))
+        d_attention, d_w_o = mixing_matrix_backward(d_mixing.transpose(1, 2), attention, w_o)
+        d_products, d_squares, d_temperature = attention_matrix_backward(
+            d_attention, attention, products, squares.view(2, b, heads, -1), temperature
         )
-        d_offset = torch.empty_like(norm_weight)
-        d_b_qkv = None if b_qkv is None else torch.empty_like(b_qkv)
-        d_b_dw = x.new_empty(len(w_dw)) if ctx.biases[0] else None
-        pass_ = Attention(
-            len(temperature), ShiftedNorm(*addresses(norm_weight, norm_bias, ctx.shift)),
-            *addresses(w_qkv, b_qkv, w_dw, None),
-            Matrices(*addresses(temperature, w_o, *matrices)), None,
-        )  # fmt: skip
+        d_x, d_scale, d_offset, *d_qkv = gradients_like(x, norm, projections[:2])
+        d_dw = x.new_empty(10, 3 * c)  # of the taps and the bias
         gradient = AttentionGradient(
-            *addresses(d_x, d_scale, d_offset, d_w_qkv, d_b_qkv, d_w_dw, d_b_dw, d_temperature),
-            address(d_w_o),
+            *addresses(d_products, d_squares, d_x, d_scale, d_offset, *d_qkv, d_dw)
         )
-        ctx.native.kernels.attention_gradient(
-            reference(features(x)), reference(pass_), reference(gradient),
-            *addresses(queries_keys, values, grad),
-        )  # fmt: skip
+        pass_ = attention_of(heads, norm, parameters, matrices)
+        kernels.attention_gradient(features_of(x), pass_, gradient, *addresses(queries_keys, grad))
         return (
-            d_x, None, None, d_scale, None if norm_bias is None else d_offset, d_w_qkv, d_b_qkv,
-            d_w_dw, d_b_dw, d_temperature, d_w_o, grad.sum((0, 1, 2)) if ctx.biases[1] else None,
+            d_x, None, None, d_scale, None if norm[1] is None else d_offset, *d_qkv,
+            d_dw[:9].t().reshape(3 * c, 1, 3, 3), None if b_dw is None else d_dw[9],
+            d_temperature, d_w_o, None if b_o is None else grad.sum((0, 1, 2)),
         )  # fmt: skip
 
 
 class NativeFeedForwardBranch(torch.autograd.Function):
-    """x + DFN(LN(x) + T)."""
+    """x + DFN(LN(x) + T); see the module for the arguments."""
 
     @staticmethod
     def forward(ctx, x, shift, native, norm_weight, norm_bias, w_in, b_in, w_out, b_out):
-        x, shift = x.contiguous(), of_images(shift, len(x))
-        b, h, w, _ = x.shape
-        hidden = len(w_in)
+        x, shift = x.contiguous(), per_image(shift, len(x))
+        before_gelu = x.new_empty(x[..., 0].numel(), len(w_in), dtype=native.dtype)
+        norm, parameters = (norm_weight, norm_bias, shift), (w_in, b_in, w_out, b_out)
         out = torch.empty_like(x)
-        tiles = -(-b * h * w // TILE_PIXELS)
-        before_gelu = x.new_empty(tiles, TILE_PIXELS, hidden, dtype=native.dtype)
-        pass_ = FeedForward(
-            hidden, ShiftedNorm(*addresses(norm_weight, norm_bias, shift)),
-            *addresses(w_in, b_in, w_out, b_out),
-        )  # fmt: skip
         native.kernels.feed_forward(
-            reference(pixels(x)), reference(pass_), *addresses(x, before_gelu, out)
-        )
-        ctx.save_for_backward(x, before_gelu, norm_weight, norm_bias, w_in, w_out)
-        ctx.native, ctx.shift = native, shift
-        ctx.biases = b_in is not None, b_out is not None
+            features_of(x), feed_forward_of(len(w_in), norm, parameters),
+            *addresses(before_gelu, out),
+        )  # fmt: skip
+        ctx.save_for_backward(x, before_gelu, *norm, *parameters)
+        ctx.native = native
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, before_gelu, norm_weight, norm_bias, w_in, w_out = ctx.saved_tensors
+        x, before_gelu, *kept = ctx.saved_tensors
+        norm, parameters = kept[:3], kept[3:]
         grad = grad.contiguous()
-        d_x, d_scale, d_offset, d_w_in, d_w_out = (
-            torch.empty_like(of) for of in (x, norm_weight, norm_weight, w_in, w_out)
-        )
-        d_b_in = x.new_empty(len(w_in)) if ctx.biases[0] else None
-        pass_ = FeedForward(
-            len(w_in), ShiftedNorm(*addresses(norm_weight, norm_bias, ctx.shift)),
-            *addresses(w_in, None, w_out, None),
-        )  # fmt: skip
-        gradient = FeedForwardGradient(*addresses(d_x, d_scale, d_offset, d_w_in, d_b_in, d_w_out))
+        d_x, d_scale, d_offset, *d_parameters = gradients_like(x, norm, parameters[:-1])
         ctx.native.kernels.feed_forward_gradient(
-            reference(pixels(x)), reference(pass_), reference(gradient),
-            *addresses(x, before_gelu, grad),
+            features_of(x), feed_forward_of(before_gelu.shape[1], norm, parameters),
+            FeedForwardGradient(*addresses(d_x, d_scale, d_offset, *d_parameters)),
+            *addresses(before_gelu, grad),
         )  # fmt: skip
         return (
-            d_x, None, None, d_scale, None if norm_bias is None else d_offset, d_w_in, d_b_in,
-            d_w_out, grad.sum((0, 1, 2)) if ctx.biases[1] else None,
+            d_x, None, None, d_scale, None if norm[1] is None else d_offset, *d_parameters,
+            None if parameters[-1] is None else grad.sum((0, 1, 2)),
         )  # fmt: skip
 
 
@@ -189,24 +182,20 @@ class NativeConvolution(torch.autograd.Function):
     """See NativeTraining.convolve."""
 
     @staticmethod
-    def forward(ctx, x, skip, weight, bias, native, target):
+    def forward(ctx, x, skip, weight, bias, native, layout):
         weight = weight.contiguous()  # that of a channels-last network is not
-        (b, h, w, c), outputs = x.shape, len(weight)
-        shape = {
+        b, h, w, _ = x.shape
+        outputs = len(weight)
+        height, width, own = {
             SAME: (h, w, outputs), UNSHUFFLE: (h // 2, w // 2, 4 * outputs),
             SHUFFLE: (2 * h, 2 * w, outputs // 4),
-        }[target]  # fmt: skip
-        own = shape[2]
-        out = x.new_empty(b, *shape[:2], own + (0 if skip is None else skip.shape[3]))
+        }[layout]  # fmt: skip
+        out = x.new_empty(b, height, width, own + (0 if skip is None else skip.shape[3]))
         if skip is not None:
             out[..., own:] = skip
-        pass_ = TrainedConvolution(b, h, w, c, outputs, *addresses(weight, bias))
-        native.kernels.trained_convolution(
-            reference(pass_), reference(image_of(x)),
-            reference(Arranged(image_of(out[..., :own]), target)), *pieces(b, h, w),
-        )  # fmt: skip
+        convolve3x3(native.kernels, x, weight, bias, out[..., :own], layout)
         ctx.save_for_backward(x, weight)
-        ctx.native, ctx.target, ctx.own = native, target, own
+        ctx.native, ctx.layout, ctx.own = native, layout, own
         ctx.has_skip, ctx.has_bias = skip is not None, bias is not None
         return out
 
@@ -215,35 +204,28 @@ class NativeConvolution(torch.autograd.Function):
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
         needs_d_x, _, needs_d_weight, *_ = ctx.needs_input_grad
-        d_x = x.new_empty(x.shape) if needs_d_x else None
-        d_weight = weight.new_empty(weight.shape) if needs_d_weight else None
+        kernels = ctx.native.kernels
         own, skip = grad.tensor_split([ctx.own], dim=3)
-        pass_ = TrainedConvolution(*x.shape, len(weight), address(weight), None)
-        ctx.native.kernels.trained_convolution_gradient(
-            reference(pass_), reference(image_of(x)),
-            reference(Arranged(image_of(own), ctx.target)), reference(image_of(d_x)),
-            address(d_weight), *pieces(*x.shape[:3]),
-        )  # fmt: skip
-        d_bias = own.sum((0, 1, 2)) if ctx.has_bias else None
+        conv = Convolution(*x.shape, len(weight), *addresses(weight))
+        d_out = view_of(own, ctx.layout)
+        d_x = d_weight = d_bias = None
+        if needs_d_x:
+            d_x = x.new_empty(x.shape)
+            # Turned by 180 degrees; its inputs, the outputs, in the groups that a shuffle makes.
+            groups = 4 if ctx.layout == SHUFFLE else 1
+            turned = weight.unflatten(0, (-1, groups)).permute(2, 1, 0, 3, 4).flip(3, 4)
+            turned = turned.flatten(1, 2).contiguous()
+            back = Convolution(*x.shape[:3], *weight.shape[:2], *addresses(turned))
+            kernels.convolution(back, d_out, view_of(d_x), *tile_grid(*x.shape[:3]))
+        if needs_d_weight:
+            d_weight = torch.empty_like(weight)
+            kernels.convolution_weight_gradient(conv, view_of(x), d_out, *addresses(d_weight))
+        if ctx.has_bias:
+            d_bias = own.sum((0, 1, 2))
         return d_x, skip if ctx.has_skip else None, d_weight, d_bias, None, None
 
 
-def addresses(*tensors: Tensor | None) -> list[int | None]:
-    """Where tensors' numbers begin; parameters are contiguous, as 1x1 kernels always are."""
-    return [address(tensor) for tensor in tensors]
-
-
-def of_images(shift: Tensor | None, images: int) -> Tensor | None:
-    """T (B, C), contiguous."""
-    return None if shift is None else shift.expand(images, -1).contiguous()
-
-
-def features(x: Tensor) -> Features:
-    """Contiguous feature maps (B, H, W, C) as the kernels take them."""
-    return Features(address(x), x.stride(0), x.stride(2), *x.shape)
-
-
-def pixels(x: Tensor) -> Pixels:
-    """The pixels of contiguous feature maps (B, H, W, C) as the kernels take them."""
-    b, h, w, c = x.shape
-    return Pixels(b * h * w, h * w, c)
+def gradients_like(x: Tensor, norm: Tensors, parameters: Tensors) -> list[Tensor | None]:
+    """Memory for the gradients of x, of a norm's weight, of its bias plus T, of parameters."""
+    of = (x, norm[0], norm[0], *parameters)
+    return [None if tensor is None else torch.empty_like(tensor) for tensor in of]

@@ -132,7 +132,7 @@ def _examine_kernels(report: Report) -> None:
     """Also compiles them, if that has not been done."""
     if 'torch' not in sys.modules:
         return
-    from c2fdft_arch.native import compiled_library
+    from c2fdft_arch.native.build import compiled_library
 
     library, told = compiled_library()
     report.say('kernels', f'in C++, {told}' if library else f"PyTorch's operations: {told}")

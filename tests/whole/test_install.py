@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from c2fdft_arch import __version__, native
+from c2fdft_arch import __version__
+from c2fdft_arch.native.build import sources
 
 STARTUP_FILES = ['c2fdft_autoload.pth', 'c2fdft_autoload.start']
 SHOW_STATE = """
@@ -127,7 +128,7 @@ def test_wheel_holds_every_module_option_file_and_kernel(wheel, source):
         f'c2fdft_model/plugin/{path.relative_to(source).as_posix()}'
         for path in (source / 'options').rglob('*.yml')
     }
-    kernels = {f'c2fdft_arch/native/csrc/{name}' for name in native.SOURCES}
+    kernels = {f'c2fdft_arch/native/csrc/{path.name}' for path in sources()}
     assert modules
     assert options
     assert modules | options | kernels <= contents(wheel)

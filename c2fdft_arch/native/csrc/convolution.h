@@ -1,192 +1,163 @@
-// 3x3 convolutions in training, with what changes the sides after them, and their gradients.
+// 3x3 convolutions between the levels of the network, with the shuffles before and after them.
 
 #pragma once
 
-#include "conv3x3.h"
-#include "sums.h"
-#include "weights.h"
+#include "features.h"
+#include "microkernel.h"
 
-struct TrainedConvolution {
+struct Convolution {
   int images, height, width, channels, outputs;
-  const float *weight, *bias;  // (outputs, channels, 3, 3); the bias may be null
+  const float *weight, *bias;          // (outputs, channels, 3, 3), (outputs); biases may be null
+  const float *reduce, *reduce_bias;  // (outputs / 4, outputs / 2), (outputs / 4); JOIN_SHUFFLE only
 };
 
-// A kernel with its taps apart: (9, outputs, channels), padded, the outputs of a group together.
-struct TapsApart {
-  int outputs, channels, groups, next_row;
-  long next_tap;
-
-  TapsApart(const TrainedConvolution& pass, Target target)
-      : outputs(pass.outputs), channels(pass.channels), groups(groups_of(target)),
-        next_row(round_up(channels, PANEL)), next_tap(round_up(outputs, LANES) * (long)next_row) {}
-
-  long at(int output) const {
-    return (output % groups * (outputs / groups) + output / groups) * (long)next_row;
-  }
-
-  const float* take(Scratch& memory, const float* weight) const {
-    float* to = memory.keep<float>(9 * next_tap);
-#pragma omp parallel for schedule(static)
-    for (int output = 0; output < outputs; output++)
-      for (int tap = 0; tap < 9; tap++) {
-        const float* from = weight + output * 9L * channels + tap;
-        float* row = to + tap * next_tap + at(output);
-        for (int i = 0; i < channels; i++) row[i] = from[9 * i];
-      }
-    return to;
-  }
-
-  void put_together(const float* from, float* weight) const {
-#pragma omp parallel for schedule(static)
-    for (int output = 0; output < outputs; output++)
-      for (int i = 0; i < channels; i++)
-        for (int tap = 0; tap < 9; tap++)
-          weight[(output * (long)channels + i) * 9 + tap] = from[tap * next_tap + at(output) + i];
-  }
+// The weights as the kernels take them: outputs in the groups of the target's layout, padded.
+struct PackedConvolution {
+  const vec* weight;
+  const float* bias;
+  const vec* reduce;  // its inputs in two groups, the shuffled and the joined
+  const float* reduce_bias;
 };
 
+// Convolves a tile, some rows at a time.
 template <class F>
-void trained_convolution(const TrainedConvolution& pass, const Image& from, const Arranged& to,
-                         int columns, int bands) {
-  static thread_local Scratch memory[2];
-  const int groups = groups_of(to.target);
-  const WeightShape shape{pass.outputs, pass.channels, groups, 9};
-  const long next_output = 9L * pass.channels;
-  vec* weight = memory[0].keep<vec>(shape.vectors<F>());
-  pack<F>(pass.weight, {next_output, groups * next_output, 9, 1}, shape, weight);
-  float* bias = memory[1].take<float>(shape.padded_outputs());
-  if (pass.bias) std::copy_n(pass.bias, pass.outputs, bias);  // where there is one group
-  convolution<F>({pass.images, pass.height, pass.width, pass.channels, pass.outputs, weight, bias},
-                 {from, SAME}, to, columns, bands);
-}
-
-// The gradient of what is convolved: the convolution of d_out with the kernel turned round.
-template <class F>
-void convolve_back(const TrainedConvolution& pass, const Arranged& d_out, const Image& d_x, int columns,
-                   int bands) {
-  static thread_local Scratch memory[3];
-  const TapsApart apart(pass, d_out.target);
-  const float* last_tap = apart.take(memory[0], pass.weight) + 8 * apart.next_tap;
-  const WeightShape shape{pass.channels, pass.outputs, 1, 9};
-  vec* weight = memory[1].keep<vec>(shape.vectors<F>());
-  pack<F>(last_tap, {0, 1, apart.next_row, -apart.next_tap}, shape, weight);
-  const float* bias = memory[2].take<float>(shape.padded_outputs());
-  convolution<F>({pass.images, pass.height, pass.width, pass.outputs, pass.channels, weight, bias}, d_out,
-                 {d_x, SAME}, columns, bands);
-}
-
-// Sums over pixels of gradients times what is convolved, which make the gradient of the kernel. Images
-// are cut into segments, some rows high.
-template <class F>
-class SumsOfTaps {
-  typedef typename F::number number;
-  static constexpr int PIXELS = 1024;  // about as many between two sums
-  static constexpr int LEAST_ROWS = 4;
+class ConvolutionOfTile {
+  typedef typename F::scalar scalar;
+  typedef typename F::packed packed;
 
  public:
-  SumsOfTaps(const TrainedConvolution& pass, const Image& x, const Arranged& d_out)
-      : pass(pass), x{x, SAME}, d_out(d_out), words((pass.width + F::PER_WORD - 1) / F::PER_WORD),
-        rows(std::min(pass.height, std::max(LEAST_ROWS, SUM_WORDS / words))),
-        of_image((pass.height + rows - 1) / rows), count(pass.images * of_image),
-        together(std::min(count, std::max(2 * omp_get_max_threads(), PIXELS / (rows * pass.width)))) {
-    static thread_local Scratch memory;
-    const int channels = round_up(pass.channels, LANES), outputs = round_up(pass.outputs, LANES);
-    const long of_x = (rows + 2L) * words * together;
-    PanelMemory<F> panels(memory.keep<typename F::word>((3L * channels + outputs) * of_x), of_x);
-    for (auto& panel : shifted) panel = panels.take(channels);
-    gradients = panels.take(outputs);
+  ConvolutionOfTile(const Convolution& conv, const PackedConvolution& weights,
+                    const ShuffledView& from, const ShuffledView& to, int widest)
+      : conv(conv), weights(weights), from(from), to(to), padded(round_up(conv.channels, kLanes)),
+        own(conv.outputs / to.groups()), padded_own(round_up(own, kLanes)), widest(widest),
+        rows_at_once(std::max(1, kChunk / widest)), next_row((widest + 2L) * padded) {
+    static thread_local Scratch window_memory, joined_memory, taps_memory;
+    // The microkernel reads some pixels past the last.
+    window = window_memory.zeroed<scalar>((rows_at_once + 2) * next_row + MR * padded);
+    taps = taps_memory.uninitialised<long>(9 * rows_at_once);
+    if (to.layout == JOIN_SHUFFLE)
+      joined = joined_memory.zeroed<scalar>((4L * rows_at_once * widest + MR) * 2 * padded_own);
   }
 
-  // The sums, as `apart` says.
-  void operator()(const TapsApart& apart, float* sums) const {
-#pragma omp parallel
-    {
-      static thread_local Scratch line_memory;
-      const long padded = std::max(shifted[0].channels, gradients.channels);
-      number* line = line_memory.take<number>((pass.width + 2) * padded);
-      for (int first = 0; first < count; first += together) {
-        const int some = std::min(together, count - first);
-#pragma omp for schedule(static)
-        for (int i = 0; i < some; i++) {
-          put_pixels(first + i, i, line);
-          put_gradients(first + i, i, line);
-        }
-        add(some, first > 0, apart, sums);
-#pragma omp barrier
-      }
+  void operator()(const Tile& tile_) {
+    tile = tile_;
+    std::memset((void*)window, 0, sizeof(scalar) * (rows_at_once + 2) * next_row);
+    for (int next = tile.top - 1, done = tile.top; done < tile.bottom;) {
+      const int until = std::min(done + rows_at_once, tile.bottom);
+      for (; next <= until; next++) read(next);
+      convolve(done, until);
+      done = until;
     }
   }
 
  private:
-  // What is convolved, once for each column of the kernel, with a row above and one below.
-  void put_pixels(int segment, int index, number* line) const {
-    const int first = segment % of_image * rows, padded = shifted[0].channels;
-    std::memset((void*)line, 0, sizeof(number) * (pass.width + 2L) * padded);
-    for (int row = first - 1; row <= first + rows; row++) {
-      const long word = (index * (rows + 2L) + row - first + 1) * words;
-      const bool inside = row >= 0 && row < pass.height;
-      if (inside)
-        x.read<F>(segment / of_image, row, 0, pass.width, pass.channels, line + padded, padded);
-      for (int column = 0; column < 3; column++) {
-        if (inside) shifted[column].put_rows(line + column * padded, padded, pass.width, word, words);
-        else shifted[column].clear(word, word + words);
-      }
+  scalar* window_row(int row) const { return window + (row + 1) % (rows_at_once + 2) * next_row; }
+
+  void read(int row) {
+    if (row < 0 || row >= conv.height) {
+      std::memset((void*)window_row(row), 0, sizeof(scalar) * next_row);
+      return;
     }
+    const int begin = std::max(tile.left - 1, 0), end = std::min(tile.right + 1, conv.width);
+    from.read<F>(tile.image, row, begin, end, conv.channels,
+                 window_row(row) + (begin - tile.left + 1L) * padded, padded);
   }
 
-  void put_gradients(int segment, int index, number* line) const {
-    const int first = segment % of_image * rows, padded = gradients.channels;
-    std::memset((void*)line, 0, sizeof(number) * (pass.width + 2L) * padded);
-    for (int row = first; row < first + rows; row++) {
-      const long word = ((long)index * rows + row - first) * words;
-      if (row < pass.height) {
-        d_out.read<F>(segment / of_image, row, 0, pass.width, pass.outputs, line, padded);
-        gradients.put_rows(line, padded, pass.width, word, words);
-      } else {
-        gradients.clear(word, word + words);
-      }
-    }
+  void convolve(int first, int end) {
+    long* tap = taps;
+    for (int row = first; row < end; row++)
+      for (int r = 0; r < 3; r++)
+        for (int c = 0; c < 3; c++)
+          *tap++ = (window_row(row - 1 + r) - window + c * padded) / F::kDotWidth;
+    implicit_gemm<F>((const packed*)window, padded / F::kDotWidth, taps, 9, end - first,
+                     tile.width(), weights.weight, pairs_of<F>(conv.channels),
+                     to.groups() * padded_own,
+                     [&](const float* result, int line, int first_pixel, int pixels, int output,
+                         int vectors) {
+                       for (int m = 0; m < pixels; m++)
+                         for (int n = output; n < output + vectors * kLanes; n += kLanes)
+                           put(first + line, line, first_pixel + m, n,
+                               load(result + m * kPanel + n - output) + load(weights.bias + n));
+                     });
+    if (to.layout == JOIN_SHUFFLE)
+      for (int row = first; row < end; row++)
+        for (int below = 0; below < 2; below++)
+          join(2 * row + below, joined_pixel(row - first, below, 0));
   }
 
-  // Called by all threads of a team, which do not wait for each other at the end.
-  void add(int segments, bool more, const TapsApart& apart, float* sums) const {
-    const int outputs = round_up(pass.outputs, ROWS), channels = shifted[0].channels;
-    const int groups = (outputs + SUM_ROWS - 1) / SUM_ROWS, panels = (channels + PANEL - 1) / PANEL;
-    const int of_segment = rows * words, block = std::max(1, SUM_WORDS / of_segment);
-#pragma omp for schedule(static) nowait
-    for (int i = 0; i < 9 * groups * panels; i++) {
-      const int tap = i / (groups * panels), n = i / groups % panels * PANEL;
-      const int from = i % groups * SUM_ROWS;
-      const Panels<F>& pixels = shifted[tap % 3];
-      const int width = pixels.width(n);
-      for (int done = 0; done < segments; done += block)
-        for (int m = from; m < std::min(from + SUM_ROWS, outputs); m += ROWS)
-          sum_tile<F>(gradients.at(m, (long)done * of_segment), 1, gradients.width(m),
-                      (const float*)pixels.at(n, (done * (rows + 2L) + tap / 3) * words), width,
-                      of_segment, width / LANES, more || done > 0,
-                      sums + tap * apart.next_tap + m * (long)apart.next_row + n, apart.next_row,
-                      std::min(block, segments - done), (long)of_segment * gradients.width(m),
-                      (rows + 2L) * words * width);
-    }
+  void put(int row, int line, int p, int n, vec v) {
+    const int group = n / padded_own, channel = n % padded_own;
+    if (to.layout == JOIN_SHUFFLE)
+      return F::store(joined_pixel(line, group / 2, 2 * p + group % 2) + channel, v);
+    const auto [first, next] = to.at(tile.image, row, tile.left + p, group);
+    put_channels(first, next, channel, v);
   }
 
-  const TrainedConvolution& pass;
-  const Arranged x;
-  const Arranged& d_out;
-  const int words;  // of a row
-  const int rows, of_image, count, together;  // segments
-  Panels<F> shifted[3], gradients;
+  void put_channels(float* pixel, long next_channel, int first, vec v) const {
+    if (next_channel == 1 && first + kLanes <= own) return store(pixel + first, v);
+    for (int i = 0; i < kLanes && first + i < own; i++) pixel[(first + i) * next_channel] = v[i];
+  }
+
+  scalar* joined_pixel(int line, int below, int p) const {
+    return joined + ((2L * line + below) * 2 * widest + p) * 2 * padded_own;
+  }
+
+  // The 1x1 convolution of a row of shuffled pixels, concatenated with what the target's row holds,
+  // into the latter.
+  void join(int row, scalar* pixels) {
+    const auto target = [&](int p) { return to.stored(tile.image, row, 2 * tile.left + p); };
+    const int count = 2 * tile.width(), pairs = 2 * padded_own / F::kDotWidth;
+    for (int p = 0; p < count; p++) {
+      scalar* skip = pixels + p * 2L * padded_own + padded_own;
+      for (int c = 0; c < own; c++) skip[c] = F::rounded(target(p)[c * to.next_channel]);
+    }
+    const long here = 0;
+    implicit_gemm<F>((const packed*)pixels, pairs, &here, 1, 1, count, weights.reduce, pairs,
+                     padded_own,
+                     [&](const float* result, int, int first, int rows, int output, int vectors) {
+                       for (int m = 0; m < rows; m++)
+                         for (int n = output; n < output + vectors * kLanes; n += kLanes)
+                           put_channels(target(first + m), to.next_channel, n,
+                                        load(result + m * kPanel + n - output) +
+                                            load(weights.reduce_bias + n));
+                     });
+  }
+
+  const Convolution& conv;
+  const PackedConvolution& weights;
+  const ShuffledView &from, &to;
+  const int padded, own, padded_own, widest, rows_at_once;
+  const long next_row;
+  Tile tile;
+  scalar* window;            // a ring of rows: those that are convolved, one above, one below
+  long* taps;                // where in the window the first pixel of each of those rows has its taps
+  scalar* joined = nullptr;  // for each of them two rows of shuffled pixels, each with its skip
 };
 
-// d_x may have no data; d_weight (outputs, channels, 3, 3).
 template <class F>
-void trained_convolution_gradient(const TrainedConvolution& pass, const Image& x, const Arranged& d_out,
-                                  const Image& d_x, float* d_weight, int columns, int bands) {
-  static thread_local Scratch memory;
-  if (d_x.data) convolve_back<F>(pass, d_out, d_x, columns, bands);
-  if (!d_weight) return;
-  const TapsApart apart(pass, d_out.target);
-  float* sums = memory.keep<float>(9 * apart.next_tap);
-  SumsOfTaps<F>(pass, x, d_out)(apart, sums);
-  apart.put_together(sums, d_weight);
+void convolution(const Convolution& conv, const ShuffledView& from, const ShuffledView& to,
+                 int columns, int down) {
+  static thread_local Scratch memory[5];
+  // A shuffle makes pixel g of channel c of output 4 c + g.
+  const int groups = to.groups(), own = conv.outputs / groups, padded_own = round_up(own, kLanes);
+  const long next_output = 9L * conv.channels;
+  const WeightShape shape{conv.outputs, conv.channels, groups, 9};
+  float* bias = memory[0].zeroed<float>((long)groups * padded_own);
+  for (int output = 0; conv.bias && output < conv.outputs; output++)
+    bias[output % groups * padded_own + output / groups] = conv.bias[output];
+  PackedConvolution weights{
+      packed_weight<F>(memory[1], conv.weight, {next_output, groups * next_output, 9, 1}, shape),
+      bias};
+  if (to.layout == JOIN_SHUFFLE) {
+    const float* reduce = padded_channels(memory[2], conv.reduce, 2 * own * own, 2 * own);
+    weights.reduce = packed_matrix<F>(memory[3], reduce, own, 2 * padded_own);
+    weights.reduce_bias = padded_channels(memory[4], conv.reduce_bias, own);
+  }
+  const TileGrid grid{conv.images, conv.height, conv.width, columns, down};
+#pragma omp parallel
+  {
+    ConvolutionOfTile<F> convolve_tile(conv, weights, from, to, grid.width_with_halo());
+#pragma omp for schedule(dynamic)
+    for (int i = 0; i < grid.count(); i++) convolve_tile(grid.tile(i));
+  }
 }

@@ -10,12 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from c2fdft_arch import native
-from c2fdft_arch.inference import evaluation, native_block
-from c2fdft_arch.inference.native_block import NativeWeights
-from c2fdft_arch.inference.native_network import JOIN_SHUFFLE, SAME, SHUFFLE, UNSHUFFLE, convolve3x3
-from c2fdft_arch.inference.row_bands import Stack
-from c2fdft_arch.native import layout
+from c2fdft_arch.inference import evaluation, native_network
+from c2fdft_arch.native import bindings, build, layout
+from c2fdft_arch.native.bindings import kernels
+from c2fdft_arch.native.convolution import convolve3x3
+from c2fdft_arch.native.structures import JOIN_SHUFFLE, SAME, SHUFFLE, UNSHUFFLE
 from c2fdft_arch.network.plain_dft import PlainDFT
 from helpers.kernels import CPU, PRECISIONS, needs_kernels
 from helpers.networks import OPTIONS, tiny_input, tiny_network
@@ -38,13 +37,13 @@ def error_of_kernels(precision, options=None, height=24, width=16, batch=1, t=No
 def used(request, monkeypatch):
     """The tests of the network must have been answered by the kernels."""
     calls = []
-    real = native_block.NativeBlock.__call__
+    real = native_network.apply_block
 
-    def counted(self, *arguments):
-        calls.append(self)
-        return real(self, *arguments)
+    def counted(*arguments):
+        calls.append(arguments)
+        return real(*arguments)
 
-    monkeypatch.setattr(native_block.NativeBlock, '__call__', counted)
+    monkeypatch.setattr(native_network, 'apply_block', counted)
     return calls
 
 
@@ -73,13 +72,13 @@ def test_channels_need_not_be_whole_vectors(options, precision, used):
 
 @needs_kernels
 @pytest.mark.parametrize('height, width', [(8, 8), (8, 64), (64, 8), (40, 24), (56, 72), (8, 264)])
-@pytest.mark.parametrize('piece_width', [4, 12, 20, 124])
+@pytest.mark.parametrize('tile_width', [4, 12, 20, 124])
 @pytest.mark.parametrize('count', [1, 3])
-def test_result_does_not_depend_on_pieces_and_threads(
-    height, width, piece_width, count, precision, threads, monkeypatch
+def test_result_does_not_depend_on_tiles_and_threads(
+    height, width, tile_width, count, precision, threads, monkeypatch
 ):
-    monkeypatch.setattr(layout, 'PIECE_WIDTH', piece_width)
-    monkeypatch.setattr(layout, 'LOWEST_PIECE', piece_width // 4)
+    monkeypatch.setattr(layout, 'TILE_WIDTH', tile_width)
+    monkeypatch.setattr(layout, 'MIN_TILE_HEIGHT', tile_width // 4)
     threads(count)
     assert error_of_kernels(precision, None, height, width) < TOLERANCE[precision]
 
@@ -145,11 +144,9 @@ def test_gelu_is_exact_to_the_number_format(value, precision):
         block.ffn.project_in.weight[0, 0] = 1
         block.ffn.project_out.weight[0, 0] = 1
         dtype = PRECISIONS[precision]
-        weights = NativeWeights(
-            native.kernels(dtype, CPU), Stack(torch.empty(10**6, dtype=torch.uint8))
-        )
         x = torch.zeros(1, 5, 7, c)
-        native_block.NativeBlock(block, None, weights)(x, torch.empty(1, 35, c, dtype=dtype))
+        values = torch.empty(1, 35, c, dtype=dtype)
+        native_network.apply_block(kernels(dtype, CPU), block, None, x, values)
     given = torch.tensor(value).to(dtype).float()
     expected = F.gelu(given.double()).item()
     allowed = 2e-6 if precision == 'fp32' else 3e-4
@@ -163,7 +160,7 @@ def test_gelu_is_exact_to_the_number_format(value, precision):
 @pytest.mark.parametrize('channels, outputs', [(6, 8), (48, 24), (20, 40)])
 @pytest.mark.parametrize('bias', [False, True])
 def test_convolutions_are_those_of_pytorch(target, channels, outputs, bias, precision, monkeypatch):
-    monkeypatch.setattr(layout, 'PIECE_WIDTH', 4)
+    monkeypatch.setattr(layout, 'TILE_WIDTH', 4)
     torch.manual_seed(0)
     dtype = PRECISIONS[precision]
     x = torch.randn(2, channels, 10, 22)
@@ -178,33 +175,27 @@ def test_convolutions_are_those_of_pytorch(target, channels, outputs, bias, prec
     if target == JOIN_SHUFFLE:
         expected = reduce(torch.cat([expected, out], 1)).detach()
     out = out.permute(0, 2, 3, 1).contiguous()
-    weights = NativeWeights(
-        native.kernels(dtype, CPU), Stack(torch.empty(10**5, dtype=torch.uint8))
-    )
     joined = reduce if target == JOIN_SHUFFLE else None
-    convolve3x3(weights, x.permute(0, 2, 3, 1), weight, b, out, target, joined)
+    convolve3x3(kernels(dtype, CPU), x.permute(0, 2, 3, 1), weight, b, out, target, joined)
     difference = (out.permute(0, 3, 1, 2) - expected).abs().max() / expected.abs().max()
     assert difference < TOLERANCE[precision]
-
-
-# --- where there are no kernels ---------------------------------------------------------------
 
 
 @pytest.fixture
 def anew(monkeypatch, tmp_path):
     """As in a new process with an empty cache."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    native.compiled_library.cache_clear()
+    build.compiled_library.cache_clear()
     yield
-    native.compiled_library.cache_clear()
+    build.compiled_library.cache_clear()
 
 
 @pytest.mark.usefixtures('anew')
 @pytest.mark.parametrize('value', ['0', 'off', 'False'])
 def test_switch_turns_them_off(value, monkeypatch):
-    monkeypatch.setenv(native.SWITCH, value)
-    assert native.compiled_library() == (None, f'{native.SWITCH}={value} switches them off')
-    assert native.kernels(torch.float32, CPU) is None
+    monkeypatch.setenv(build.SWITCH, value)
+    assert build.compiled_library() == (None, f'{build.SWITCH}={value} switches them off')
+    assert kernels(torch.float32, CPU) is None
     assert error_of_kernels('fp32') < 1e-5
 
 
@@ -212,7 +203,7 @@ def test_switch_turns_them_off(value, monkeypatch):
 @needs_kernels
 def test_without_a_compiler_pytorch_serves(monkeypatch, used):
     monkeypatch.setenv('CXX', '/no/such/compiler -x')
-    assert 'no C++ compiler: /no/such/compiler is not found' in native.compiled_library()[1]
+    assert 'no C++ compiler: /no/such/compiler is not found' in build.compiled_library()[1]
     assert error_of_kernels('fp32') < 1e-5
     assert not used
 
@@ -226,7 +217,7 @@ def test_what_a_failing_compiler_says_is_kept(monkeypatch, tmp_path):
     )
     compiler.chmod(0o755)
     monkeypatch.setenv('CXX', str(compiler))
-    assert native.compiled_library()[1] == f'{compiler} failed: x.h:1: error: no such thing'
+    assert build.compiled_library()[1] == f'{compiler} failed: x.h:1: error: no such thing'
 
 
 @pytest.mark.usefixtures('anew')
@@ -234,40 +225,40 @@ def test_what_a_failing_compiler_says_is_kept(monkeypatch, tmp_path):
 def test_library_that_cannot_be_loaded_is_left_out(monkeypatch, tmp_path):
     path = tmp_path / 'broken.so'
     path.write_bytes(b'no library')
-    monkeypatch.setattr(native, '_find_or_compile', lambda: path)
-    library, why = native.compiled_library()
+    monkeypatch.setattr(build, '_find_or_compile', lambda: path)
+    library, why = build.compiled_library()
     assert library is None and 'broken.so' in why
 
 
 @pytest.mark.usefixtures('anew')
 def test_other_processors_are_not_tried(monkeypatch):
-    monkeypatch.setattr(native.platform, 'machine', lambda: 'arm64')
-    assert 'arm64' in native.compiled_library()[1]
+    monkeypatch.setattr(build.platform, 'machine', lambda: 'arm64')
+    assert 'arm64' in build.compiled_library()[1]
 
 
 @pytest.mark.usefixtures('anew')
 def test_processor_without_wide_vectors_is_not_tried(monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'DEFAULT')
-    monkeypatch.setattr(native.platform, 'machine', lambda: 'x86_64')
-    assert 'AVX2 or AVX-512' in native.compiled_library()[1]
+    monkeypatch.setattr(build.platform, 'machine', lambda: 'x86_64')
+    assert 'neither AVX2 nor AVX-512' in build.compiled_library()[1]
 
 
 def test_matrix_units_are_left_to_pytorch(monkeypatch):
-    monkeypatch.setattr(native, 'has_matrix_units', lambda: True)
-    assert native.kernels(torch.bfloat16, CPU) is None
+    monkeypatch.setattr(bindings, 'has_matrix_units', lambda: True)
+    assert kernels(torch.bfloat16, CPU) is None
 
 
 def test_they_are_for_the_cpu_and_known_number_formats():
-    assert native.kernels(torch.float32, torch.device('cuda')) is None
-    assert native.kernels(torch.float16, CPU) is None
+    assert kernels(torch.float32, torch.device('cuda')) is None
+    assert kernels(torch.float16, CPU) is None
 
 
 @needs_kernels
 @pytest.mark.subprocess
 def test_they_are_compiled_once_and_kept_in_the_cache(tmp_path, clean_environment):
     environment = {**clean_environment, 'XDG_CACHE_HOME': str(tmp_path)}
-    environment.pop(native.SWITCH, None)
-    code = 'from c2fdft_arch import native; print(native.compiled_library()[1])'
+    environment.pop(build.SWITCH, None)
+    code = 'from c2fdft_arch.native import build; print(build.compiled_library()[1])'
 
     def path():
         command = [sys.executable, '-c', code]
