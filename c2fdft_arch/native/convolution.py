@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from c2fdft_arch.native.bindings import Kernels
 from c2fdft_arch.native.layout import addresses, tile_grid, view_of
-from c2fdft_arch.native.structures import SAME, Convolution
+from c2fdft_arch.native.structures import SAME, SHUFFLE, Convolution
 
 
 def convolve3x3(
@@ -24,7 +24,27 @@ def convolve3x3(
     pixel-unshuffle or pixel-shuffle by 2 makes it `out`; JOIN_SHUFFLE, it is shuffled,
     concatenated with what `out` holds, and reduced to `out` by the 1x1 convolution `reduce`.
     """
-    weight = weight.contiguous()  # that of a channels-last network is not
-    reduction = () if reduce is None else (reduce.weight, reduce.bias)
-    conv = Convolution(*x.shape, len(weight), *addresses(weight, bias, *reduction))
+    taps = weight.detach().flatten(2)
+    reduction = (None, None) if reduce is None else (reduce.weight, reduce.bias)
+    conv = Convolution(
+        *x.shape, len(weight), *addresses(taps, bias, *reduction), *taps.stride()
+    )  # fmt: skip
     kernels.convolution(conv, view_of(x), view_of(out, layout), *tile_grid(*x.shape[:3]))
+
+
+def convolve3x3_backward(
+    kernels: Kernels, d_out: Tensor, weight: Tensor, d_x: Tensor, layout: int = SAME
+) -> None:
+    """The gradient d_x (B, H, W, C) of `convolve3x3`, given that of `out`: also a convolution.
+
+    Its kernel is turned by 180 degrees, and its inputs, the outputs, come in the groups of a
+    shuffle.
+    """
+    groups = 4 if layout == SHUFFLE else 1
+    taps = weight.unflatten(0, (-1, groups)).flatten(3).permute(3, 1, 0, 2).contiguous()
+    outputs, channels = weight.shape[:2]
+    conv = Convolution(
+        *d_x.shape[:3], outputs, channels, *addresses(taps[-1], None, None, None),
+        1, channels, -outputs * channels,
+    )  # fmt: skip
+    kernels.convolution(conv, view_of(d_out, layout), view_of(d_x), *tile_grid(*d_x.shape[:3]))

@@ -33,6 +33,7 @@ class Convolution(ctypes.Structure):
     _fields_ = [
         *_fields(c_int, 'images height width channels outputs'),
         *_fields(c_void_p, 'weight bias reduce reduce_bias'),
+        *_fields(c_long, 'next_output next_input next_tap'),
     ]
 
 

@@ -15,6 +15,9 @@ Arguments, the same in both halves, and what `backward` returns for each:
     attention    w_qkv, b_qkv (3C from C); w_dw (3C, 1, 3, 3), b_dw; temperature (heads, 1, 1);
                  w_o, b_o (C from C)
     feed-forward w_in, b_in (hidden from C); w_out, b_out (C from hidden)
+
+The convolution takes x; skip (B, H', W', C'') or None, to be concatenated; weight (C', C, 3, 3);
+bias (C',) or None; native; and the layout of its result.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from c2fdft_arch.native.bindings import Kernels, kernels
-from c2fdft_arch.native.convolution import convolve3x3
+from c2fdft_arch.native.convolution import convolve3x3, convolve3x3_backward
 from c2fdft_arch.native.layout import (
     MAX_MR,
     Tensors,
@@ -123,9 +126,9 @@ class NativeAttentionBranch(torch.autograd.Function):
         )  # fmt: skip
         kernels, (b, _, _, c), heads = ctx.native.kernels, x.shape, len(temperature)
         grad = grad.contiguous()
-        d_mixing = x.new_empty(b, c, c)  # of W_o A
+        d_mixing = x.new_empty(b, c, c)  # of (W_o A)^T
         kernels.mixing_gradient(features_of(x), *addresses(values, grad, d_mixing))
-        d_attention, d_w_o = mixing_matrix_backward(d_mixing.transpose(1, 2), attention, w_o)
+        d_attention, d_w_o = mixing_matrix_backward(d_mixing, attention, w_o)
         d_products, d_squares, d_temperature = attention_matrix_backward(
             d_attention, attention, products, squares.view(2, b, heads, -1), temperature
         )
@@ -183,7 +186,6 @@ class NativeConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, skip, weight, bias, native, layout):
-        weight = weight.contiguous()  # that of a channels-last network is not
         b, h, w, _ = x.shape
         outputs = len(weight)
         height, width, own = {
@@ -206,20 +208,16 @@ class NativeConvolution(torch.autograd.Function):
         needs_d_x, _, needs_d_weight, *_ = ctx.needs_input_grad
         kernels = ctx.native.kernels
         own, skip = grad.tensor_split([ctx.own], dim=3)
-        conv = Convolution(*x.shape, len(weight), *addresses(weight))
-        d_out = view_of(own, ctx.layout)
         d_x = d_weight = d_bias = None
         if needs_d_x:
             d_x = x.new_empty(x.shape)
-            # Turned by 180 degrees; its inputs, the outputs, in the groups that a shuffle makes.
-            groups = 4 if ctx.layout == SHUFFLE else 1
-            turned = weight.unflatten(0, (-1, groups)).permute(2, 1, 0, 3, 4).flip(3, 4)
-            turned = turned.flatten(1, 2).contiguous()
-            back = Convolution(*x.shape[:3], *weight.shape[:2], *addresses(turned))
-            kernels.convolution(back, d_out, view_of(d_x), *tile_grid(*x.shape[:3]))
+            convolve3x3_backward(kernels, own, weight, d_x, ctx.layout)
         if needs_d_weight:
-            d_weight = torch.empty_like(weight)
-            kernels.convolution_weight_gradient(conv, view_of(x), d_out, *addresses(d_weight))
+            d_weight = weight.new_empty(weight.shape)
+            kernels.convolution_weight_gradient(
+                Convolution(*x.shape, len(weight)), view_of(x), view_of(own, ctx.layout),
+                *addresses(d_weight),
+            )  # fmt: skip
         if ctx.has_bias:
             d_bias = own.sum((0, 1, 2))
         return d_x, skip if ctx.has_skip else None, d_weight, d_bias, None, None

@@ -1,6 +1,6 @@
 """The network evaluated for training: channels-last, with fused blocks.
 
-Blocks and 3x3 convolutions are computed by kernels in C++ where there are any (`native_training`),
+Blocks and 3x3 convolutions are computed by kernels in C++ where there are any (`native_branches`),
 else in PyTorch's operations (`blocks`).
 """
 

@@ -5,8 +5,8 @@
 
 #include "attention.h"
 
-// d_mixing (B, C, C) = the sum over an image's pixels of d_out times values. Images are cut into
-// parts, each of which a thread adds up.
+// The gradient of (W_o A)^T (B, C, C): the sum over an image's pixels of values times d_out. Images are
+// cut into parts, each of which a thread adds up.
 template <class F>
 void mixing_gradient(const Features& x, const typename F::scalar* values, const float* d_out,
                      float* d_mixing) {
@@ -37,7 +37,7 @@ void mixing_gradient(const Features& x, const typename F::scalar* values, const 
           of_values.put_rows(values + at, c, rows, (long)i * PAIRS, PAIRS);
           of_d_out.put_rows(d_out + at, c, rows, (long)i * PAIRS, PAIRS);
         }
-        sum_products(of_d_out, of_values, count * PAIRS, first > begin, sums + part * matrix, c, {});
+        sum_products(of_values, of_d_out, count * PAIRS, first > begin, sums + part * matrix, c, {});
       }
     }
   }

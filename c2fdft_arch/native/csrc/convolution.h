@@ -7,8 +7,9 @@
 
 struct Convolution {
   int images, height, width, channels, outputs;
-  const float *weight, *bias;          // (outputs, channels, 3, 3), (outputs); biases may be null
+  const float *weight, *bias;         // (outputs, channels, 9 taps), (outputs); biases may be null
   const float *reduce, *reduce_bias;  // (outputs / 4, outputs / 2), (outputs / 4); JOIN_SHUFFLE only
+  long next_output, next_input, next_tap;  // strides of the weight
 };
 
 // The weights as the kernels take them: outputs in the groups of the target's layout, padded.
@@ -140,13 +141,14 @@ void convolution(const Convolution& conv, const ShuffledView& from, const Shuffl
   static thread_local Scratch memory[5];
   // A shuffle makes pixel g of channel c of output 4 c + g.
   const int groups = to.groups(), own = conv.outputs / groups, padded_own = round_up(own, kLanes);
-  const long next_output = 9L * conv.channels;
   const WeightShape shape{conv.outputs, conv.channels, groups, 9};
   float* bias = memory[0].zeroed<float>((long)groups * padded_own);
   for (int output = 0; conv.bias && output < conv.outputs; output++)
     bias[output % groups * padded_own + output / groups] = conv.bias[output];
   PackedConvolution weights{
-      packed_weight<F>(memory[1], conv.weight, {next_output, groups * next_output, 9, 1}, shape),
+      packed_weight<F>(memory[1], conv.weight,
+                       {conv.next_output, groups * conv.next_output, conv.next_input, conv.next_tap},
+                       shape),
       bias};
   if (to.layout == JOIN_SHUFFLE) {
     const float* reduce = padded_channels(memory[2], conv.reduce, 2 * own * own, 2 * own);

@@ -121,7 +121,7 @@ def test_evaluation_leaves_input_and_weights_alone(precision):
 
 
 @needs_kernels
-def test_strips_of_a_given_size_are_evaluated_by_pytorch(used):
+def test_row_bands_of_a_given_size_are_evaluated_by_pytorch(used):
     net, (x, t) = tiny_network(), tiny_input()
     with torch.no_grad(), net.inference_settings('fp32', band_pixels=50):
         net(x, t)
@@ -272,7 +272,7 @@ def test_they_are_compiled_once_and_kept_in_the_cache(tmp_path, clean_environmen
     assert os.listdir(tmp_path / 'c2fdft') == [os.path.basename(first)]
 
 
-def test_evaluation_without_kernels_is_that_of_strips(monkeypatch, used):
+def test_evaluation_without_kernels_is_by_row_bands(monkeypatch, used):
     monkeypatch.setattr(evaluation, 'kernels', lambda dtype, device: None)
     assert error_of_kernels('fp32') < 1e-5
     assert not used

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from c2fdft_arch.native import bindings
 from c2fdft_arch.native.structures import SAME, SHUFFLE, UNSHUFFLE
 from c2fdft_arch.network.plain_dft import PlainDFT
-from c2fdft_arch.training import native_branches as native_training
+from c2fdft_arch.training import native_branches
 from c2fdft_arch.training import network as train_network
 from helpers.gradients import assert_same_gradients, gradients, relative_error, run
 from helpers.kernels import CPU, PRECISIONS, needs_kernels
@@ -40,13 +40,13 @@ OPTIONS = [
 def used(monkeypatch):
     """The blocks whose halves were computed by the kernels."""
     calls = []
-    real = native_training.NativeAttentionBranch.forward
+    real = native_branches.NativeAttentionBranch.forward
 
     def counted(ctx, *arguments):
         calls.append(arguments[0].shape)
         return real(ctx, *arguments)
 
-    monkeypatch.setattr(native_training.NativeAttentionBranch, 'forward', staticmethod(counted))
+    monkeypatch.setattr(native_branches.NativeAttentionBranch, 'forward', staticmethod(counted))
     return calls
 
 
@@ -105,7 +105,7 @@ def test_bf16_is_no_further_from_float32_than_pytorchs_operations(monkeypatch):
     net = network(dim=48)
     _, expected = gradients(net, PlainDFT.forward, 32, 32)
     _, with_kernels = gradients(net, run, 32, 32, precision=torch.bfloat16)
-    monkeypatch.setattr(native_training, 'kernels', lambda dtype, device: None)
+    monkeypatch.setattr(native_branches, 'kernels', lambda dtype, device: None)
     monkeypatch.setattr(train_network, 'has_fast_bf16', lambda device_type: True)
     _, without = gradients(net, run, 32, 32, precision=torch.bfloat16)
 
@@ -118,7 +118,7 @@ def test_bf16_is_no_further_from_float32_than_pytorchs_operations(monkeypatch):
 def test_without_kernels_and_hardware_for_it_bf16_is_float32(monkeypatch):
     net = network()
     plain, _ = gradients(net, PlainDFT.forward)
-    monkeypatch.setattr(native_training, 'kernels', lambda dtype, device: None)
+    monkeypatch.setattr(native_branches, 'kernels', lambda dtype, device: None)
     error = {}
     for fast in (True, False):
         monkeypatch.setattr(train_network, 'has_fast_bf16', lambda _, fast=fast: fast)
@@ -133,7 +133,7 @@ def test_blocks_whose_channels_are_not_whole_vectors_are_left_to_pytorch(used):
 
 
 def test_without_kernels_pytorch_serves(monkeypatch, used):
-    monkeypatch.setattr(native_training, 'kernels', lambda dtype, device: None)
+    monkeypatch.setattr(native_branches, 'kernels', lambda dtype, device: None)
     check(network(), 'fp32')
     assert not used
 
@@ -217,14 +217,14 @@ def test_convolutions_and_their_gradients_are_those_of_pytorch(
 ):
     threads(count)
     conv, x, expected = convolutions(size, target)
-    native_of = native_training.NativeTraining.of(network(), PRECISIONS[precision])
+    native_of = native_branches.NativeTraining.of(network(), PRECISIONS[precision])
     out = native_of.convolve(conv, x, target)
     assert_like_pytorch(out, expected, [x, conv.weight], precision)
 
 
 def test_convolution_with_a_bias(precision):
     conv, x, expected = convolutions((2, 7, 9, 6, 3), SAME, bias=True)
-    native_of = native_training.NativeTraining.of(network(), PRECISIONS[precision])
+    native_of = native_branches.NativeTraining.of(network(), PRECISIONS[precision])
     out = native_of.convolve(conv, x)
     assert_like_pytorch(out, expected, [x, conv.weight, conv.bias], precision)
     shuffled = torch.nn.Conv2d(6, 8, 3, padding=1)
@@ -235,7 +235,7 @@ def test_convolution_with_a_bias(precision):
 def test_convolution_of_what_does_not_lie_pixel_by_pixel_joined_with_a_skip(precision):
     conv, x, expected = convolutions((2, 6, 10, 12, 16), SHUFFLE)
     skip = torch.randn(2, 12, 20, 5, requires_grad=True)
-    native_of = native_training.NativeTraining.of(network(), PRECISIONS[precision])
+    native_of = native_branches.NativeTraining.of(network(), PRECISIONS[precision])
     apart = x.permute(3, 0, 2, 1).contiguous().permute(1, 3, 2, 0)
     out = native_of.convolve(conv, apart, SHUFFLE, skip)
     expected = torch.cat([expected, skip.double()], 3)
@@ -245,7 +245,7 @@ def test_convolution_of_what_does_not_lie_pixel_by_pixel_joined_with_a_skip(prec
 
 def test_convolution_that_only_passes_gradients_on_or_only_has_its_own(precision):
     conv, x, expected = convolutions((2, 8, 8, 16, 16), UNSHUFFLE)
-    native_of = native_training.NativeTraining.of(network(), PRECISIONS[precision])
+    native_of = native_branches.NativeTraining.of(network(), PRECISIONS[precision])
     own = native_of.convolve(conv, x.detach(), UNSHUFFLE)
     assert_like_pytorch(own, expected, [conv.weight], precision)
     conv.requires_grad_(False)
@@ -257,12 +257,12 @@ def test_slope_of_the_gelu_is_exact_to_the_number_format(value, precision):
     """Through a feed-forward network that is one GELU of a constant."""
     dtype = PRECISIONS[precision]
     net = network()
-    branch = native_training.NativeFeedForwardBranch
+    branch = native_branches.NativeFeedForwardBranch
     c = net.encoder_level1[0].ffn.project_in.weight.shape[1]
     w_in, w_out = torch.zeros(16, c, 1, 1), torch.zeros(c, 16, 1, 1)
     b_in = torch.full((16,), value, requires_grad=True)
     w_out[0, 0] = 1
-    native_of = native_training.NativeTraining.of(net, dtype)
+    native_of = native_branches.NativeTraining.of(net, dtype)
     x = torch.zeros(1, 3, 5, c)
     out = branch.apply(x, None, native_of, torch.ones(c), torch.zeros(c), w_in, b_in, w_out, None)
     out[..., 0].sum().backward()
