@@ -36,6 +36,13 @@ class NativeEvaluation(RowBandEvaluation):
         self.kernels = kernels
         self.fp32_kernels = fp32_kernels
 
+    def __call__(self, x: Tensor) -> Tensor:
+        """Predict the noise in x (B, 6, H, W); the packed weights are freed."""
+        try:
+            return super().__call__(x)
+        finally:
+            self.kernels.release_memory()
+
     def level(self, blocks: nn.Module, x: Tensor) -> Tensor:
         """Apply the blocks of a level, in place."""
         b, h, w, channels = x.shape

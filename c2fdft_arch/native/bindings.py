@@ -25,10 +25,14 @@ FORMATS = {torch.float32: 'float32', torch.bfloat16: 'bfloat16'}
 
 
 class Kernels:
-    """Functions by name, as in `kernels.cpp`; `lanes` is the number of floats in a vector."""
+    """Functions by name, as in `kernels.cpp`; `lanes` is the number of floats in a vector.
+
+    `release_memory` frees what the calling thread keeps from call to call.
+    """
 
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         self.lanes: int = library.lanes()
+        self.release_memory: Callable[[], Any] = library.release_memory
         x, view, conv = POINTER(Features), POINTER(ShuffledView), POINTER(Convolution)
         attention, ffn = POINTER(Attention), POINTER(FeedForward)
         tiles = (c_int, c_int)

@@ -23,3 +23,4 @@ EXPORT_FOR(BFloat16, bfloat16)
 #endif
 
 extern "C" int lanes() { return kLanes; }
+extern "C" void release_memory() { Scratch::release(); }

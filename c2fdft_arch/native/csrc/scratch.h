@@ -4,13 +4,24 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 // One thread's buffer, kept from call to call: the operating system provides fresh memory page by
 // page, which takes longer than most of what is computed in it. Asking again invalidates what was
 // returned before.
 class Scratch {
  public:
+  Scratch() { of_thread().push_back(this); }
   ~Scratch() { std::free(memory); }
+
+  // Frees what the calling thread keeps.
+  static void release() {
+    for (Scratch* scratch : of_thread()) {
+      std::free(scratch->memory);
+      scratch->memory = nullptr;
+      scratch->size = 0;
+    }
+  }
 
   template <class T>
   T* zeroed(long count) {
@@ -32,6 +43,11 @@ class Scratch {
   }
 
  private:
+  static std::vector<Scratch*>& of_thread() {
+    static thread_local std::vector<Scratch*> all;
+    return all;
+  }
+
   void* memory = nullptr;
   long size = 0;
 };
