@@ -17,9 +17,9 @@ from c2fdft_arch.native.structures import (
     ShuffledView,
 )
 
-# As in the C++ sources: columns that a tile's convolution reads on either side, and rows of the
-# largest microkernel.
-HALO, MAX_MR = 2, 8
+# As in the C++ sources: columns that a tile's convolution reads on either side, rows of the largest
+# microkernel, and pixels that pass through a series of products together.
+HALO, MAX_MR, CHUNK_PIXELS = 2, 8, 64
 # The widest tile of which some rows stay in a core's cache.
 TILE_WIDTH = 252
 # Two rows above and below a tile are computed twice: tiles are this high where there are enough.

@@ -29,6 +29,7 @@ from torch.autograd.function import once_differentiable
 from c2fdft_arch.native.bindings import Kernels, kernels
 from c2fdft_arch.native.convolution import convolve3x3, convolve3x3_backward
 from c2fdft_arch.native.layout import (
+    CHUNK_PIXELS,
     MAX_MR,
     Tensors,
     addresses,
@@ -152,7 +153,8 @@ class NativeFeedForwardBranch(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, shift, native, norm_weight, norm_bias, w_in, b_in, w_out, b_out):
         x, shift = x.contiguous(), per_image(shift, len(x))
-        before_gelu = x.new_empty(x[..., 0].numel(), len(w_in), dtype=native.dtype)
+        chunks = -(-x[..., 0].numel() // CHUNK_PIXELS)
+        before_gelu = x.new_empty(chunks, CHUNK_PIXELS, len(w_in), dtype=native.dtype)
         norm, parameters = (norm_weight, norm_bias, shift), (w_in, b_in, w_out, b_out)
         out = torch.empty_like(x)
         native.kernels.feed_forward(
@@ -171,7 +173,7 @@ class NativeFeedForwardBranch(torch.autograd.Function):
         grad = grad.contiguous()
         d_x, d_scale, d_offset, *d_parameters = gradients_like(x, norm, parameters[:-1])
         ctx.native.kernels.feed_forward_gradient(
-            features_of(x), feed_forward_of(before_gelu.shape[1], norm, parameters),
+            features_of(x), feed_forward_of(before_gelu.shape[2], norm, parameters),
             FeedForwardGradient(*addresses(d_x, d_scale, d_offset, *d_parameters)),
             *addresses(before_gelu, grad),
         )  # fmt: skip

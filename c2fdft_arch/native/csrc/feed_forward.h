@@ -70,7 +70,7 @@ struct PackedFeedForward {
   }
 };
 
-// `before_gelu` (B * H * W, hidden) is kept for the gradient.
+// `before_gelu`, kept for the gradient, has room for whole chunks of pixels.
 template <class F>
 void feed_forward(const Features& x, const FeedForward& pass, typename F::scalar* before_gelu,
                   float* out) {
@@ -102,7 +102,7 @@ __attribute__((noinline)) void gelu_gradient(const typename F::scalar* before, c
       for (int i = 0; i < STEP; i++) {
         if (m + i < count) {
           vec slope;
-          F::gelu_and_slope(F::load(before + (m + i) * next_row + n), y[i], slope);
+          F::gelu_and_slope(F::load(before + (m + i) * vectors * kLanes + n), y[i], slope);
           d[i] = load(d_gelu + (m + i) * kPanel + n) * slope;
         }
       }
@@ -165,7 +165,7 @@ struct FeedForwardBackward {
                      pairs, hidden,
                      [&](const float* result, int, int row, int rows, int n, int vectors) {
                        const int pair = first_pair + row / F::kDotWidth;
-                       gelu_gradient<F>(before_gelu + (first + row) * hidden + n, result, rows,
+                       gelu_gradient<F>(in_panels(before_gelu + first * hidden, row, n, vectors), result, rows,
                                         vectors, block.gelu.at(n, pair), block.d_hidden.at(n, pair),
                                         vectors * kLanes, d_hidden + row * hidden + n, hidden);
                      });

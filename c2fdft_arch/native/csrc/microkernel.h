@@ -113,6 +113,12 @@ constexpr int kChunk = 64;  // pixels that pass through a series of products tog
 
 INLINE int chunks_of(long pixels) { return (pixels + kChunk - 1) / kChunk; }
 
+// Where a row begins in the panel of a chunk that begins with channel n: panels of kChunk rows.
+template <class T>
+INLINE T* in_panels(T* panels, int row, long n, int vectors) {
+  return panels + n * kChunk + row * vectors * kLanes;
+}
+
 // The GELU of a microkernel's result plus bias; its argument goes to `before`, if not null.
 template <class F>
 __attribute__((noinline)) void gelu_epilogue(const float* result, int rows, int vectors,
@@ -121,12 +127,13 @@ __attribute__((noinline)) void gelu_epilogue(const float* result, int rows, int 
   for (int m = 0; m < rows; m++)
     for (int n = 0; n < vectors * kLanes; n += kLanes) {
       const vec x = load(result + m * kPanel + n) + load(bias + n);
-      if (before) F::store(before + m * next_row + n, x);
+      if (before) F::store(before + m * vectors * kLanes + n, x);
       F::store(to + m * next_row + n, F::gelu(x));
     }
 }
 
-// to = GELU(pixels times weight, plus bias). The GELU's argument goes to `before`, if not null.
+// to = GELU(pixels times weight, plus bias). The GELU's argument goes to `before`, if not null,
+// in panels of kChunk rows.
 template <class F>
 void gemm_gelu(const typename F::scalar* pixels, long next_pixel, int rows, const vec* weight,
                int inputs, int outputs, const float* bias, typename F::scalar* to, long next_row,
@@ -137,7 +144,8 @@ void gemm_gelu(const typename F::scalar* pixels, long next_pixel, int rows, cons
                    [=](const float* result, int, int row, int count, int output, int vectors) {
                      const long at = row * next_row + output;
                      gelu_epilogue<F>(result, count, vectors, bias + output, to + at,
-                                      before ? before + at : nullptr, next_row);
+                                      before ? in_panels(before, row, output, vectors) : nullptr,
+                                      next_row);
                    });
 }
 
