@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from c2fdft_arch.common.option_parsing import OptionError
 
 # Loader batches in an epoch, and the samples that BasicSR's sampler may have to shuffle for one.
 EPOCH_BATCHES = 1000
 EPOCH_SAMPLES = 2**21
+
+
+def replica_count(opt: Mapping[str, Any]) -> int:
+    """GPUs that one process drives by itself (DataParallel), from BasicSR's options."""
+    return 1 if opt.get('dist') else max(1, int(opt.get('num_gpu') or 0))
 
 
 def epoch_samples(loader_batch: int, world_size: int = 1, enlarge_ratio: int = 1) -> int:

@@ -19,16 +19,15 @@ import pytest
 import torch
 import yaml
 
-from c2fdft_model.data.patch_cycle import PatchCycle
-from c2fdft_model.data.sample_stream import SampleStream
-from c2fdft_model.training import distributed
-from c2fdft_model.validation.validation import (
-    ImageResult,
-    mean_values,
+from c2fdft_model.checkpointing.best_results import (
     missed_data_sets,
     record_of_best,
     results_at,
 )
+from c2fdft_model.data.patch_cycle import PatchCycle
+from c2fdft_model.data.sample_stream import SampleStream
+from c2fdft_model.training import distributed
+from c2fdft_model.validation.validation import ImageResult, mean_metrics
 from helpers import stage_gradients
 from helpers.stage_gradients import assert_same_gradients, gradients
 from helpers.train_server import Training, TrainServer, free_port, rank_environment
@@ -302,7 +301,7 @@ def test_shares_of_ranks_cover_every_image_once(monkeypatch, count):
 def test_a_mean_is_summed_in_the_order_of_the_images():
     values = [0.1, 0.2, 0.3, 1e8, -1e8]
     results = [ImageResult(k, str(k), {'psnr': value}) for k, value in enumerate(values)]
-    assert mean_values(results, ['psnr']) == {'psnr': sum(values) / 5}
+    assert mean_metrics(results, ['psnr']) == {'psnr': sum(values) / 5}
 
 
 BEST = {

@@ -15,13 +15,9 @@ from basicsr.models import build_model
 
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.dft import DFT
+from c2fdft_model.validation.memory_budget import check_memory_budget, degraded_sizes
 from c2fdft_model.validation.options import ValidationOptions
-from c2fdft_model.validation.validation import (
-    ImageResult,
-    check_memory_budget,
-    degraded_sizes,
-    validate_shared,
-)
+from c2fdft_model.validation.validation import ImageResult, validate_shared
 from helpers.train_server import TrainServer
 from helpers.training_runs import TINY_DFT, checkout, command, loss_lines, options, validation_set
 

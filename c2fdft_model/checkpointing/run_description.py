@@ -1,27 +1,30 @@
-"""What a training state holds besides BasicSR's part: random states and the run it is of."""
+"""What a training computes, as its options say, and how that of a resumed run differs from it."""
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import inspect
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
+from torch import nn
 
 from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_arch.common.registry_lookup import find_registered
+from c2fdft_model.checkpointing.checkpoint_files import read_training_state
 from c2fdft_model.data.dataset_options import DatasetOptions
 from c2fdft_model.data.patch_cycle import DATASET_TYPE
+from c2fdft_model.data.training_clock import training_clock
 from c2fdft_model.diffusion.options import DiffusionOptions, IRSDEOptions
-from c2fdft_model.training.options import TrainOptions
+from c2fdft_model.restoring.network_loading import load_into
+from c2fdft_model.restoring.weights import WeightsError
+from c2fdft_model.training import distributed
+from c2fdft_model.training.options import MixingOptions, TrainOptions
 
+logger = logging.getLogger('basicsr')
 RUN_KEY = 'run'
-RANDOM_KEY = 'random_states'
-BEST_KEY = 'best_metric_results'
-GUARD_KEY = 'guard'
-
 # Options of `datasets: train` that decide what a batch holds; paths may differ between machines.
 DATA_OPTIONS = (
     'type', 'gt_sizes', 'mini_batch_sizes', 'iters', 'gt_size', 'batch_size_per_gpu',
@@ -45,47 +48,75 @@ class ResumeError(OptionError):
     """A training state cannot be resumed with these options; the text says what differs."""
 
 
-def random_states() -> dict[str, Any]:
-    """The states of Python's, NumPy's and PyTorch's generators in this process, in plain types."""
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
-    return {
-        'python': random.getstate(),
-        'numpy': (
-            kind,
-            torch.from_numpy(np.asarray(keys).astype(np.int64)),
-            position,
-            has_gauss,
-            cached,
-        ),
-        'torch': torch.get_rng_state(),
-        'cuda': torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-    }
+class RunDescription:
+    """The options of a training, to be saved with it and compared with those of a saved one.
 
+    Built before BasicSR takes the options apart. `architectures` is BasicSR's registry of networks.
+    Raises ResumeError if the ranks resume different states.
+    """
 
-def restore_random_states(states: Mapping[str, Any]) -> None:
-    """Put every generator of this process back into the state that `random_states` returned."""
-    version, internal, gauss = states['python']
-    random.setstate((version, tuple(internal), gauss))
-    kind, keys, position, has_gauss, cached = states['numpy']
-    np.random.set_state(  # noqa: NPY002
-        (kind, keys.numpy().astype(np.uint32), position, has_gauss, cached)
-    )
-    torch.set_rng_state(states['torch'].cpu())
-    if states['cuda'] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states['cuda'].cpu())
+    def __init__(self, opt: dict[str, Any], architectures: Iterable[tuple[str, Any]]) -> None:
+        # Without manual_seed BasicSR draws another seed in every rank.
+        opt['manual_seed'] = distributed.broadcast_object(opt['manual_seed'])
+        state = str(opt['path'].get('resume_state') or 'none').rpartition('/')[2]
+        check_ranks(distributed.gather_objects(state))
+        self.opt = opt
+        self.options = describe_run(opt)
+        self._architectures = architectures
 
+    def load_network(
+        self,
+        network: nn.Module,
+        path: str,
+        param_key: str,
+        strict: bool,
+        log: Callable[[str], object],
+    ) -> None:
+        """Load the network that was saved with the training state to resume.
 
-def with_fusion_of(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state of an optimiser, for one that may be fused where the one that saved it was not."""
-    groups = [
-        group | {name: own[name] for name in ('fused', 'foreach') if name in own}
-        for group, own in zip(state['param_groups'], optimizer.param_groups, strict=True)
-    ]
-    return {**state, 'param_groups': groups}
+        Raises ResumeError, naming the options that differ, for a state of another network.
+        """
+        advice = (
+            'Resume with the network_g that the state was written with, or start a new run '
+            '(another name).'
+        )
+        try:
+            load_into(network, path, param_key, strict, log, advice)
+        except WeightsError as error:
+            # BasicSR loads the network before it hands out the state, which says more.
+            saved = read_training_state(self.opt['path']['resume_state']).get(RUN_KEY)
+            if saved is not None:
+                self._compare(saved)
+            raise ResumeError(f'path: resume_state: {error}') from error
+
+    def resume(self, saved: Mapping[str, Any] | None) -> None:
+        """Warn of the options that differ from those of a saved run, and take over its seed.
+
+        Raises ResumeError for another network, stage, optimiser or schedule.
+        """
+        if saved is None:
+            logger.warning(
+                'The training state is not one of this model: whether it was trained with these '
+                'options cannot be told.'
+            )
+            return
+        for note in self._compare(saved):
+            logger.warning(f'The resumed run was started with other options. {note}.')
+        # Without manual_seed, BasicSR draws a new seed at every start.
+        self.opt['manual_seed'] = self.options['manual_seed'] = saved['manual_seed']
+        training_clock.start(self.opt)
+
+    def _compare(self, saved: Mapping[str, Any]) -> list[str]:
+        def find_architecture(name: str) -> Callable[..., Any] | None:
+            with contextlib.suppress(OptionError):
+                return find_registered(self._architectures, name, 'network_g')
+            return None
+
+        return check_same_run(saved, self.options, find_architecture)
 
 
 def check_ranks(found: Sequence[str]) -> None:
-    """Raise ResumeError unless every rank found the same training state to go on from."""
+    """Raise ResumeError unless every rank found the same training state to resume."""
     if len(set(found)) > 1:
         listed = ', '.join(f'rank {rank} {state}' for rank, state in enumerate(found))
         raise ResumeError(
@@ -125,7 +156,8 @@ def check_same_run(
     fatal, notes = [], []
     before, now = (with_defaults(run, find_architecture) for run in (saved, given))
     for path, old, new in differences(before, now):
-        text = f'{path}: {_shown(old)} when the state was written, {_shown(new)} now'
+        values = ('not given' if value is None else value for value in (old, new))
+        text = '{}: {} when the state was written, {} now'.format(path, *values)
         if _is_under(path, MUST_BE_EQUAL):
             fatal.append(text)
         elif _is_under(path, TAKEN_FROM_STATE):
@@ -144,6 +176,7 @@ def check_same_run(
 def with_defaults(run: Mapping[str, Any], find_architecture: FindConstructor) -> dict[str, Any]:
     """A run's description with every key that its options leave out, as far as it is known."""
     train = _filled(TrainOptions, run['train'])
+    train['mixing_augs'] = _filled(MixingOptions, run['train'].get('mixing_augs'))
     train['optim_g'] = built_arguments(
         train.get('optim_g', {}), lambda name: getattr(torch.optim, name, None)
     )
@@ -151,7 +184,7 @@ def with_defaults(run: Mapping[str, Any], find_architecture: FindConstructor) ->
     scheduler['type'] = SAME_SCHEDULERS.get(scheduler.get('type', ''), scheduler.get('type'))
     diffusion = _filled(DiffusionOptions, run['diffusion'])
     if diffusion['process'] == 'ir_sde':
-        diffusion['ir_sde'] = _filled(IRSDEOptions, diffusion['ir_sde'] or {})
+        diffusion['ir_sde'] = _filled(IRSDEOptions, diffusion['ir_sde'])
     data = run['datasets: train']
     if data.get('type') == DATASET_TYPE:
         data = {k: v for k, v in _filled(DatasetOptions, data).items() if k in DATA_OPTIONS}
@@ -170,37 +203,22 @@ def built_arguments(section: Mapping[str, Any], find: FindConstructor) -> dict[s
     So are those of sections inside it. Of a type that `find` does not know, what is given.
     """
     constructor = find(str(section.get('type')))
-    parameters = inspect.signature(constructor).parameters if constructor else {}
-    defaults = {
-        name: _plain(parameter.default)
-        for name, parameter in parameters.items()
-        if parameter.default is not parameter.empty
-    }
     given = {
         name: built_arguments(value, find) if isinstance(value, Mapping) else value
         for name, value in section.items()
     }
-    return {**defaults, **given}
+    return {**(_defaults(constructor) if constructor else {}), **given}
 
 
-def _filled(cls: type, section: Mapping[str, Any]) -> dict[str, Any]:
+def _filled(cls: type, section: Mapping[str, Any] | None) -> dict[str, Any]:
     """A section of the option file with the defaults of the dataclass that it is parsed into."""
-    filled: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):
-        if field.default_factory is not dataclasses.MISSING:
-            filled[field.name] = _plain(dataclasses.asdict(field.default_factory()))
-        elif field.default is not dataclasses.MISSING:
-            filled[field.name] = _plain(field.default)
-    for name, value in section.items():
-        if isinstance(value, Mapping) and isinstance(filled.get(name), Mapping):
-            filled[name] = {**filled[name], **value}
-        elif value is not None:
-            filled[name] = value
-    return filled
+    given = {name: value for name, value in (section or {}).items() if value is not None}
+    return {**_defaults(cls), **given}
 
 
-def _shown(value: Any) -> str:
-    return 'not given' if value is None else str(value)
+def _defaults(constructor: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(constructor).parameters.values()
+    return {p.name: _plain(p.default) for p in parameters if p.default is not p.empty}
 
 
 def differences(

@@ -1,26 +1,21 @@
-"""What a training state says of its run, and the random states in it."""
+"""What a training state says of its run, and how another run differs from it."""
 
 from __future__ import annotations
 
 import copy
 import functools
 import io
-import random
 
-import numpy as np
 import pytest
 import torch
 
 from c2fdft_arch.dft import DFT
-from c2fdft_model.checkpointing.training_state import (
+from c2fdft_model.checkpointing.run_description import (
     ResumeError,
     check_ranks,
     check_same_run,
     describe_run,
     differences,
-    random_states,
-    restore_random_states,
-    with_fusion_of,
 )
 
 OPT = {
@@ -56,27 +51,6 @@ def changed(path: str, value) -> dict:
         section = section[name]
     section[key] = value
     return describe_run(opt)
-
-
-def draws() -> list:
-    return [random.random(), np.random.rand(), torch.rand(3)]  # noqa: NPY002
-
-
-def test_restored_generators_draw_the_same_numbers_again():
-    np.random.standard_normal()  # noqa: NPY002  (leaves a second number waiting)
-    states = random_states()
-    first = [*draws(), np.random.standard_normal()]  # noqa: NPY002
-    restore_random_states(states)
-    second = [*draws(), np.random.standard_normal()]  # noqa: NPY002
-    assert first[:2] == second[:2] and first[3] == second[3]
-    assert torch.equal(first[2], second[2])
-
-
-def test_random_states_can_be_read_without_running_code():
-    buffer = io.BytesIO()
-    torch.save(random_states(), buffer)
-    buffer.seek(0)
-    restore_random_states(torch.load(buffer, weights_only=True))
 
 
 def test_a_description_can_be_read_without_running_code():
@@ -208,11 +182,3 @@ def test_a_key_that_only_one_side_has_is_a_difference():
 def test_ranks_that_found_different_states_are_refused():
     with pytest.raises(ResumeError, match=r'rank 0 8\.state, rank 1 none'):
         check_ranks(['8.state', 'none'])
-
-
-def test_an_optimiser_state_takes_the_fusion_of_the_optimiser_that_loads_it():
-    parameter = [torch.nn.Parameter(torch.ones(2))]
-    saved = torch.optim.AdamW(parameter, lr=0.1, foreach=True)
-    loading = torch.optim.AdamW(parameter, lr=0.1, fused=True)
-    loading.load_state_dict(with_fusion_of(loading, saved.state_dict()))
-    assert (loading.param_groups[0]['fused'], loading.param_groups[0]['foreach']) == (True, None)
