@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -72,7 +73,22 @@ class SignalHandler:
         if hasattr(signal, 'SIGCHLD'):
             signal.signal(signal.SIGCHLD, _ignore)
         if not self._blocked:
-            self.unblock()
+            try:
+                self.unblock()
+            except SystemExit:
+                self._leave_again_soon()
+                raise
+
+    def _leave_again_soon(self) -> None:
+        """Call `leave` every second until the process ends.
+
+        Python drops an exception that is raised in a destructor, or right after a fork, which is
+        where the loader starts and stops its workers. The process would wait for dead ones.
+        """
+        if hasattr(signal, 'setitimer'):
+            signal.signal(signal.SIGALRM, lambda number, frame: self._leave())
+            signal.setitimer(signal.ITIMER_REAL, 1, 1)
+            atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
