@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,30 +101,23 @@ def resumable_iterations(
             yield iteration
 
 
+@dataclass
 class Checkpoints:
     """The checkpoints of one run, in BasicSR's folders; rank 0 writes them.
-
-    `keep_last`: how many of them to keep, None for all. `report` takes a text when one cannot be
-    written, after which training goes on: space can be made on a full disk.
 
     A checkpoint is known to be good once an iteration that began with its weights was finite: the
     last step before it was saved may have ruined them. The last one known to be good is kept,
     whatever `keep_last` says.
     """
 
-    def __init__(
-        self,
-        models: PathLike,
-        training_states: PathLike,
-        keep_last: int | None,
-        report: Callable[[str], object],
-    ) -> None:
-        self.models = models
-        self.training_states = training_states
-        self.keep_last = keep_last
-        self.newest: int | None = None
-        self.good: int | None = None
-        self._report = report
+    models: PathLike
+    training_states: PathLike
+    keep_last: int | None
+    """How many to keep; None for all."""
+    report: Callable[[str], object]
+    """Takes a text if one cannot be written. Training goes on: there may be space again later."""
+    newest: int | None = None
+    good: int | None = None
 
     def save(
         self, label: int | str, network: Mapping[str, Any], state: Mapping[str, Any] | None = None
@@ -134,7 +128,7 @@ class Checkpoints:
             if state is not None:
                 save_checkpoint(state, state_file(self.training_states, int(label)))
         except OSError as error:
-            self._report(
+            self.report(
                 f'Checkpoint {label} could not be written: {error}. Training goes on; last '
                 f'checkpoint: {self.last()}.'
             )
@@ -180,7 +174,7 @@ class Checkpoints:
             text = json.dumps(record, indent=2) + '\n'
             write_bytes(self._record_file(), text.encode(), durable=True)
         except OSError as error:
-            self._report(
+            self.report(
                 f'The best results could not be written: {self._record_file()}: {error}. '
                 'Training goes on.'
             )

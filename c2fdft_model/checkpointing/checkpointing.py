@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,40 +29,34 @@ LATEST = -1
 """BasicSR's iteration number for the end of a training: `net_g_latest.pth`, no training state."""
 
 
+@dataclass(eq=False)
 class Checkpointing:
     """Saves one training, ends it on a signal, and resumes it.
 
     `begin_iteration` and `end_iteration` stand around each iteration: between them nothing is
-    consistent enough to be saved. `networks` by the key of their weights in a checkpoint: `params`
-    and, with averaged weights, `params_ema`. `best_metric`: see `record_of_best`.
+    consistent enough to be saved.
     """
 
-    def __init__(
-        self,
-        run: RunDescription,
-        options: TrainOptions,
-        networks: Mapping[str, nn.Module],
-        optimizers: Sequence[torch.optim.Optimizer],
-        schedulers: Sequence[torch.optim.lr_scheduler.LRScheduler],
-        log: TrainingLog,
-        best_metric: str | None = None,
-    ) -> None:
-        self.run = run
-        self.opt = run.opt
-        self.options = options
-        self.networks = networks
-        self.optimizers = optimizers
-        self.schedulers = schedulers
-        self.log = log
-        self.best_metric = best_metric
-        self.best_results: dict[str, Any] = {}
-        """BasicSR's `best_metric_results`."""
-        self.iteration = 0
-        """The last iteration that has begun."""
+    run: RunDescription
+    options: TrainOptions
+    networks: Mapping[str, nn.Module]
+    """By the key of their weights in a checkpoint: `params` and, if averaged, `params_ema`."""
+    optimizers: Sequence[torch.optim.Optimizer]
+    schedulers: Sequence[torch.optim.lr_scheduler.LRScheduler]
+    log: TrainingLog
+    best_metric: str | None = None
+    """See `record_of_best`."""
+    best_results: dict[str, Any] = field(default_factory=dict)
+    """BasicSR's `best_metric_results`."""
+    iteration: int = 0
+    """The last iteration that has begun."""
+
+    def __post_init__(self) -> None:
+        self.opt = self.run.opt
         folders = self.opt['path']['models'], self.opt['path']['training_states']
-        self.checkpoints = Checkpoints(*folders, options.keep_last, logger.error)
+        self.checkpoints = Checkpoints(*folders, self.options.keep_last, logger.error)
         self.guard = NonFiniteGuard(
-            options.max_bad_iterations,
+            self.options.max_bad_iterations,
             logger.error,
             self.checkpoints.last_good,
             self.checkpoints.newest_is_good,
@@ -105,9 +100,7 @@ class Checkpointing:
     def _leave(self) -> None:
         """Save the last iteration, unless it is, and end the process with the signal's code."""
         self._save_before_exit()
-        # Python drops the exit if the signal came in a destructor or while a worker was forked.
-        # The next iteration then ends before it has begun, and leaves.
-        if not self._is_leaving:
+        if not self._is_leaving:  # else Python has dropped an exit, see SignalHandler
             logger.warning(
                 f'Interrupted after iteration {self.iteration:,}. Last checkpoint: '
                 f'{self.checkpoints.last()}. The same command with --auto_resume goes on from '

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -42,32 +42,26 @@ class IterationRecord:
         return dict(zip(self.names, self.values.tolist(), strict=True))
 
 
+@dataclass(eq=False)
 class NonFiniteGuard:
     """Flags the iterations to skip, reports them, and gives up after `max_bad` in a row.
-
-    `report` takes the lines of the log, in rank 0. `last_good` names the newest checkpoint known to
-    be good. `on_finite` is called for every finite iteration: the weights it began with were good.
 
     In distributed training an iteration that is bad in one rank is skipped in all, and all ranks
     see `stop_requested` after the same iteration. `metrics` are the loss terms and `grad_norm`,
     scalars on the device.
     """
 
-    def __init__(
-        self,
-        max_bad: int,
-        report: Callable[[str], object],
-        last_good: Callable[[], str],
-        on_finite: Callable[[], object] = lambda: None,
-    ) -> None:
-        self.max_bad = max_bad
-        self.bad_in_a_row = 0
-        self.skipped = 0
-        self.stop_requested = False
-        self._report = report
-        self._last_good = last_good
-        self._on_finite = on_finite
-        self._pending: deque[IterationRecord] = deque()
+    max_bad: int
+    report: Callable[[str], object]
+    """Takes the lines of the log, in rank 0."""
+    last_good: Callable[[], str]
+    """Names the last checkpoint known to be good."""
+    on_finite: Callable[[], object] = lambda: None
+    """Called for every finite iteration, which shows that the weights it began with were good."""
+    bad_in_a_row: int = 0
+    skipped: int = 0
+    stop_requested: bool = False
+    _pending: deque[IterationRecord] = field(default_factory=deque)
 
     def state_dict(self) -> dict[str, int]:
         """The counters, for a training state; call `finish` before."""
@@ -128,19 +122,19 @@ class NonFiniteGuard:
         self.stop_requested |= bool(values['stop'])
         if not values['bad']:
             self.bad_in_a_row = 0
-            self._on_finite()
+            self.on_finite()
             return
         self.bad_in_a_row += 1
         self.skipped += 1
         ranks = distributed.gather_objects((values, record.image_names))
         if distributed.rank() == 0:
             for line in describe_skipped(record, ranks):
-                self._report(line)
+                self.report(line)
         if self.bad_in_a_row >= self.max_bad:
             raise TrainingDiverged(
                 f'{self.bad_in_a_row} iterations in a row, up to {record.iteration}, had a loss '
                 'or gradient that is not finite (train: max_bad_iterations). Training stops. '
-                f'Last good checkpoint: {self._last_good()}. What may help: going on from its '
+                f'Last good checkpoint: {self.last_good()}. What may help: going on from its '
                 'training state (path: resume_state, without --auto_resume, which takes the '
                 'newest) with train: use_grad_clip or amp: off; or a new run from its network '
                 '(path: pretrain_network_g) with a lower learning rate.'

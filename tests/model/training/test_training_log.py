@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from c2fdft_model.training import training_log
 from c2fdft_model.training.training_log import LogValue, Throughput, TrainingLog
-from c2fdft_model.validation.previews import GAP, preview
 from helpers.paired_data import dataset_opt, training_opt
 from helpers.train_server import TrainServer
 from helpers.training_runs import checkout, command, loss_lines, options, validation_set, weights
@@ -104,15 +103,15 @@ def test_the_schedule_says_the_effective_batch_of_each_phase(changes, accumulate
     assert len(lines) == 4
 
 
-def test_a_preview_shows_degraded_restored_and_clean_side_by_side():
-    images = [torch.full((1, 3, 8, 10), value) for value in (0.0, 0.5, 1.0)]
-    shown = preview(images)
-    assert shown.shape == (8, 3 * 10 + 2 * GAP, 3)
-    assert [shown[0, x, 0] for x in (0, 10 + GAP, 2 * (10 + GAP))] == [0, 128, 255]
-
-
-def test_a_preview_of_large_images_is_shown_smaller():
-    assert preview([torch.zeros(3, 100, 400)], max_side=40).shape == (10, 40, 3)
+def test_the_data_sets_section_is_parsed_once(monkeypatch):
+    parsed = []
+    original = training_log.parse_cycle
+    monkeypatch.setattr(training_log, 'parse_cycle', lambda s: parsed.append(s) or original(s))
+    log = TrainingLog(opt_of_a_cycle())
+    log.schedule_lines(1)
+    for iteration in (1, 2, 3):
+        log.line({}, iteration, (4, 3, 16, 16), 3e-4, 0)
+    assert len(parsed) == 1
 
 
 @pytest.fixture(scope='module')

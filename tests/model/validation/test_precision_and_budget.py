@@ -17,7 +17,6 @@ from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.dft import DFT
 from c2fdft_model.validation.memory_budget import check_memory_budget, degraded_sizes
 from c2fdft_model.validation.options import ValidationOptions
-from c2fdft_model.validation.validation import ImageResult, validate_shared
 from helpers.train_server import TrainServer
 from helpers.training_runs import TINY_DFT, checkout, command, loss_lines, options, validation_set
 
@@ -150,13 +149,3 @@ def test_sizes_are_those_of_the_images_that_a_list_selects(tmp_path):
         'meta_info_file': str(tmp_path / 'list.txt'), 'io_backend': {'type': 'disk'},
     }  # fmt: skip
     assert list(degraded_sizes(section)) == [(str(tmp_path / 'b_x.png'), 24, 32)]
-
-
-def test_an_option_error_in_another_rank_is_raised_in_this_one(monkeypatch):
-    def gather(own):
-        return [own, ([], 'val: of rank 1')]
-
-    monkeypatch.setattr('c2fdft_model.training.distributed.gather_objects', gather)
-    data = [torch.zeros(1)] * 2
-    with pytest.raises(OptionError, match='val: of rank 1'):
-        validate_shared(data, lambda index, item: ImageResult(index, '', {}))
