@@ -13,11 +13,6 @@ EPOCH_BATCHES = 1000
 EPOCH_SAMPLES = 2**21
 
 
-def replica_count(opt: Mapping[str, Any]) -> int:
-    """GPUs that one process drives by itself (DataParallel), from BasicSR's options."""
-    return 1 if opt.get('dist') else max(1, int(opt.get('num_gpu') or 0))
-
-
 def epoch_samples(loader_batch: int, world_size: int = 1, enlarge_ratio: int = 1) -> int:
     """Length to give to a dataset so that an epoch is a whole number of loader batches.
 
@@ -27,6 +22,11 @@ def epoch_samples(loader_batch: int, world_size: int = 1, enlarge_ratio: int = 1
     per_batch = loader_batch * world_size
     batches = max(1, min(EPOCH_BATCHES, EPOCH_SAMPLES // per_batch))
     return per_batch * math.ceil(batches / enlarge_ratio)
+
+
+def replicas(opt: Mapping[str, Any]) -> int:
+    """GPUs that one process drives by itself (`DataParallel`), by BasicSR's options."""
+    return 1 if opt.get('dist') else max(1, int(opt.get('num_gpu') or 0))
 
 
 def check_reach(

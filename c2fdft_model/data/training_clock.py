@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from c2fdft_model.data.epoch_length import check_reach, replica_count
+from c2fdft_model.data.epoch_length import check_reach
 from c2fdft_model.data.patch_cycle import DATASET_TYPE, Phase
 
 ITERATION_KEY = 'patch_cycle_iteration'
@@ -111,7 +111,7 @@ class TrainingClock:
             int(dataset_opt['batch_size_per_gpu']),
             now.world_size,
             int(dataset_opt.get('dataset_enlarge_ratio') or 1),
-            replica_count(self._train_opt),
+            self._replicas(),
             iteration,
             epoch,
         )
@@ -154,7 +154,12 @@ class TrainingClock:
         if cycle is None:
             return None
         phase = cycle.phase_at(iteration)
-        return Phase(phase.patch_size, phase.batch_size * replica_count(self._train_opt))
+        return Phase(phase.patch_size, phase.batch_size * self._replicas())
+
+    def _replicas(self) -> int:
+        """GPUs that this process drives by itself (DataParallel)."""
+        opt = self._train_opt
+        return 1 if opt.get('dist') else max(1, int(opt.get('num_gpu') or 0))
 
 
 def _same_in_every_rank(seed: int) -> int:

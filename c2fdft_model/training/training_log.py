@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from c2fdft_model.data.dataset_options import parse_cycle
-from c2fdft_model.data.epoch_length import epoch_samples, replica_count
+from c2fdft_model.data.epoch_length import epoch_samples, replicas
 
 
 class LogValue(float):
@@ -68,7 +68,7 @@ class TrainingLog:
         self._data = opt['datasets']['train']
         self._cycle = parse_cycle(self._data)
         self._world_size = int(opt['world_size'])
-        self._replicas = replica_count(opt)
+        self._replicas = replicas(opt)
 
     def epoch_of(self, iteration: int) -> int | None:
         """The epoch of an iteration, from 0, in a run that was never interrupted.
@@ -77,32 +77,27 @@ class TrainingLog:
         """
         if self._cycle is None:
             return None
-        batch, ratio = (
-            int(self._data.get(key) or 1) for key in ('batch_size_per_gpu', 'dataset_enlarge_ratio')
-        )
+        batch = int(self._data['batch_size_per_gpu'])
+        ratio = int(self._data.get('dataset_enlarge_ratio') or 1)
         samples = epoch_samples(batch, self._world_size, ratio) * ratio
         iterations = samples // (batch * self._world_size) // self._replicas
         return (iteration - 1) // max(1, iterations)
 
     def schedule_lines(self, accumulate: int) -> list[str]:
         """The phases and the effective batch of each, for the start of the log."""
-        if self._cycle is None:
-            size, batch = (
-                self._data.get('gt_size', 'as loaded'),
-                self._data.get('batch_size_per_gpu'),
-            )
-            return [f'Patches {size}; {self._batch(int(batch), accumulate)}.'] if batch else []
-        phases = zip(
-            self._cycle.iters, self._cycle.patch_sizes, self._cycle.batch_sizes, strict=True
-        )
-        return [
-            f'Schedule of {len(self._cycle.iters)} phases, repeated to the end:',
-            *(
-                f'  phase {number}: {iters:,} iterations of {size} x {size}, '
-                f'{self._batch(batch, accumulate)}'
-                for number, (iters, size, batch) in enumerate(phases, start=1)
-            ),
-        ]
+        cycle = self._cycle
+        if cycle is None:
+            batch = self._data.get('batch_size_per_gpu')
+            if batch is None:
+                return []
+            size = self._data.get('gt_size', 'as loaded')
+            return [f'Patches {size}; {self._batch(int(batch), accumulate)}.']
+        lines = [f'Schedule of {len(cycle.iters)} phases, repeated to the end:']
+        phases = zip(cycle.iters, cycle.patch_sizes, cycle.batch_sizes, strict=True)
+        for number, (iters, size, batch) in enumerate(phases, start=1):
+            phase = f'  phase {number}: {iters:,} iterations of {size} x {size}'
+            lines.append(f'{phase}, {self._batch(batch, accumulate)}')
+        return lines
 
     def _batch(self, per_worker: int, accumulate: int) -> str:
         workers = self._world_size * self._replicas
