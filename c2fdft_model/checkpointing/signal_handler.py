@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -73,22 +73,20 @@ class SignalHandler:
         if hasattr(signal, 'SIGCHLD'):
             signal.signal(signal.SIGCHLD, _ignore)
         if not self._blocked:
-            try:
-                self.unblock()
-            except SystemExit:
-                self._leave_again_soon()
-                raise
+            sys.unraisablehook = self._leave_again
+            self.unblock()
 
-    def _leave_again_soon(self) -> None:
-        """Call `leave` every second until the process ends.
+    def _leave_again(self, dropped: Any) -> None:
+        """Call `leave` once more if Python has dropped its SystemExit.
 
-        Python drops an exception that is raised in a destructor, or right after a fork, which is
-        where the loader starts and stops its workers. The process would wait for dead ones.
+        It drops what is raised in a destructor or right after a fork, which is where the loader
+        stops and starts its workers. The process would then wait for data from dead ones.
         """
-        if hasattr(signal, 'setitimer'):
+        if isinstance(dropped.exc_value, SystemExit) and hasattr(signal, 'setitimer'):
             signal.signal(signal.SIGALRM, lambda number, frame: self._leave())
-            signal.setitimer(signal.ITIMER_REAL, 1, 1)
-            atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        else:
+            sys.__unraisablehook__(dropped)
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

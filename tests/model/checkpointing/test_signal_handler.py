@@ -17,10 +17,13 @@ def leave():
     saved.append(1)
     raise SystemExit(handler.exit_code)
 
+def receive():
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(0)
+
 class Destroyed:
     def __del__(self):
-        signal.raise_signal(signal.SIGTERM)
-        time.sleep(0)
+        receive()
 
 handler = SignalHandler(leave, leave_at_once=True)
 handler.install()
@@ -28,9 +31,10 @@ handler.install()
 time.sleep(20)
 """
 MOMENTS = {
-    'waiting': 'signal.raise_signal(signal.SIGTERM)',
+    'waiting': 'receive()',
     'in a destructor': 'Destroyed()',
-    'blocked': 'handler.block(); signal.raise_signal(signal.SIGTERM); handler.unblock()',
+    'after a fork': 'os.register_at_fork(after_in_parent=receive); os.fork() or os._exit(0)',
+    'blocked': 'handler.block(); receive(); handler.unblock()',
 }
 
 
