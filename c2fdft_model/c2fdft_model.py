@@ -182,11 +182,9 @@ class C2FDFTModel(SRModel):
         """One step of the optimiser in the stage's loss, skipped if anything is not finite."""
         options, guard = self.train_options, self.checkpointing.guard
         self.log.throughput.add(len(self.gt))
-        name = f'rank {self.opt["rank"]}, iteration {current_iter}'
-        seed = seed_for(name, self.opt['manual_seed'])
-        inputs = stage_inputs(
-            self.lq, self.gt, self.process.num_timesteps, options.mixing_augs, seed
-        )
+        rank, mixing = self.opt['rank'], options.mixing_augs
+        seed = seed_for(f'rank {rank}, iteration {current_iter}', self.opt['manual_seed'])
+        inputs = stage_inputs(self.lq, self.gt, self.process.num_timesteps, mixing, seed)
         self.optimizer_g.zero_grad(set_to_none=True)
         losses = step.accumulate_gradients(self.stage, inputs, options.accumulate)
         clip_to = options.grad_clip if options.use_grad_clip else None

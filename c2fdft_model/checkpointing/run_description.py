@@ -1,4 +1,4 @@
-"""What a training computes, as its options say, and how that of a resumed run differs from it."""
+"""The options that decide what a training computes, and how those of a resumed run differ."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ DATA_OPTIONS = (
     'geometric_augs', 'crops_per_image', 'use_hflip', 'use_rot', 'dataset_enlarge_ratio',
 )  # fmt: skip
 MUST_BE_EQUAL = ('network_g', 'train: stage', 'train: optim_g: type', 'train: scheduler: type')
-"""A state of another network, stage, optimiser or schedule has nothing to go on with."""
+"""A state of another network, stage, optimiser or schedule cannot be resumed."""
 TAKEN_FROM_STATE = ('train: optim_g', 'train: scheduler', 'manual_seed')
 """Loaded with the state, so that a change in the option file has no effect."""
 FREE_TO_CHANGE = (
     'train: total_iter', 'train: checkpoint', 'train: max_bad_iterations', 'train: keep_last',
 )  # fmt: skip
-"""Options that change no number of the iterations that are left."""
+"""Options that do not change what the remaining iterations compute."""
 SAME_SCHEDULERS = {'MultiStepRestartLR': 'MultiStepLR'}
-"""Two names of BasicSR's for one schedule."""
+"""BasicSR has two names for one schedule."""
 
 FindConstructor = Callable[[str], Callable[..., Any] | None]
 
