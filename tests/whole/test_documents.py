@@ -1,59 +1,299 @@
-"""The README against the tree: every key, script and option file that it should or does name."""
+"""README and docs/ against the tree: keys, files, modules, commands, links and figures."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import importlib
+import inspect
 import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
+from c2fdft_arch.baselines.noise_predictor import NoisePredictor
+from c2fdft_arch.dft import DFT
 from c2fdft_model.data.dataset_options import DatasetOptions
-from c2fdft_model.diffusion.options import DiffusionOptions
-from c2fdft_model.training.options import TrainOptions
+from c2fdft_model.diffusion.options import DiffusionOptions, IRSDEOptions
+from c2fdft_model.training.lr_scheduler import CosineAnnealingRestartCyclicLR
+from c2fdft_model.training.options import MixingOptions, TrainOptions
 from c2fdft_model.validation.options import ValidationOptions
 
-# Set by BasicSR itself, or BasicSR's own and without effect here.
-UNDOCUMENTED = {
-    *('phase', 'name', 'type', 'scale', 'gt_size', 'use_shuffle', 'num_prefetch_queue'),
-    'dataset_enlarge_ratio',
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding='utf-8')
+    for path in [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+}
+README, OPTIONS, ARCHITECTURE = 'README.md', 'docs/options.md', 'docs/architecture.md'
+LONGEST_README = 160
+
+EVERY_DOCUMENT = pytest.mark.parametrize('name', DOCUMENTS)
+LINK = re.compile(r'\[[^\]]*\]\(([^)\s]+)\)')
+CODE_SPAN = re.compile(r'(?<!`)`([^`\n]+)`(?!`)')
+FENCED = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+TREE_PATH = re.compile(r'(?<![\w/.])(?:scripts|options|docs|tests|c2fdft_\w+)/[\w./*-]*[\w/*]')
+DOTTED_NAME = re.compile(r'\bc2fdft_(?:arch|model)(?:\.(?!py\b)[A-Za-z_]\w*)+')
+BARE_FILE = re.compile(r'[a-z]\w*\.(?:py|sh|yml)')
+OPTION_STEM = re.compile(r'(?:derain|deblur|denoise|demo)_[a-z0-9_]+')
+TABLE = re.compile(r'^(\|.*\|)\n\|[-:| ]+\|\n((?:\|.*\|\n)+)', re.MULTILINE)
+# BasicSR's own programs, which take the same arguments as these.
+BASICSR_PROGRAMS = {'basicsr/train.py': 'scripts/train.py', 'basicsr/test.py': 'scripts/test.py'}
+
+
+def fields_of(section: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(section)}
+
+
+def arguments_of(constructor: type, *without: str) -> set[str]:
+    return set(inspect.signature(constructor).parameters) - set(without)
+
+
+OPTION_KEYS = {
+    'train': fields_of(TrainOptions),
+    'mixing_augs': fields_of(MixingOptions),
+    'diffusion': fields_of(DiffusionOptions),
+    'ir_sde': fields_of(IRSDEOptions),
+    'val': fields_of(ValidationOptions),
+    'datasets': fields_of(DatasetOptions),
+    'DFT': arguments_of(DFT),
+    'NoisePredictor': arguments_of(NoisePredictor, 'name', 'in_channels'),
+    'scheduler': arguments_of(CosineAnnealingRestartCyclicLR, 'optimizer', 'last_epoch'),
 }
 
 
-@pytest.fixture(scope='module')
-def readme(project_root):
-    return (project_root / 'README.md').read_text(encoding='utf-8')
-
-
-@pytest.mark.parametrize(
-    'section', [TrainOptions, DiffusionOptions, ValidationOptions, DatasetOptions]
-)
-def test_every_option_key_is_in_the_readme(readme, section):
-    keys = {field.name for field in dataclasses.fields(section)} - UNDOCUMENTED
-    missing = {key for key in keys if f'`{key}`' not in readme}
+@pytest.mark.parametrize('section', OPTION_KEYS)
+def test_every_option_key_is_documented(section):
+    missing = {key for key in OPTION_KEYS[section] if f'`{key}`' not in DOCUMENTS[OPTIONS]}
     assert missing == set()
 
 
-def test_every_file_that_the_readme_names_is_there(readme, project_root):
-    named = set(re.findall(r'\b((?:scripts|options|c2fdft_arch)/[\w/.]+\.(?:py|sh|yml))\b', readme))
-    missing = {name for name in named if not (project_root / name).exists()}
-    assert len(named) > 10
+def test_every_default_of_a_table_is_the_codes():
+    """Where a row has one key and a plain default, it is the default of the options."""
+    sections = (TrainOptions, DiffusionOptions, IRSDEOptions, ValidationOptions, DatasetOptions)
+    known = {f.name: f.default for section in sections for f in dataclasses.fields(section)}
+    rows = re.findall(r'^\| `(\w+)` \| ([^|]+) \|', DOCUMENTS[OPTIONS], re.MULTILINE)
+    checked = {key: yaml.safe_load(text.strip(' `')) for key, text in rows if key in known}
+    wrong = {
+        key: default
+        for key, default in checked.items()
+        if isinstance(known[key], bool | int | float) and default != known[key]
+    }
+    assert len(checked) > 20
+    assert wrong == {}
+
+
+@EVERY_DOCUMENT
+def test_every_file_that_a_document_names_is_there(name):
+    named = set(TREE_PATH.findall(DOCUMENTS[name]))
+    missing = {path for path in named if not any(ROOT.glob(path.rstrip('/')))}
     assert missing == set()
 
 
-def test_every_script_is_in_the_readme(readme, project_root):
-    scripts = {path.name for path in (project_root / 'scripts').glob('*.*')}
+@EVERY_DOCUMENT
+def test_every_file_that_is_named_without_a_folder_is_there(name):
+    named = {span for span in CODE_SPAN.findall(DOCUMENTS[name]) if BARE_FILE.fullmatch(span)}
+    missing = {file for file in named - {'setup.py'} if not in_our_folders(file)}
+    assert missing == set()
+
+
+def in_our_folders(file: str) -> bool:
+    folders = ('c2fdft_arch', 'c2fdft_model', 'scripts', 'options')
+    return any(path for folder in folders for path in (ROOT / folder).rglob(file))
+
+
+@EVERY_DOCUMENT
+def test_every_option_file_that_is_named_by_its_stem_is_there(name):
+    named = {span for span in CODE_SPAN.findall(DOCUMENTS[name]) if OPTION_STEM.fullmatch(span)}
+    assert {stem for stem in named if not any((ROOT / 'options').rglob(f'{stem}.yml'))} == set()
+
+
+@EVERY_DOCUMENT
+def test_every_module_that_a_document_names_can_be_imported(name):
+    for dotted in set(DOTTED_NAME.findall(DOCUMENTS[name])):
+        assert resolve(dotted) is not None, dotted
+
+
+def resolve(dotted: str) -> object | None:
+    """What a dotted name stands for: a module, or something in one; None if there is no such."""
+    found: object = importlib.import_module(dotted.split('.')[0])
+    for part in dotted.split('.')[1:]:
+        if inspect.ismodule(found) and not hasattr(found, part):
+            try:
+                importlib.import_module(f'{found.__name__}.{part}')
+            except ModuleNotFoundError:
+                return None
+        found = getattr(found, part, None)
+    return found
+
+
+def test_every_script_is_documented():
+    text = ''.join(DOCUMENTS.values())
+    scripts = {path.name for path in (ROOT / 'scripts').glob('*.*')}
     # Called by setup_env.sh.
-    missing = {name for name in scripts - {'install_environment.py'} if name not in readme}
-    assert missing == set()
+    assert {name for name in scripts - {'install_environment.py'} if name not in text} == set()
 
 
-def test_nothing_is_left_to_fill_in(readme):
-    assert '@@' not in readme
-
-
-def test_every_benchmark_is_there(project_root, monkeypatch):
-    monkeypatch.syspath_prepend(str(project_root / 'scripts'))
+def test_every_benchmark_is_there(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / 'scripts'))
     from benchmark import BENCHMARKS
 
-    files = {path.stem for path in (project_root / 'scripts' / 'benchmarks').glob('*.py')}
+    files = {path.stem for path in (ROOT / 'scripts' / 'benchmarks').glob('*.py')}
     assert set(BENCHMARKS) == files - {'__init__'}
+
+
+@pytest.mark.parametrize('package', ['c2fdft_arch', 'c2fdft_model'])
+def test_every_room_is_on_the_map(package):
+    rooms = {path.parent.relative_to(ROOT) for path in (ROOT / package).glob('*/__init__.py')}
+    assert {room for room in rooms if f'| `{room}/` |' not in DOCUMENTS[ARCHITECTURE]} == set()
+
+
+def test_every_registered_leaf_is_in_the_architecture():
+    from c2fdft_model.plugin.autoload import LEAVES
+
+    files = {f'`{leaf.rpartition(".")[2]}.py`' for leaf in LEAVES}
+    assert {file for file in files if file not in DOCUMENTS[ARCHITECTURE]} == set()
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r'[^\w\- ]', '', heading.lower()).strip().replace(' ', '-')
+
+
+def anchors(text: str) -> set[str]:
+    return {slug(heading) for heading in re.findall(r'^#+ (.+)$', FENCED.sub('', text), re.M)}
+
+
+@EVERY_DOCUMENT
+def test_every_link_between_documents_leads_somewhere(name):
+    for link in LINK.findall(DOCUMENTS[name]):
+        if link.startswith('http'):
+            continue
+        file, _, anchor = link.partition('#')
+        target = (ROOT / name).parent / file if file else ROOT / name
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding='utf-8')), link
+
+
+def test_every_document_is_in_the_index():
+    links = set(LINK.findall(DOCUMENTS[README]))
+    assert {name for name in DOCUMENTS if name != README and name not in links} == set()
+
+
+def commands_in(text: str) -> list[str]:
+    """The command lines of a document: lines of its code blocks, and spans of code."""
+    blocks = [body for language, body in FENCED.findall(text) if language in ('', 'sh')]
+    lines = ''.join(blocks).replace('\\\n', ' ').splitlines()
+    spans = CODE_SPAN.findall(FENCED.sub('', text))
+    return [line for line in lines + spans if re.match(r'(python|torchrun|srun|bash) ', line)]
+
+
+COMMANDS = sorted({command for text in DOCUMENTS.values() for command in commands_in(text)})
+
+
+class Accepted(Exception):
+    """A command line has been parsed."""
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """Runs a Python program up to the point where its command line has been parsed."""
+    parse_known_args = argparse.ArgumentParser.parse_known_args
+
+    def run(program: str, arguments: list[str]) -> None:
+        # The first parser of benchmark.py finds the benchmark, which has a parser of its own.
+        left = 2 if program == 'scripts/benchmark.py' else 1
+
+        def accept() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                raise Accepted
+
+        def parse_known(parser, args=None, namespace=None):
+            found = parse_known_args(parser, args, namespace)
+            accept()
+            return found
+
+        def parse_all(parser, args=None, namespace=None):
+            found, unknown = parse_known_args(parser, args, namespace)
+            if unknown:
+                parser.error(f'unrecognized arguments: {" ".join(unknown)}')
+            accept()
+            return found
+
+        monkeypatch.setattr(argparse.ArgumentParser, 'parse_known_args', parse_known)
+        monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_all)
+        monkeypatch.setattr(sys, 'argv', [program, *arguments])
+        monkeypatch.chdir(ROOT)
+        with pytest.raises(Accepted):
+            runpy.run_path(program, run_name='__main__')
+
+    return run
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) > 40
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_every_command_line_is_accepted(command, parse):
+    words = shlex.split(command, comments=True)
+    if words[0] == 'bash':
+        assert (ROOT / words[1]).is_file()
+        return
+    if words[:3] == ['python', '-m', 'c2fdft_arch']:
+        parse('c2fdft_arch/__main__.py', words[3:])
+        return
+    if words[0] == 'torchrun':
+        from torch.distributed.run import get_args_parser
+
+        get_args_parser().parse_args(words[1:])
+    place = next((k for k, word in enumerate(words) if word.endswith('.py')), None)
+    if place is not None:
+        program = BASICSR_PROGRAMS.get(words[place], words[place])
+        parse(program, words[place + 1 :])
+
+
+@EVERY_DOCUMENT
+def test_yaml_examples_are_yaml(name):
+    for language, body in FENCED.findall(DOCUMENTS[name]):
+        if language == 'yaml':
+            assert isinstance(yaml.safe_load(body), dict)
+
+
+def test_nothing_is_left_to_fill_in():
+    for name, text in DOCUMENTS.items():
+        assert re.findall(r'@@|\b(?:TODO|TBD|FIXME|XXX)\b', text) == [], name
+
+
+def test_the_readme_is_short():
+    assert len(DOCUMENTS[README].splitlines()) <= LONGEST_README
+
+
+def test_the_demos_means_are_the_same_in_readme_and_results():
+    mean = re.search(r'^mean +(.+)$', DOCUMENTS[README], re.MULTILINE)
+    assert mean is not None
+    values = mean[1].split()
+    pairs = [f'{psnr} / {ssim}' for psnr, ssim in zip(values[::2], values[1::2], strict=True)]
+    assert f'| AVX-512 | {" | ".join(pairs)} |' in DOCUMENTS['docs/results.md']
+
+
+@EVERY_DOCUMENT
+def test_a_table_that_the_readme_has_too_is_the_same(name):
+    in_readme = dict(TABLE.findall(DOCUMENTS[README]))
+    shared = dict(TABLE.findall(DOCUMENTS[name]))
+    assert {h for h, body in shared.items() if in_readme.get(h, body) != body} == set()
+
+
+def test_the_paper_is_cited_as_it_was_published():
+    text = DOCUMENTS[README]
+    for part in ('2308.08730', 'Computer Vision and Image Understanding 248 (2024) 104118'):
+        assert part in text
+    folders = ('c2fdft_arch', 'c2fdft_model', 'scripts', 'options', 'docs')
+    files = [path for folder in folders for path in (ROOT / folder).rglob('*') if path.is_file()]
+    texts = {path: path.read_bytes() for path in [ROOT / README, *files]}
+    assert [path for path, content in texts.items() if b'AAAI' in content] == []
