@@ -1,16 +1,12 @@
-"""README and docs/ against the tree: keys, files, modules, commands, links and figures."""
+"""README and docs/ against the tree: keys, files, modules, links and figures."""
 
 from __future__ import annotations
 
-import argparse
+import ast
 import dataclasses
 import importlib
 import inspect
 import re
-import runpy
-import shlex
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -20,29 +16,22 @@ from c2fdft_arch.baselines.noise_predictor import NoisePredictor
 from c2fdft_arch.dft import DFT
 from c2fdft_model.data.dataset_options import DatasetOptions
 from c2fdft_model.diffusion.options import DiffusionOptions, IRSDEOptions
+from c2fdft_model.evaluation import PROTOCOLS
 from c2fdft_model.training.lr_scheduler import CosineAnnealingRestartCyclicLR
 from c2fdft_model.training.options import MixingOptions, TrainOptions
 from c2fdft_model.validation.options import ValidationOptions
+from helpers.documents import CODE_SPAN, DOCUMENTS, EVERY_DOCUMENT, FENCED, README, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = {
-    path.relative_to(ROOT).as_posix(): path.read_text(encoding='utf-8')
-    for path in [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
-}
-README, OPTIONS, ARCHITECTURE = 'README.md', 'docs/options.md', 'docs/architecture.md'
+OPTIONS, ARCHITECTURE = 'docs/options.md', 'docs/architecture.md'
+TROUBLESHOOTING = DOCUMENTS['docs/troubleshooting.md']
+FOLDERS = ('c2fdft_arch', 'c2fdft_model', 'scripts', 'options')
 LONGEST_README = 160
 
-EVERY_DOCUMENT = pytest.mark.parametrize('name', DOCUMENTS)
 LINK = re.compile(r'\[[^\]]*\]\(([^)\s]+)\)')
-CODE_SPAN = re.compile(r'(?<!`)`([^`\n]+)`(?!`)')
-FENCED = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 TREE_PATH = re.compile(r'(?<![\w/.])(?:scripts|options|docs|tests|c2fdft_\w+)/[\w./*-]*[\w/*]')
 DOTTED_NAME = re.compile(r'\bc2fdft_(?:arch|model)(?:\.(?!py\b)[A-Za-z_]\w*)+')
 BARE_FILE = re.compile(r'[a-z]\w*\.(?:py|sh|yml)')
 OPTION_STEM = re.compile(r'(?:derain|deblur|denoise|demo)_[a-z0-9_]+')
-TABLE = re.compile(r'^(\|.*\|)\n\|[-:| ]+\|\n((?:\|.*\|\n)+)', re.MULTILINE)
-# BasicSR's own programs, which take the same arguments as these.
-BASICSR_PROGRAMS = {'basicsr/train.py': 'scripts/train.py', 'basicsr/test.py': 'scripts/test.py'}
 
 
 def fields_of(section: type) -> set[str]:
@@ -102,8 +91,7 @@ def test_every_file_that_is_named_without_a_folder_is_there(name):
 
 
 def in_our_folders(file: str) -> bool:
-    folders = ('c2fdft_arch', 'c2fdft_model', 'scripts', 'options')
-    return any(path for folder in folders for path in (ROOT / folder).rglob(file))
+    return any(path for folder in FOLDERS for path in (ROOT / folder).rglob(file))
 
 
 @EVERY_DOCUMENT
@@ -159,6 +147,25 @@ def test_every_registered_leaf_is_in_the_architecture():
     assert {file for file in files if file not in DOCUMENTS[ARCHITECTURE]} == set()
 
 
+def test_every_protocol_is_documented():
+    rows = re.findall(r'^\| (`.+`) \|', DOCUMENTS['docs/measuring.md'], re.MULTILINE)
+    assert {name for name in PROTOCOLS if f'`{name}`' not in ' '.join(rows)} == set()
+
+
+def test_every_extra_is_documented():
+    stated = re.search(r'^EXTRAS_REQUIRE = ({.*?^})', (ROOT / 'setup.py').read_text(), re.M | re.S)
+    assert stated is not None
+    extras = set(ast.literal_eval(stated[1]))
+    assert {extra for extra in extras if f'| `{extra}` |' not in TROUBLESHOOTING} == set()
+
+
+def test_every_environment_variable_of_ours_is_documented():
+    files = [path for folder in FOLDERS for path in (ROOT / folder).rglob('*.py')]
+    used = {name for path in files for name in re.findall(r'\bC2FDFT_[A-Z_]+', path.read_text())}
+    assert used
+    assert {name for name in used if f'`{name}' not in TROUBLESHOOTING} == set()
+
+
 def slug(heading: str) -> str:
     """The anchor that GitHub gives a heading."""
     return re.sub(r'[^\w\- ]', '', heading.lower()).strip().replace(' ', '-')
@@ -184,106 +191,6 @@ def test_every_document_is_in_the_index():
     assert {name for name in DOCUMENTS if name != README and name not in links} == set()
 
 
-def commands_in(text: str) -> list[str]:
-    """The command lines of a document: lines of its code blocks, and spans of code."""
-    blocks = [body for language, body in FENCED.findall(text) if language in ('', 'sh')]
-    lines = ''.join(blocks).replace('\\\n', ' ').splitlines()
-    spans = CODE_SPAN.findall(FENCED.sub('', text))
-    return [line for line in lines + spans if re.match(r'(python|torchrun|srun|bash) ', line)]
-
-
-COMMANDS = sorted({command for text in DOCUMENTS.values() for command in commands_in(text)})
-
-
-class Accepted(Exception):
-    """A command line has been parsed."""
-
-
-@pytest.fixture
-def parse(monkeypatch):
-    """Runs a Python program up to the point where its command line has been parsed."""
-    parse_known_args = argparse.ArgumentParser.parse_known_args
-
-    def run(program: str, arguments: list[str]) -> None:
-        # The first parser of benchmark.py finds the benchmark, which has a parser of its own.
-        left = 2 if program == 'scripts/benchmark.py' else 1
-
-        def accept() -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                raise Accepted
-
-        def parse_known(parser, args=None, namespace=None):
-            found = parse_known_args(parser, args, namespace)
-            accept()
-            return found
-
-        def parse_all(parser, args=None, namespace=None):
-            found, unknown = parse_known_args(parser, args, namespace)
-            if unknown:
-                parser.error(f'unrecognized arguments: {" ".join(unknown)}')
-            accept()
-            return found
-
-        monkeypatch.setattr(argparse.ArgumentParser, 'parse_known_args', parse_known)
-        monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_all)
-        monkeypatch.setattr(sys, 'argv', [program, *arguments])
-        monkeypatch.chdir(ROOT)
-        with pytest.raises(Accepted):
-            runpy.run_path(program, run_name='__main__')
-
-    return run
-
-
-def test_there_are_commands():
-    assert len(COMMANDS) > 40
-
-
-@pytest.mark.parametrize('command', COMMANDS)
-def test_every_command_line_is_accepted(command, parse):
-    words = shlex.split(command, comments=True)
-    if words[0] == 'bash':
-        assert (ROOT / words[1]).is_file()
-        return
-    if words[:3] == ['python', '-m', 'c2fdft_arch']:
-        parse('c2fdft_arch/__main__.py', words[3:])
-        return
-    if words[0] == 'torchrun':
-        from torch.distributed.run import get_args_parser
-
-        get_args_parser().parse_args(words[1:])
-    place = next((k for k, word in enumerate(words) if word.endswith('.py')), None)
-    if place is not None:
-        program = BASICSR_PROGRAMS.get(words[place], words[place])
-        parse(program, words[place + 1 :])
-
-
-@EVERY_DOCUMENT
-def test_yaml_examples_are_yaml(name):
-    for language, body in FENCED.findall(DOCUMENTS[name]):
-        if language == 'yaml':
-            assert isinstance(yaml.safe_load(body), dict)
-
-
-@pytest.mark.parametrize(
-    ('program', 'name'),
-    [
-        ('scripts/restore.py', 'docs/restoring.md'),
-        ('scripts/prepare_lmdb.py', 'docs/data.md'),
-        ('scripts/prepare_dataset.py', 'docs/data.md'),
-        ('scripts/evaluate.py', 'docs/measuring.md'),
-    ],
-)
-def test_every_option_of_a_command_is_documented(program, name, monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', [program, '--help'])
-    with pytest.raises(SystemExit):
-        runpy.run_path(str(ROOT / program), run_name='__main__')
-    options = set(re.findall(r'^  (--[a-z-]+)', capsys.readouterr().out, re.MULTILINE))
-    assert len(options) > 2
-    assert {option for option in options if option not in DOCUMENTS[name]} == set()
-
-
 def test_nothing_is_left_to_fill_in():
     for name, text in DOCUMENTS.items():
         assert re.findall(r'@@|\b(?:TODO|TBD|FIXME|XXX)\b', text) == [], name
@@ -301,19 +208,16 @@ def test_the_demos_means_are_the_same_in_readme_and_results():
     assert f'| AVX-512 | {" | ".join(pairs)} |' in DOCUMENTS['docs/results.md']
 
 
-@EVERY_DOCUMENT
-def test_a_table_that_the_readme_has_too_is_the_same(name):
-    in_readme = dict(TABLE.findall(DOCUMENTS[README]))
-    shared = dict(TABLE.findall(DOCUMENTS[name]))
-    assert {h for h, body in shared.items() if in_readme.get(h, body) != body} == set()
-
-
 def test_the_paper_is_cited_as_it_was_published():
     for text in (DOCUMENTS[README], c2fdft_arch.__doc__):
         words = ' '.join(text.split())
         assert '2308.08730' in words
         assert 'Computer Vision and Image Understanding 248 (2024) 104118' in words
-    folders = ('c2fdft_arch', 'c2fdft_model', 'scripts', 'options', 'docs')
-    files = [path for folder in folders for path in (ROOT / folder).rglob('*') if path.is_file()]
+    files = [
+        path
+        for folder in (*FOLDERS, 'docs')
+        for path in (ROOT / folder).rglob('*')
+        if path.is_file()
+    ]
     texts = {path: path.read_bytes() for path in [ROOT / README, *files]}
     assert [path for path, content in texts.items() if b'AAAI' in content] == []
