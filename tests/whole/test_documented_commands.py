@@ -61,7 +61,7 @@ def parse(monkeypatch):
         monkeypatch.setattr(argparse.ArgumentParser, 'parse_known_args', parse_known)
         monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_all)
         monkeypatch.setattr(sys, 'argv', [program, *arguments])
-        monkeypatch.setattr(sys, 'path', [*sys.path])
+        monkeypatch.setattr(sys, 'path', [str(ROOT / 'scripts'), *sys.path])
         monkeypatch.chdir(ROOT)
         with pytest.raises(Accepted):
             runpy.run_path(program, run_name='__main__')
