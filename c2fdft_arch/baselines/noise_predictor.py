@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 
+from c2fdft_arch.baselines.probing import (
+    final_image,
+    probe_size,
+    run_copy,
+    size_multiples,
+    takes_time,
+)
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.common.padding import pad_to_multiple
 
 IMAGE_CHANNELS = 3
-POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128)
-SMALLEST_PROBE = 33
 LARGEST_CPU_PROBE = 16
 ADAPTERS_HINT = (
     '. If it only exists with other numbers of channels, add adapters: true to network_g, which '
@@ -110,10 +112,10 @@ class NoisePredictor(nn.Module):
 
     def _backbone_output(self, stacked: Tensor, t: Tensor) -> Tensor:
         if self.takes_time:
-            return first(self.backbone(stacked, t))
+            return final_image(self.backbone(stacked, t))
         if self.unshuffle > 1:
             stacked = pixel_unshuffle(stacked, self.unshuffle)
-        return self.head(first(self.backbone(self.stem(stacked))))
+        return self.head(final_image(self.backbone(self.stem(stacked))))
 
     def _checked_time(self, time: str | None) -> str:
         if time not in (None, 'channel', 'none'):
@@ -185,13 +187,6 @@ class NoisePredictor(nn.Module):
             )
 
 
-def run_copy(network: nn.Module, x: Tensor) -> Tensor:
-    """The output of a copy on the device of `x`: some networks keep tensors of their input."""
-    network = copy.deepcopy(network).to(x.device)
-    arguments = (x, torch.zeros(1, device=x.device)) if takes_time(network) else (x,)
-    return first(network(*arguments))
-
-
 def check_predicts_noise(network: nn.Module, name: str) -> None:
     """Raise OptionError unless `network` maps (cat(degraded, noisy), t) to noise of their size.
 
@@ -226,36 +221,8 @@ def stacked_channels(time: str, unshuffle: int = 1) -> int:
     return (2 * IMAGE_CHANNELS + (time == 'channel')) * unshuffle**2
 
 
-def takes_time(network: nn.Module | type[nn.Module]) -> bool:
-    """Whether the network's `forward` takes a second argument that it cannot do without."""
-    parameters = list(inspect.signature(network.forward).parameters.values())
-    if inspect.isclass(network):
-        parameters = parameters[1:]
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    needed = [p for p in parameters if p.kind in positional and p.default is p.empty]
-    return len(needed) == 2
-
-
 def drop_rgb_mean(network: nn.Module) -> None:
     """Zero the RGB mean that EDSR and RCAN subtract, which stacked images and noise do not have."""
     mean = getattr(network, 'mean', None)
     if isinstance(mean, Tensor) and mean.numel() == IMAGE_CHANNELS:
         network.mean = mean.new_zeros(1, 1, 1, 1)
-
-
-def size_multiples(network: nn.Module) -> list[int]:
-    """Multiples to try, rising: powers of two, and those of the network's window size."""
-    windows = {getattr(module, 'window_size', None) for module in network.modules()}
-    multiples = {w * p for w in windows if isinstance(w, int) and w > 0 for p in (1, 2, 4, 8)}
-    return sorted(multiples.union(POWERS_OF_TWO))
-
-
-def probe_size(multiple: int) -> tuple[int, int]:
-    """Two different sides that are odd multiples of `multiple`, and so of nothing larger."""
-    factor = -(-SMALLEST_PROBE // multiple) | 1
-    return multiple * factor, multiple * (factor + 2)
-
-
-def first(output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    """The final image of a network that also returns those of its earlier stages."""
-    return output[0] if isinstance(output, (list, tuple)) else output

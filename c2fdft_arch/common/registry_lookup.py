@@ -1,8 +1,9 @@
-"""Finding an architecture in a registry, with a message that helps where BasicSR's does not."""
+"""Finding an architecture in a registry, and the options that it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from c2fdft_arch.common.messages import nearest
@@ -24,3 +25,12 @@ def find_registered(registry: Iterable[tuple[str, Any]], name: object, path: str
         f'{path}: type: {name} is not a registered architecture{nearest(name, entries)}. '
         f'Registered: {", ".join(sorted(entries))}.'
     )
+
+
+def options_of(constructor: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The options that a registered class or function takes, by name.
+
+    An object that builds networks of another class states their options by `option_parameters`.
+    """
+    stated = getattr(constructor, 'option_parameters', None)
+    return stated() if stated else inspect.signature(constructor).parameters

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_arch.common.registry_lookup import options_of
 from c2fdft_model.data.dataset_options import DatasetOptions
 from c2fdft_model.data.patch_cycle import DATASET_TYPE
 from c2fdft_model.diffusion.options import DiffusionOptions, IRSDEOptions
@@ -170,7 +170,7 @@ def built_arguments(section: Mapping[str, Any], find: FindConstructor) -> dict[s
     So are those of sections inside it. Of a type that `find` does not know, what is given.
     """
     constructor = find(str(section.get('type')))
-    parameters = inspect.signature(constructor).parameters if constructor else {}
+    parameters = options_of(constructor) if constructor else {}
     defaults = {
         name: _plain(parameter.default)
         for name, parameter in parameters.items()
