@@ -23,7 +23,7 @@ from c2fdft_model.data.training_clock import ITERATION_KEY, ClockReading, traini
 from c2fdft_model.images.image_crops import WholeImage, open_image
 from c2fdft_model.images.image_io import ImageReadError, pad_to, to_float
 from c2fdft_model.images.indexed_png import IndexedPng
-from c2fdft_model.plugin.basicsr_patches import announce_iterations
+from c2fdft_model.plugin.patches.iterations import announce_iterations
 
 OpenImage = IndexedPng | WholeImage
 

@@ -34,7 +34,7 @@ class TrainingClock:
     """Knows which iteration comes next, because the training loop announces each one.
 
     BasicSR gives a dataset no way to learn the iteration. The models announce it here
-    (`plugin.basicsr_patches.announce_iterations`), the datasets of the same process read it, and
+    (`plugin.patches.iterations`), the datasets of the same process read it, and
     whatever starts a worker copies the reading into it.
     """
 

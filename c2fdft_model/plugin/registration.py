@@ -1,4 +1,4 @@
-"""What the hook of `autoload` does around `import basicsr`: mend, import the leaves, report.
+"""What the hook of `autoload` does around `import basicsr`: patch it, import the leaves, report.
 
 Standard library only, until BasicSR is being imported.
 """
@@ -12,6 +12,8 @@ import warnings
 
 from c2fdft_model.plugin.autoload import LEAVES, SWITCH, TRIGGER
 
+PATCHES = 'c2fdft_model.plugin.patches.table'
+failures: list[str] = []  # what has failed in this process, in words; the doctor reads it
 _searching = threading.local()
 
 
@@ -29,7 +31,7 @@ def find_spec(hook, path=None, target=None):
         try:
             _wrap_loader(spec.loader)
         except Exception as error:
-            _warn([_describe('c2fdft_model.plugin.registration', error)])
+            _warn([_in_words(__name__, error)])
     return spec
 
 
@@ -44,7 +46,7 @@ def _ask_others(hook, path, target):
 
 
 def _wrap_loader(loader) -> None:
-    """Let this loader run our two steps around BasicSR's own module code, once.
+    """Let this loader patch and register around BasicSR's own module code, once.
 
     The instance's method is wrapped and the loader kept, so that everything else that is asked of
     it (source text, resources) still gets BasicSR's own answer.
@@ -57,7 +59,7 @@ def _wrap_loader(loader) -> None:
         if module.__name__ != TRIGGER:  # a zip archive has one loader for all its modules
             return exec_module(module)
         vars(loader).pop('exec_module', None)
-        problems = _prepare()
+        problems = _load(PATCHES, 'before_import')
         exec_module(module)
         register(problems)
         return None
@@ -65,38 +67,17 @@ def _wrap_loader(loader) -> None:
     loader.exec_module = exec_module_and_register
 
 
-def _prepare() -> list[str]:
-    """Do what must be done before BasicSR's own code runs; returns what failed, in words."""
-    try:
-        from c2fdft_model.plugin import basicsr_patches as basicsr_compat
+def register(problems: list[str] | None = None) -> None:
+    """Patch the imported BasicSR and import the leaves; one warning says what failed, if any did.
 
-        basicsr_compat.before_import()
-    except Exception as error:
-        return [_describe('c2fdft_model.plugin.basicsr_patches', error)]
-    return []
-
-
-def register(problems=()) -> list[str]:
-    """Mend BasicSR's faults and import the leaves; one warning says what failed, if anything did.
-
-    Called when `basicsr` has finished importing. Each leaf is tried on its own, so that a missing
+    `problems` are those from before the import. Each leaf is tried on its own, so that a missing
     package costs one entry of a registry and not all of them.
     """
-    problems = list(problems)
-    try:
-        from c2fdft_model.plugin import basicsr_patches as basicsr_compat
-
-        basicsr_compat.after_import()
-    except Exception as error:
-        problems.append(_describe('c2fdft_model.plugin.basicsr_patches', error))
+    problems = (problems or []) + _load(PATCHES, 'after_import')
     for leaf in LEAVES:
-        try:
-            importlib.import_module(leaf)
-        except Exception as error:
-            problems.append(_describe(leaf, error))
+        problems += _load(leaf)
     if problems:
         _warn(problems)
-    return problems
 
 
 def register_late() -> None:
@@ -110,11 +91,23 @@ def register_late() -> None:
     register()
 
 
-def _describe(module: str, error: Exception) -> str:
+def _load(module: str, function: str | None = None) -> list[str]:
+    """Import a module and call one of its functions, if named; returns what failed, in words."""
+    try:
+        imported = importlib.import_module(module)
+        if function is not None:
+            getattr(imported, function)()
+    except Exception as error:
+        return [_in_words(module, error)]
+    return []
+
+
+def _in_words(module: str, error: Exception) -> str:
     return f'{module}: {type(error).__name__}: {error}'
 
 
 def _warn(problems: list[str]) -> None:
+    failures.extend(problems)
     text = (
         f'c2fdft could not add itself to BasicSR completely: {"; ".join(problems)}. '
         f'`python -m c2fdft_arch` says more; {SWITCH}=0 in the environment switches c2fdft off.'
