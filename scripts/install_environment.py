@@ -71,15 +71,11 @@ def requirements(extras: list[str]) -> list[str]:
     return project['dependencies'] + [name for extra in extras for name in of_extras[extra]]
 
 
-def missing(wanted: list[str]) -> list[str]:
-    """Return the requirements that are absent or too old."""
-    result = []
-    for requirement in wanted:
-        name, _, least = requirement.partition('>=')
-        have = version_of(name)
-        if have is None or have < tuple(int(number) for number in (least or '0').split('.')):
-            result.append(requirement)
-    return result
+def is_met(requirement: str) -> bool:
+    """Whether a requirement, a name with perhaps `>=` and a version, is installed."""
+    name, _, least = requirement.partition('>=')
+    have = version_of(name)
+    return have is not None and have >= tuple(int(number) for number in (least or '0').split('.'))
 
 
 def installed_from_here() -> bool:
@@ -184,7 +180,7 @@ def main() -> None:
     parser.add_argument('--extras', default='', help='extras of the project, separated by commas')
     extras = [name for name in parser.parse_args().extras.split(',') if name]
     ensure_pip()
-    if not missing(requirements(extras)) and installed_from_here():
+    if all(map(is_met, requirements(extras))) and installed_from_here():
         say(f'{sys.prefix} has everything')
         return
     start = time.monotonic()

@@ -46,20 +46,22 @@ def build_noise_predictor(
     parameters = options_of(constructor)
     in_key = _first_key(IN_CHANNELS, parameters)
     choices: Iterable[dict[str, int]] = [{}]
-    if not (adapters or in_key is None or _class_takes_time(constructor)):
+    gets_time = isinstance(constructor, type) and takes_time(constructor)
+    if in_key and not adapters and not gets_time:
         choices = _channel_choices(in_key, parameters, section, time, unshuffle, name)
     problems = []
     for channels in choices:
         options = {**section, **channels}
         network = build_backbone(constructor, parameters, options, name)
+        in_channels = options.get(in_key, parameters[in_key].default) if in_key else None
         try:
             return NoisePredictor(
                 network,
+                name=name,
                 time=time,
                 unshuffle=unshuffle,
                 adapters=adapters,
-                in_channels=options.get(in_key, parameters[in_key].default) if in_key else None,
-                name=name,
+                in_channels=in_channels,
                 **settings,
             )
         except OptionError as error:
@@ -117,10 +119,6 @@ def _channel_choices(
 
 def _first_key(keys: Iterable[str], parameters: Parameters) -> str | None:
     return next((key for key in keys if key in parameters), None)
-
-
-def _class_takes_time(constructor: Callable[..., nn.Module]) -> bool:
-    return isinstance(constructor, type) and takes_time(constructor)
 
 
 def _stack_in_words(time: str | None, unshuffle: int) -> str:

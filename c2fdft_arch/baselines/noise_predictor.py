@@ -146,10 +146,9 @@ class NoisePredictor(nn.Module):
             if device == 'cpu' and isinstance(problem, OptionError):
                 break
             height, width = probe_size(multiple)
+            zeros = torch.zeros(1, in_channels, height, width, device=device)
             try:
-                output = run_copy(
-                    self.backbone, torch.zeros(1, in_channels, height, width, device=device)
-                )
+                output = run_copy(self.backbone, zeros)
             except Exception as error:
                 problem = error
                 continue

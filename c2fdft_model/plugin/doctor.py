@@ -187,16 +187,12 @@ def _examine_extras(report: Report) -> None:
             extras.setdefault(found[2], []).append(found[1])
     report.say('extras', 'optional packages, `pip install c2fdft[NAME]`')
     for name, packages in sorted(extras.items()):
-        absent = [package for package in packages if _version(package) is None]
-        state = f'lacks {", ".join(absent)}' if absent else 'complete'
-        report.item(f'{name:<10}{state}')
+        absent = ', '.join(package for package in packages if not _is_installed(package))
+        report.item(f'{name:<10}{f"lacks {absent}" if absent else "complete"}')
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def _is_installed(package: str) -> bool:
+    return any(importlib.metadata.distributions(name=package))
 
 
 def _examine_options(report: Report) -> None:

@@ -1,7 +1,5 @@
 """BasicSR 1.4.2 builds no optimiser but Adam."""
 
-from __future__ import annotations
-
 import functools
 
 from c2fdft_model.plugin.patches.patch import MASTER, patch

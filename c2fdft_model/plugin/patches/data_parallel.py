@@ -1,7 +1,5 @@
 """BasicSR distributes only networks on GPUs."""
 
-from __future__ import annotations
-
 import functools
 
 from c2fdft_model.plugin.patches.patch import NOT_FIXED, patch

@@ -1,7 +1,5 @@
 """BasicSR imports `distutils`, which Python 3.12 removed."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 

@@ -1,7 +1,5 @@
 """BasicSR 1.4.2 imports a module that torchvision 0.17 removed."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 import types

@@ -1,7 +1,5 @@
 """BasicSR gives a data set no way to learn the iteration that it loads for."""
 
-from __future__ import annotations
-
 import functools
 
 from c2fdft_model.plugin.patches.patch import NOT_FIXED, patch

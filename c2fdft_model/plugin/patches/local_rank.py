@@ -1,7 +1,5 @@
 """BasicSR does not know the spelling in which current PyTorch passes the local rank."""
 
-from __future__ import annotations
-
 import functools
 import re
 import sys

@@ -1,7 +1,5 @@
 """BasicSR names W&B runs with a function that wandb 0.28 removed."""
 
-from __future__ import annotations
-
 import functools
 import secrets
 import string

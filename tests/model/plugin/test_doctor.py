@@ -10,7 +10,7 @@ import pytest
 from c2fdft_arch import __version__
 from c2fdft_model.plugin import doctor
 from c2fdft_model.plugin.__main__ import main
-from c2fdft_model.plugin.option_files import copy_options, option_folder
+from c2fdft_model.plugin.option_files import UNCHANGED, WRITTEN, copy_options, option_folder
 
 
 def examine(environment, cwd, *flags):
@@ -122,15 +122,13 @@ def test_options_are_copied_into_a_checkout(tmp_path, capsys):
 def test_the_options_folder_itself_may_be_named(tmp_path):
     folder = tmp_path / 'options'
     folder.mkdir()
-    assert copy_options(folder).target == folder
+    assert copy_options(folder)[folder / 'derain_fine.yml'] == WRITTEN
     assert (folder / 'derain_fine.yml').is_file()
 
 
 def test_copying_again_changes_nothing(tmp_path):
     copy_options(tmp_path)
-    again = copy_options(tmp_path)
-    assert not again.written
-    assert not again.refused
+    assert set(copy_options(tmp_path).values()) == {UNCHANGED}
 
 
 def test_changed_option_file_is_left_alone_and_named(tmp_path, capsys):
