@@ -23,50 +23,60 @@ UPSCALE_HINT = (
 Parameters = Mapping[str, inspect.Parameter]
 
 
-def build_noise_predictor(
-    registry: Iterable[tuple[str, Any]],
-    backbone: Mapping[str, Any],
-    *,
-    time: str | None,
-    unshuffle: int,
-    adapters: bool,
-    **settings: Any,
-) -> NoisePredictor:
-    """A `NoisePredictor` with these settings around an architecture of a BasicSR registry.
+class NoisePredictorFactory:
+    """Builds noise predictors around the architectures of a BasicSR registry.
 
-    `backbone` holds its `type` and its own options. The numbers of channels may be left out: the
-    input gets what it is fed, the output 3, or as many as the input where that alone works.
+    `backbone` holds its `type` and its own options, the other arguments are those of
+    `NoisePredictor`. The numbers of channels may be left out: the input gets what it is fed, the
+    output 3, or as many as the input where that alone works.
 
     Raises OptionError for an architecture that is not registered, for options that it does not
     have, and for one that cannot predict noise.
     """
-    section = dict(backbone)
-    name = section.pop('type', None)
-    constructor = find_registered(registry, name, 'network_g: backbone')
-    parameters = options_of(constructor)
-    in_key = _first_key(IN_CHANNELS, parameters)
-    choices: Iterable[dict[str, int]] = [{}]
-    gets_time = isinstance(constructor, type) and takes_time(constructor)
-    if in_key and not adapters and not gets_time:
-        choices = _channel_choices(in_key, parameters, section, time, unshuffle, name)
-    problems = []
-    for channels in choices:
-        options = {**section, **channels}
-        network = build_backbone(constructor, parameters, options, name)
-        in_channels = options.get(in_key, parameters[in_key].default) if in_key else None
-        try:
-            return NoisePredictor(
-                network,
-                name=name,
-                time=time,
-                unshuffle=unshuffle,
-                adapters=adapters,
-                in_channels=in_channels,
-                **settings,
-            )
-        except OptionError as error:
-            problems.append(error)
-    raise problems[0]
+
+    def __init__(self, registry: Iterable[tuple[str, Any]]) -> None:
+        self.registry = registry
+        self.__name__ = 'NoisePredictor'  # what the registry calls it
+
+    def __call__(
+        self,
+        backbone: Mapping[str, Any],
+        time: str | None = None,
+        num_timesteps: int = 1000,
+        residual: bool | None = None,
+        unshuffle: int = 1,
+        adapters: bool = False,
+        size_multiple: int | None = None,
+    ) -> NoisePredictor:
+        section = dict(backbone)
+        name = section.pop('type', None)
+        constructor = find_registered(self.registry, name, 'network_g: backbone')
+        parameters = options_of(constructor)
+        in_key = _first_key(IN_CHANNELS, parameters)
+        choices: Iterable[dict[str, int]] = [{}]
+        gets_time = isinstance(constructor, type) and takes_time(constructor)
+        if in_key and not adapters and not gets_time:
+            choices = _channel_choices(in_key, parameters, section, time, unshuffle, name)
+        problems = []
+        for channels in choices:
+            options = {**section, **channels}
+            network = build_backbone(constructor, parameters, options, name)
+            in_channels = options.get(in_key, parameters[in_key].default) if in_key else None
+            try:
+                return NoisePredictor(
+                    network,
+                    name=name,
+                    time=time,
+                    num_timesteps=num_timesteps,
+                    residual=residual,
+                    unshuffle=unshuffle,
+                    adapters=adapters,
+                    in_channels=in_channels,
+                    size_multiple=size_multiple,
+                )
+            except OptionError as error:
+                problems.append(error)
+        raise problems[0]
 
 
 def build_backbone(

@@ -120,9 +120,7 @@ class NoisePredictor(nn.Module):
     def _checked_time(self, time: str | None) -> str:
         if time not in (None, 'channel', 'none'):
             raise OptionError(f'network_g: time: {time!r} is not allowed. Allowed: channel, none.')
-        if self.takes_time:
-            return 'none'
-        return time or 'channel'
+        return 'none' if self.takes_time else time or 'channel'
 
     def _check_used_as_it_is(self, **settings: object) -> None:
         """Refuse settings that have no meaning for a backbone that takes the timestep itself."""
