@@ -117,8 +117,8 @@ def install_torch() -> None:
 def unpack_basicsr(folder: Path) -> Path:
     """Download BasicSR's source distribution with pip and return its unpacked tree in `folder`.
 
-    pip prepares a package's metadata even for a mere download, which fails on Python 3.13; what it
-    has unpacked by then is kept, and is the same tree.
+    pip prepares a package's metadata even if it only downloads it, which fails on Python 3.13; what
+    it has unpacked by then is kept, and is the same tree.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / 'download'

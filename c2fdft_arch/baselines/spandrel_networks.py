@@ -68,7 +68,7 @@ class AnySize(nn.Module):
     """Mixed into a network's class: pads the input by reflection, returns the final image, cropped.
 
     Parameter names stay those of the network, so that published checkpoints fit. `noise_level`
-    (grey levels of 255), for a network that is told the noise, is appended as a constant channel.
+    (grey levels of 255), for a network that takes one, is appended as a constant channel.
     """
 
     size_multiple: int
@@ -115,7 +115,7 @@ class BaselineFactory:
     ) -> nn.Module:
         """The network, with random weights or those of a file."""
         if weights is None:
-            network = self._new(options, told_noise=noise_level is not None)
+            network = self._new(options, takes_noise_level=noise_level is not None)
         elif not options:
             network = self._load(weights)
         else:
@@ -155,10 +155,10 @@ class BaselineFactory:
         size_multiple, square = self.baseline.size_multiple, self.baseline.square
         return any_size_class(self.network_class(), size_multiple, square)(**options)
 
-    def _new(self, options: Mapping[str, Any], told_noise: bool) -> nn.Module:
+    def _new(self, options: Mapping[str, Any], takes_noise_level: bool) -> nn.Module:
         known = inspect.signature(self.network_class()).parameters
         check_names(options, known, f'network_g: {self.__name__}')
-        noise_channel = {'in_nc': 4} if told_noise else {}
+        noise_channel = {'in_nc': 4} if takes_noise_level else {}
         return self._build({**self.baseline.defaults, **noise_channel, **options})
 
     def _load(self, path: str) -> nn.Module:

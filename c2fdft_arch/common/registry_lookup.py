@@ -11,9 +11,10 @@ from c2fdft_arch.common.option_parsing import OptionError
 
 
 def find_registered(registry: Iterable[tuple[str, Any]], name: object, path: str) -> Any:
-    """The entry of a BasicSR registry that `path: type: name` of an option file means.
+    """The entry `name` of a BasicSR registry, or `name`_basicsr, as BasicSR itself looks it up.
 
-    Raises OptionError, with the nearest registered name in any case of letters, if there is none.
+    `path` is the section of the option file whose `type` it is. Raises OptionError, with the
+    nearest registered name, if there is no such entry.
     """
     entries = dict(iter(registry))
     if not isinstance(name, str):

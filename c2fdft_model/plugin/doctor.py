@@ -127,8 +127,8 @@ def _examine_kernels(report: Report) -> None:
         return
     from c2fdft_arch.native import compiled_library
 
-    library, told = compiled_library()
-    report.say('kernels', f'in C++, {told}' if library else f"PyTorch's operations: {told}")
+    library, why = compiled_library()
+    report.say('kernels', f'in C++, {why}' if library else f"PyTorch's operations: {why}")
 
 
 def _examine_basicsr(report: Report) -> bool:

@@ -126,7 +126,7 @@ def stand_in(tmp_path, clean_environment):
         table = sys.modules[registration.PATCHES] = types.ModuleType(registration.PATCHES)
         table.before_import = lambda: events.happened.append('before')
         table.after_import = lambda: events.happened.append('after')
-        registration.LEAVES = ('leaf_one', 'leaf_two')
+        autoload.LEAVES = ('leaf_one', 'leaf_two')
         """)
     )
     clean_environment['PYTHONPATH'] = str(tmp_path)

@@ -350,15 +350,15 @@ def test_the_generate_id_that_wandb_has_is_kept(monkeypatch):
 
 
 class Clock:
-    """Stands in for the training clock and keeps what it is told."""
+    """Stands in for the training clock and records its calls."""
 
     def __init__(self, monkeypatch):
         from c2fdft_model.data.training_clock import training_clock
 
-        self.told = []
-        monkeypatch.setattr(training_clock, 'start', lambda opt: self.told.append('start'))
-        monkeypatch.setattr(training_clock, 'resumed', lambda *at: self.told.append(at))
-        monkeypatch.setattr(training_clock, 'iteration', lambda i: self.told.append(i))
+        self.calls = []
+        monkeypatch.setattr(training_clock, 'start', lambda opt: self.calls.append('start'))
+        monkeypatch.setattr(training_clock, 'resumed', lambda *at: self.calls.append(at))
+        monkeypatch.setattr(training_clock, 'iteration', lambda i: self.calls.append(i))
 
 
 def test_clock_is_told_of_start_resume_and_every_iteration(monkeypatch):
@@ -368,11 +368,11 @@ def test_clock_is_told_of_start_resume_and_every_iteration(monkeypatch):
     model.resume_training({'epoch': 2, 'iter': 4, 'optimizers': [], 'schedulers': []})
     for iteration in (5, 6):
         model.update_learning_rate(iteration, warmup_iter=-1)
-    assert clock.told == ['start', (4, 2), 5, 6]
+    assert clock.calls == ['start', (4, 2), 5, 6]
 
 
 def test_clock_is_not_told_of_a_test(monkeypatch):
     announce_iterations()
     clock = Clock(monkeypatch)
     BaseModel({'num_gpu': 0, 'is_train': False})
-    assert clock.told == []
+    assert clock.calls == []
