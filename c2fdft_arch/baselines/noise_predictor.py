@@ -61,15 +61,8 @@ class NoisePredictor(nn.Module):
         super().__init__()
         self.name = name or type(backbone).__name__
         self.takes_time = takes_time(backbone)
-        self._check_used_as_it_is(
-            time=time == 'channel' and time,
-            residual=residual,
-            unshuffle=unshuffle > 1 and unshuffle,
-            adapters=adapters,
-        )
-        if unshuffle < 1:
-            raise OptionError(f'network_g: unshuffle: {unshuffle} must be 1 or more.')
-        self.time = self._checked_time(time)
+        self._check_settings(time, residual, unshuffle, adapters)
+        self.time = 'none' if self.takes_time else time or 'channel'
         self.num_timesteps = num_timesteps
         self.unshuffle = unshuffle
         stacked = stacked_channels(self.time, unshuffle)
@@ -117,19 +110,26 @@ class NoisePredictor(nn.Module):
             stacked = pixel_unshuffle(stacked, self.unshuffle)
         return self.head(final_image(self.backbone(self.stem(stacked))))
 
-    def _checked_time(self, time: str | None) -> str:
+    def _check_settings(
+        self, time: str | None, residual: bool | None, unshuffle: int, adapters: bool
+    ) -> None:
+        """Refuse what does not exist, and what a backbone that takes the timestep cannot use."""
         if time not in (None, 'channel', 'none'):
             raise OptionError(f'network_g: time: {time!r} is not allowed. Allowed: channel, none.')
-        return 'none' if self.takes_time else time or 'channel'
-
-    def _check_used_as_it_is(self, **settings: object) -> None:
-        """Refuse settings that have no meaning for a backbone that takes the timestep itself."""
-        for key, value in settings.items():
-            if self.takes_time and value:
-                raise OptionError(
-                    f'network_g: {key}: {str(value).lower()} does not fit {self.name}, which takes '
-                    f'the timestep itself and is used as it is; leave {key} out.'
-                )
+        if unshuffle < 1:
+            raise OptionError(f'network_g: unshuffle: {unshuffle} must be 1 or more.')
+        settings = {
+            'time: channel': time == 'channel',
+            'residual: true': residual,
+            f'unshuffle: {unshuffle}': unshuffle > 1,
+            'adapters: true': adapters,
+        }
+        given = [setting for setting, is_given in settings.items() if is_given]
+        if self.takes_time and given:
+            raise OptionError(
+                f'network_g: {given[0]} does not fit {self.name}, which takes the timestep itself '
+                f'and is used as it is; leave {given[0].split(":")[0]} out.'
+            )
 
     def _probe(self, in_channels: int, size_multiple: int | None) -> tuple[int, int]:
         """Size multiple and number of output channels of the backbone, by running it on zeros.

@@ -159,9 +159,6 @@ def _examine_registries(report: Report) -> None:
             report.lines += textwrap.wrap(
                 names, WIDTH, initial_indent=f'  {kind:<8}', subsequent_indent=' ' * 10
             )
-    absent = [leaf for leaf in autoload.LEAVES if leaf not in sys.modules]
-    if absent and autoload.installed_hook() is not None and not report.problems:
-        report.problem(f'{", ".join(absent)} not imported', 'report this; it should not happen')
 
 
 def _is_ours(thing) -> bool:
