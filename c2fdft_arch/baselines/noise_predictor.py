@@ -20,7 +20,7 @@ IMAGE_CHANNELS = 3
 LARGEST_CPU_PROBE = 16
 ADAPTERS_HINT = (
     '. If it only exists with other numbers of channels, add adapters: true to network_g, which '
-    'puts learned convolutions before and behind it'
+    'puts learned convolutions before and after it'
 )
 
 
@@ -180,7 +180,7 @@ class NoisePredictor(nn.Module):
             raise OptionError(
                 f'network_g: backbone: {self.name} returns {out_channels} channels; noise has '
                 f'{IMAGE_CHANNELS}. Set its output channels to {IMAGE_CHANNELS}, or add '
-                'adapters: true to network_g, which puts a learned convolution behind it.'
+                'adapters: true to network_g, which puts a learned convolution after it.'
             )
 
 

@@ -21,7 +21,7 @@ Section = TypeVar('Section')
 
 
 class OptionError(C2FDFTError, ValueError):
-    """An option file asks for something that does not exist or cannot be; the text says what."""
+    """An option file asks for something that does not exist or is impossible; it says what."""
 
 
 def parse_section(cls: type[Section], section: Mapping[str, Any] | None, path: str) -> Section:

@@ -1,4 +1,4 @@
-"""`python -m c2fdft_arch`: the doctor, and the option files' way into a BasicSR checkout."""
+"""`python -m c2fdft_arch`: the doctor, and copying the option files into a BasicSR checkout."""
 
 from __future__ import annotations
 

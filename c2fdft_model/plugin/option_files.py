@@ -1,4 +1,4 @@
-"""The option files that travel with the package, and their way into a BasicSR checkout."""
+"""The option files that come with the package, and copying them into a BasicSR checkout."""
 
 from __future__ import annotations
 
