@@ -109,6 +109,7 @@ class BaselineFactory:
         self.name = name
         self.baseline = BASELINES[name]
         self.__name__ = f'spandrel/{name}'  # what the registry calls it
+        self.__doc__ = f'{name} of {self.baseline.package}; licence: {self.baseline.licence}.'
 
     def __call__(
         self, *, weights: str | None = None, noise_level: float | None = None, **options: Any
