@@ -27,9 +27,9 @@ from c2fdft_arch.common.registry_lookup import find_registered
 from c2fdft_arch.inference.memory_plan import MemoryBudgetError
 from c2fdft_model.checkpointing.checkpointing import Resumable
 from c2fdft_model.data.training_clock import training_clock
+from c2fdft_model.diffusion.named_noise import seed_for
 from c2fdft_model.diffusion.noise_schedule import antithetic_timesteps
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
-from c2fdft_model.diffusion.sampling import seed_for
 from c2fdft_model.evaluation.perceptual import check_metrics
 from c2fdft_model.restoring.network_loading import load_into
 from c2fdft_model.restoring.restoration import restore

@@ -54,7 +54,7 @@ class MeanReversion:
 
     `theta_schedule`: `cosine` is the paper's, the noise schedule of Nichol and Dhariwal flipped.
 
-    Raises ValueError for an unknown schedule and for values that make no process.
+    Raises ValueError for an unknown schedule and for impossible values.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class MeanReversion:
         return len(self.theta_bar) - 1
 
     def decay(self, t: Tensor) -> Tensor:
-        """exp(-theta_bar_t), by which the mean has come from x_0 to mu; 1 for t = -1."""
+        """exp(-theta_bar_t): what is left of x_0 - mu in the mean of x_t; 1 for t = -1."""
         return torch.exp(-self.theta_bar[t.cpu() + 1])
 
     def std(self, t: Tensor) -> Tensor:
@@ -104,10 +104,10 @@ class IRSDEProcess:
 
     `objective`: `noise` compares predicted and true noise; `maximum_likelihood` compares the state
     that the predicted noise leads to, one step back, with the most likely one.
-    `sampler`: `posterior` goes through the predicted clean image and is exact in it for steps of
-    any length, also for a few; `sde` takes Euler steps of the reverse-time equation and wants all T
-    of them. `eta` scales the noise of both: 1 is the paper's sampling, 0 is deterministic (for
-    `sde` the probability-flow equation).
+    `sampler`: `posterior` draws from q(x_s | x_t, x_0) with the predicted clean image, which is
+    exact for steps of any length; `sde` takes Euler steps of the reverse-time equation, which needs
+    all T of them. `eta` scales the noise of both: 1 is the paper's sampling, 0 is deterministic
+    (for `sde` the probability-flow equation).
     """
 
     def __init__(
@@ -121,10 +121,7 @@ class IRSDEProcess:
         self.reversion = reversion or MeanReversion()
         self.timesteps = sampling_timesteps(sampling_steps, self.reversion.num_timesteps)
         self.eta = eta
-        self._objective = {
-            'noise': self._noise_objective,
-            'maximum_likelihood': self._likelihood_objective,
-        }[objective]
+        self._objective = objective
         self._step = {'posterior': self._posterior_step, 'sde': self._euler_step}[sampler]
 
     @property
@@ -144,8 +141,11 @@ class IRSDEProcess:
     def objective(
         self, prediction: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Noise matching, or the maximum-likelihood objective."""
-        return self._objective(prediction, x_t, x_0, y, eps, t)
+        """Predicted and true noise, or estimated and most likely state one step back."""
+        if self._objective == 'noise':
+            return prediction, eps
+        estimate, _ = self._euler_step(x_t, y, prediction, t, t - 1, eta=1.0)
+        return estimate, self.most_likely_previous(x_t, x_0, y, t)
 
     def sample(
         self,
@@ -175,34 +175,22 @@ class IRSDEProcess:
         mean, _ = self._posterior(x_t, x_0, y, t, t - 1)
         return mean
 
-    def predicted_clean(self, x_t: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """x_0 from the forward process, solved for it with the predicted noise."""
-        r = self.reversion
-        centred = x_t - y - _per_image(r.std(t), x_t) * eps
-        return y + centred / _per_image(r.decay(t), x_t)
-
-    def _noise_objective(
-        self, prediction: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        return prediction, eps
-
-    def _likelihood_objective(
-        self, prediction: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        estimate, _ = self._euler_step(x_t, y, prediction, t, t - 1, eta=1.0)
-        return estimate, self.most_likely_previous(x_t, x_0, y, t)
-
     def _posterior_step(
         self, x_t: Tensor, y: Tensor, eps: Tensor, t: Tensor, s: Tensor
     ) -> tuple[Tensor, Tensor]:
-        return self._posterior(x_t, self.predicted_clean(x_t, y, eps, t), y, t, s, self.eta)
+        """Mean and standard deviation of x_s given x_t and the x_0 that the noise leads to."""
+        r = self.reversion
+        # the forward process, solved for x_0
+        centred = x_t - y - _per_image(r.std(t), x_t) * eps
+        x_0 = y + centred / _per_image(r.decay(t), x_t)
+        return self._posterior(x_t, x_0, y, t, s, self.eta)
 
     def _posterior(
         self, x_t: Tensor, x_0: Tensor, y: Tensor, t: Tensor, s: Tensor, eta: float = 1.0
     ) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of x_s given x_t and x_0, both Gaussian.
 
-        With eta below 1 the noise that is not added stays with the state, as in DDIM (Song et al.,
+        With eta below 1 the noise of x_t replaces part of the fresh noise, as in DDIM (Song et al.,
         2021), so that x_s keeps the variance v_s.
         """
         r = self.reversion

@@ -24,7 +24,7 @@ class IRSDEOptions:
     objective: Literal['noise', 'maximum_likelihood'] = 'noise'
     """Coarse stage: compare noises, or the states that they lead to one step back."""
     sampler: Literal['posterior', 'sde'] = 'posterior'
-    """`posterior` allows a few steps; `sde` takes Euler steps and wants all timesteps."""
+    """`posterior` allows a few steps; `sde` takes Euler steps and needs all timesteps."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class DiffusionOptions:
 def build_process(options: DiffusionOptions) -> DiffusionProcess:
     """The diffusion process that the options describe.
 
-    Raises OptionError for variances or timesteps that cannot be.
+    Raises OptionError for impossible variances or timesteps.
     """
     try:
         return _PROCESSES[options.process](options)

@@ -2,8 +2,8 @@
 
 A process is described by four things, all on images in [-1, 1] of shape (B, C, H, W):
 the forward process x_t, the start of sampling x_T, the pair that the coarse stage compares, and
-the sampler. Models and stages know nothing else of it, so that processes can be exchanged by the
-option `diffusion: process`.
+the sampler. Models and stages use nothing else, so that the option `diffusion: process` can
+exchange processes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from c2fdft_model.diffusion.sampling import Denoiser, ddim_sample, sampling_time
 
 
 class DiffusionProcess(Protocol):
-    """What a stage or a restoration asks of a diffusion process."""
+    """What training stages and restoration need of a diffusion process."""
 
     @property
     def num_timesteps(self) -> int:
@@ -42,7 +42,7 @@ class DiffusionProcess(Protocol):
     def objective(
         self, prediction: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The pair (estimate, truth) whose distance the coarse stage lowers."""
+        """The pair (estimate, target) whose distance the coarse stage lowers."""
         ...
 
     def sample(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from c2fdft_arch.common.padding import pad_to_multiple
+from c2fdft_model.diffusion.named_noise import named_noise, seed_for
 from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
 from c2fdft_model.diffusion.process import DDPMProcess, DiffusionProcess
-from c2fdft_model.diffusion.sampling import named_noise, seed_for
 from c2fdft_model.restoring.tiling import tiled
 
 DEFAULT_TILE_OVERLAP = 64

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from c2fdft_arch.dft import DFT
+from c2fdft_model.diffusion.named_noise import seed_for
 from c2fdft_model.diffusion.noise_schedule import antithetic_timesteps
 from c2fdft_model.diffusion.process import DDPMProcess
-from c2fdft_model.diffusion.sampling import seed_for
 from c2fdft_model.training.ema import ModelEMA
 from c2fdft_model.training.lr_scheduler import CosineAnnealingRestartCyclicLR
 from c2fdft_model.training.stages import CoarseStage, FineStage

@@ -1,4 +1,4 @@
-"""The sampler: timesteps, one step by hand, gradients, noise by name."""
+"""The sampler: timesteps, one step by hand, gradients."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
 from c2fdft_model.diffusion.sampling import (
     ddim_sample,
     ddim_step,
-    named_noise,
     sampling_timesteps,
-    seed_for,
 )
 from helpers.networks import REFERENCES, reference_network
 
@@ -176,17 +174,3 @@ def test_grad_steps_treats_the_state_before_them_as_a_constant(grad_steps):
 
 def test_grad_steps_beyond_the_sampling_steps_are_all_of_them():
     assert torch.equal(gradient_of(grad_steps=9)[0], gradient_of()[0])
-
-
-def test_noise_depends_on_name_seed_and_shape_alone():
-    noise = named_noise('rocket', (3, 5, 7), seed=1)
-    torch.manual_seed(99)
-    assert torch.equal(noise, named_noise('rocket', (3, 5, 7), seed=1))
-    assert not torch.equal(noise, named_noise('rocket', (3, 5, 7), seed=2))
-    assert not torch.equal(noise, named_noise('socket', (3, 5, 7), seed=1))
-    assert noise.dtype == torch.float32
-
-
-def test_seeds_are_the_same_on_every_machine():
-    # The first 63 bits of SHA-256 of "0:rocket".
-    assert seed_for('rocket') == 0x442C560F01079BE2
