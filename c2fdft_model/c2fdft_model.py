@@ -31,9 +31,8 @@ from c2fdft_model.diffusion.named_noise import seed_for
 from c2fdft_model.diffusion.noise_schedule import antithetic_timesteps
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.evaluation.perceptual import check_metrics
-from c2fdft_model.restoring.network_loading import load_into
 from c2fdft_model.restoring.restoration import restore
-from c2fdft_model.restoring.weights import WeightsError
+from c2fdft_model.restoring.weights import WeightsError, load_into
 from c2fdft_model.training import distributed, training_log
 from c2fdft_model.training.allocator import disable_malloc_trim, give_back_freed_memory
 from c2fdft_model.training.ema import ModelEMA

@@ -13,8 +13,7 @@ from c2fdft_model.checkpointing import checkpoint_files, training_state
 from c2fdft_model.checkpointing.checkpoint_files import Checkpoints, read_training_state
 from c2fdft_model.checkpointing.signal_handler import SignalHandler
 from c2fdft_model.data.training_clock import training_clock
-from c2fdft_model.restoring.network_loading import load_into
-from c2fdft_model.restoring.weights import WeightsError
+from c2fdft_model.restoring.weights import WeightsError, load_into
 from c2fdft_model.training import distributed, training_log
 from c2fdft_model.training.non_finite_guard import NonFiniteGuard
 from c2fdft_model.training.options import TrainOptions

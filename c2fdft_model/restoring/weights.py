@@ -1,4 +1,4 @@
-"""Reading checkpoints: which weights they hold, and the network that the weights belong to."""
+"""Checkpoints: which weights they hold, and loading these into the network they belong to."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import logging
 import os
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_arch.common.messages import shortened
 from c2fdft_arch.dft import DFT
 
 EMA_KEY = 'params_ema'
@@ -25,10 +27,12 @@ PREFIXES = ('module.', '_orig_mod.', 'net_g.')
 
 LEVELS = ('encoder_level1', 'encoder_level2', 'encoder_level3', 'latent')
 
+ADVICE = 'Adapt network_g, give another file, or set path: strict_load_g: false to load what fits.'
+
 Parameters = dict[str, Tensor]
 
 
-class WeightsError(ValueError):
+class WeightsError(C2FDFTError, ValueError):
     """A checkpoint cannot be used; the message says which file, why and what to do."""
 
 
@@ -40,6 +44,11 @@ class Checkpoint:
     key: str
     """The file's key, `params_ema` or another; empty if the file is the parameters themselves."""
     parameters: Parameters
+    """On the CPU, as float32, without the prefixes of wrappers."""
+    prefix: str = ''
+    """What stood before every parameter's name in the file."""
+    other_keys: tuple[str, ...] = ()
+    """The file's keys besides `key`; none if the file is the parameters themselves."""
 
     def __str__(self) -> str:
         return f'{self.path}, key {self.key}' if self.key else str(self.path)
@@ -64,15 +73,17 @@ def load_network(
 
 
 def read_checkpoint(path: str | os.PathLike[str], param_key: str | None = None) -> Checkpoint:
-    """Read a checkpoint's parameters, on the CPU, as float32, without the prefixes of wrappers.
+    """Read a checkpoint's parameters; `param_key` None takes the preferred key there is.
 
     Nothing but tensors and plain containers is unpickled. Raises WeightsError.
     """
     path = Path(path)
     content = _load(path)
-    key, parameters = _find_parameters(path, content, param_key)
-    prefix = _common_prefix(parameters)
-    return Checkpoint(path, key, {n[len(prefix) :]: p.float() for n, p in parameters.items()})
+    key, stored = _find_parameters(path, content, param_key)
+    prefix = _common_prefix(stored)
+    parameters = {name.removeprefix(prefix): value.float() for name, value in stored.items()}
+    others = tuple(str(name) for name in content if name != key) if key else ()
+    return Checkpoint(path, key, parameters, prefix, others)
 
 
 def build_network(checkpoint: Checkpoint, *, time_embedding: bool = True) -> DFT:
@@ -80,14 +91,71 @@ def build_network(checkpoint: Checkpoint, *, time_embedding: bool = True) -> DFT
 
     Raises WeightsError if names or shapes are those of another network, or a value is not finite.
     """
+    given = checkpoint.parameters
     try:
-        network = DFT(**network_arguments(checkpoint.parameters), time_embedding=time_embedding)
+        network = DFT(**network_arguments(given), time_embedding=time_embedding)
     except (KeyError, IndexError, ZeroDivisionError, ValueError) as error:
-        wanted = list(DFT(dim=8, num_blocks=(1, 1, 1, 1)).state_dict())
-        raise WeightsError(_other_network(checkpoint, wanted, error)) from error
-    _check_parameters(checkpoint, network.state_dict())
-    network.load_state_dict(checkpoint.parameters)
+        names = _differing_names(DFT(dim=8, num_blocks=(1, 1, 1, 1)).state_dict(), given)
+        problems = _summaries(names) if names['missing'] else [str(error)]
+        raise _other_network(checkpoint, problems) from error
+    if problems := mismatches(network.state_dict(), given):
+        raise _other_network(checkpoint, problems)
+    damaged = [name for name, value in given.items() if not value.isfinite().all()]
+    if damaged:
+        raise WeightsError(
+            f'{checkpoint}: {shortened(damaged)} not finite (NaN or infinite): the training had '
+            'diverged. Give an earlier checkpoint.'
+        )
+    network.load_state_dict(given)
     return network.eval()
+
+
+def load_into(
+    network: nn.Module,
+    path: str | os.PathLike[str],
+    param_key: str | None,
+    strict: bool,
+    log: Callable[[str], object],
+    advice: str = ADVICE,
+) -> Checkpoint:
+    """Load a checkpoint file's parameters into a network, and log which ones they were.
+
+    `param_key` None takes the averaged weights where there are any; `params_ema` falls back to the
+    others where there are none. Unless `strict`, parameters that the file lacks, or has in another
+    shape, stay as they are. `advice`: what to do about a file of another network.
+
+    Raises WeightsError for a file that is no checkpoint, and for one of another network.
+    """
+    checkpoint = _read_preferred(path, param_key)
+    wanted, given = network.state_dict(), checkpoint.parameters
+    kind = type(network).__name__
+    problems = mismatches(wanted, given)
+    if problems and strict:
+        kind = f'{kind} with the options of network_g'
+        raise _other_network(checkpoint, problems, kind, advice)
+    fitting = {
+        name: value
+        for name, value in given.items()
+        if name in wanted and wanted[name].shape == value.shape
+    }
+    network.load_state_dict(fitting, strict=False)
+    count = sum(value.numel() for value in fitting.values())
+    log(
+        f'Loaded {len(fitting)} of {len(wanted)} parameters ({count:,} numbers) of {kind} from '
+        f'{checkpoint.path}, key {checkpoint.key or "(none)"}.'
+    )
+    if problems:
+        log(f'Not loaded: {"; ".join(problems)}.')
+    return checkpoint
+
+
+def _read_preferred(path: str | os.PathLike[str], param_key: str | None) -> Checkpoint:
+    try:
+        return read_checkpoint(path, param_key)
+    except WeightsError:
+        if param_key != EMA_KEY:
+            raise
+        return read_checkpoint(path)
 
 
 def network_arguments(parameters: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -195,40 +263,32 @@ def _common_prefix(parameters: Mapping[str, Tensor]) -> str:
             return prefix
 
 
-def _check_parameters(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> None:
-    given = checkpoint.parameters
-    if given.keys() != wanted.keys():
-        raise WeightsError(_other_network(checkpoint, list(wanted)))
-    for name, parameter in wanted.items():
-        if given[name].shape != parameter.shape:
-            raise WeightsError(
-                f'{checkpoint}: weights of another network: {name} has shape '
-                f'{tuple(given[name].shape)} where {tuple(parameter.shape)} belongs.'
-            )
-    damaged = [name for name, parameter in given.items() if not parameter.isfinite().all()]
-    if damaged:
-        raise WeightsError(
-            f'{checkpoint}: {_some(damaged)} not finite (NaN or infinite): the training had '
-            'diverged. Give an earlier checkpoint.'
-        )
+def mismatches(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """What keeps parameters from fitting, in words: missing, unexpected and of another shape."""
+    reshaped = [
+        f'{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}'
+        for name, value in wanted.items()
+        if name in given and given[name].shape != value.shape
+    ]
+    return _summaries({**_differing_names(wanted, given), 'of another shape': reshaped})
+
+
+def _differing_names(wanted: Iterable[str], given: Iterable[str]) -> dict[str, list[str]]:
+    wanted, given = dict.fromkeys(wanted), dict.fromkeys(given)
+    return {
+        'missing': [name for name in wanted if name not in given],
+        'unexpected': [name for name in given if name not in wanted],
+    }
+
+
+def _summaries(groups: Mapping[str, list[str]]) -> list[str]:
+    return [f'{len(names)} {kind}: {shortened(names)}' for kind, names in groups.items() if names]
 
 
 def _other_network(
-    checkpoint: Checkpoint, wanted: list[str], error: Exception | None = None
-) -> str:
-    given = checkpoint.parameters
-    missing = [name for name in wanted if name not in given]
-    unexpected = [name for name in given if name not in wanted]
-    if error is not None and not missing:
-        return f'{checkpoint}: not weights of DFT: {error}'
-    parts = []
-    if missing:
-        parts.append(f'missing {_some(missing)}')
-    if unexpected:
-        parts.append(f'unexpected {_some(unexpected)}')
-    return f'{checkpoint}: weights of another network than DFT: {"; ".join(parts)}.'
-
-
-def _some(names: list[str], shown: int = 3) -> str:
-    more = f' and {len(names) - shown} more' if len(names) > shown else ''
-    return ', '.join(names[:shown]) + more
+    checkpoint: Checkpoint, problems: list[str], network: str = 'DFT', advice: str = ''
+) -> WeightsError:
+    reasons = '; '.join(problems).rstrip('.')
+    return WeightsError(
+        f'{checkpoint}: weights of another network than {network}: {reasons}. {advice}'.rstrip()
+    )
