@@ -32,9 +32,9 @@ from comparing.systems import (
     validation_folders,
 )
 
-from c2fdft_model.evaluation import get_protocol
+from c2fdft_model.evaluation.image_protocols import IMAGE_PROTOCOLS
 from c2fdft_model.images.image_files import ImageFileError, is_image_name, read_image
-from c2fdft_model.restoring.comparison import GroundTruthIndex, image_protocols, measure
+from c2fdft_model.restoring.comparison import GroundTruthIndex, measure
 
 TRAINED, MEASURED, IMAGES = 'trained.json', 'measured.json', 'images'
 
@@ -50,7 +50,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     limit.add_argument('--iters', type=int, help='iterations of training for each system')
     add('--input', type=Path, help='degraded test images (default: datasets: val of the files)')
     add('--target', type=Path, help='their ground truth')
-    add('--protocol', default='rain_y_float', choices=image_protocols(), help='of PSNR and SSIM')
+    add('--protocol', default='rain_y_float', choices=[*IMAGE_PROTOCOLS], help='of PSNR and SSIM')
     add('--output', type=Path, default=Path('results/compare'), help='folder')
     add('--detail', type=int, default=96, help='side of the shown detail in pixels')
     add('--measure', action='store_true', help='measure again what is trained already')
@@ -182,7 +182,7 @@ def judge(
     args: argparse.Namespace,
 ) -> tuple[dict, dict]:
     """Pictures {image: {input, systems, truth}} as uint8 RGB, and scores {image: {column: ...}}."""
-    protocol = get_protocol(args.protocol)
+    protocol = IMAGE_PROTOCOLS[args.protocol]
     pictures: dict[str, dict] = {}
     scores: dict[str, dict] = {}
     for path in images:

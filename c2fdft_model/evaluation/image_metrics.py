@@ -20,24 +20,24 @@ def luma(rgb: np.ndarray) -> np.ndarray:
 
 
 def matlab_luma(rgb: np.ndarray) -> np.ndarray:
-    """Y as MATLAB's `rgb2ycbcr` gives it for a uint8 image: rounded to whole numbers, half up."""
+    """Y as MATLAB's `rgb2ycbcr` gives it for a uint8 image: rounded to integers, half up."""
     return np.floor(luma(rgb) + 0.5)
 
 
-def psnr(image: np.ndarray, truth: np.ndarray, data_range: float) -> float:
+def psnr(image: np.ndarray, gt: np.ndarray, data_range: float) -> float:
     """Peak signal-to-noise ratio in dB over all values of two arrays; infinite if equal."""
-    error = np.mean((image.astype(np.float64) - truth.astype(np.float64)) ** 2)
+    error = np.mean((image.astype(np.float64) - gt.astype(np.float64)) ** 2)
     return float('inf') if error == 0 else float(10 * np.log10(data_range**2 / error))
 
 
-def ssim(image: np.ndarray, truth: np.ndarray, data_range: float) -> float:
+def ssim(image: np.ndarray, gt: np.ndarray, data_range: float) -> float:
     """SSIM with a Gaussian 11 x 11 window (sigma 1.5), pixels nearer than 5 to the border left out.
 
     Arrays (H, W) or (H, W, C), sides of 11 or more; the mean over the channels. Equals the
     authors' `ssim_index.m` (Wang et al., 2004) and BasicSR's `calculate_ssim`.
     """
-    check_window_fits(image)
-    first, second = _channels(image), _channels(truth)
+    _check_window_fits(image)
+    first, second = _channels(image), _channels(gt)
     inside = slice(WINDOW_RADIUS, -WINDOW_RADIUS)
 
     def smooth(x: np.ndarray) -> np.ndarray:
@@ -51,13 +51,13 @@ def ssim(image: np.ndarray, truth: np.ndarray, data_range: float) -> float:
     return float(np.mean(per_channel))
 
 
-def ssim_3d(image: np.ndarray, truth: np.ndarray, data_range: float) -> float:
+def ssim_3d(image: np.ndarray, gt: np.ndarray, data_range: float) -> float:
     """SSIM as MATLAB's `ssim` gives it for an RGB array (H, W, 3), which it takes for a volume.
 
     The window is a Gaussian of 11 x 11 x 11 that also mixes the channels; borders are replicated,
     and all pixels count. It is higher than `ssim`: the two must not be compared.
     """
-    first, second = image.astype(np.float64), truth.astype(np.float64)
+    first, second = image.astype(np.float64), gt.astype(np.float64)
 
     def smooth(x: np.ndarray) -> np.ndarray:
         weights = _gaussian_window()
@@ -68,8 +68,8 @@ def ssim_3d(image: np.ndarray, truth: np.ndarray, data_range: float) -> float:
     return float(_ssim_map(first, second, smooth, data_range).mean())
 
 
-def check_window_fits(image: np.ndarray) -> None:
-    """Raises ValueError for an image smaller than the window of SSIM."""
+def _check_window_fits(image: np.ndarray) -> None:
+    """Raise ValueError for an image smaller than the window of SSIM."""
     window = 2 * WINDOW_RADIUS + 1
     if min(image.shape[:2]) < window:
         raise ValueError(

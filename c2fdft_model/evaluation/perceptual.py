@@ -1,13 +1,12 @@
 """Perceptual distances between images: LPIPS, and any metric of pyiqa, by name.
 
-Both need a package that is not installed by default and weights that come over the network; each
-is looked for when it is first used, and what is missing is said with the command that gets it.
+Both need a package that is not installed by default, and weights that are downloaded. They are
+looked for at the first use, and the error for a missing one names the command that gets it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import socket
 import warnings
@@ -20,6 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_arch.common.messages import nearest
+
 WEIGHTS_VARIABLE = 'C2FDFT_LPIPS_WEIGHTS'
 DOWNLOAD_TIMEOUT = 10.0
 SMALLEST_SIDE = 32
@@ -27,7 +29,7 @@ SMALLEST_SIDE = 32
 BACKBONES = {'alex': 'AlexNet_Weights', 'vgg': 'VGG16_Weights', 'squeeze': 'SqueezeNet1_1_Weights'}
 
 
-class MetricUnavailable(RuntimeError):
+class MetricUnavailable(C2FDFTError, RuntimeError):
     """A metric's package or weights are missing, or do not fit; the message says what to do."""
 
 
@@ -46,7 +48,7 @@ def bgr_to_tensor(image: np.ndarray, input_order: str = 'HWC') -> Tensor:
 
 
 def lpips_distance(
-    image: Tensor, truth: Tensor, net: str = 'alex', weights: str | os.PathLike | None = None
+    image: Tensor, gt: Tensor, net: str = 'alex', weights: str | os.PathLike | None = None
 ) -> float:
     """LPIPS 0.1 (Zhang et al., 2018) of two RGB images (1, 3, H, W) in [0, 1]; 0 is equal.
 
@@ -59,15 +61,14 @@ def lpips_distance(
         raise ValueError(
             f'LPIPS needs sides of {SMALLEST_SIDE} pixels or more: this is {width} x {height}.'
         )
-    weights = weights or os.environ.get(WEIGHTS_VARIABLE)
-    model = _lpips_model(net, str(weights) if weights else None)
+    model = _lpips_model(net, _lpips_weights(weights))
     device = next(model.parameters()).device
     with torch.no_grad():
-        return model(image.to(device) * 2 - 1, truth.to(device) * 2 - 1).item()
+        return model(image.to(device) * 2 - 1, gt.to(device) * 2 - 1).item()
 
 
 def iqa_score(
-    image: Tensor, truth: Tensor | None, metric: str, weights: str | os.PathLike | None = None
+    image: Tensor, gt: Tensor | None, metric: str, weights: str | os.PathLike | None = None
 ) -> float:
     """The value of a metric of pyiqa for RGB images (1, 3, H, W) in [0, 1].
 
@@ -76,14 +77,14 @@ def iqa_score(
     """
     model = _iqa_model(metric, str(weights) if weights else None)
     if model.metric_mode == 'FR':
-        if truth is None:
+        if gt is None:
             raise ValueError(f'{metric} compares with a ground truth, and there is none.')
-        return float(model(image, truth))
+        return float(model(image, gt))
     return float(model(image))
 
 
 def check_metrics(metrics: Mapping[str, Mapping[str, Any]] | None) -> None:
-    """Loads what the perceptual metrics of `val: metrics:` need, so that a lack shows at the start.
+    """Load what the perceptual metrics of `val: metrics:` need, to fail at the start if at all.
 
     Raises MetricUnavailable, naming the metric's key.
     """
@@ -91,12 +92,16 @@ def check_metrics(metrics: Mapping[str, Mapping[str, Any]] | None) -> None:
         weights = options.get('weights')
         try:
             if options.get('type') == 'calculate_lpips':
-                weights = weights or os.environ.get(WEIGHTS_VARIABLE)
-                _lpips_model(options.get('net', 'alex'), weights)
+                _lpips_model(options.get('net', 'alex'), _lpips_weights(weights))
             elif options.get('type') == 'calculate_iqa':
                 _iqa_model(options['metric'], weights)
         except MetricUnavailable as error:
             raise MetricUnavailable(f'val: metrics: {key}: {error}') from error
+
+
+def _lpips_weights(given: str | os.PathLike | None) -> str | None:
+    weights = given or os.environ.get(WEIGHTS_VARIABLE)
+    return str(weights) if weights else None
 
 
 def _device() -> torch.device:
@@ -146,7 +151,7 @@ def _backbone_parameters(net: str, weights: str | None) -> dict[str, Tensor]:
 
 
 def _load_backbone(backbone: nn.Module, parameters: dict[str, Tensor], source: str) -> None:
-    """Fills LPIPS' slices, whose layers keep their number in torchvision's `features`."""
+    """Fill LPIPS' slices, whose layers keep their number in torchvision's `features`."""
     wanted = {name: 'features.' + name.partition('.')[2] for name in backbone.state_dict()}
     try:
         backbone.load_state_dict({name: parameters[key] for name, key in wanted.items()})
@@ -166,9 +171,7 @@ def _iqa_model(metric: str, weights: str | None) -> Any:
         ) from error
     names = pyiqa.list_models()
     if metric not in names:
-        near = difflib.get_close_matches(metric, names, 3, cutoff=0.4)
-        hint = f' Did you mean {" or ".join(near)}?' if near else ''
-        raise MetricUnavailable(f'pyiqa has no metric {metric!r}.{hint}')
+        raise MetricUnavailable(f'pyiqa has no metric {metric!r}{nearest(metric, names)}.')
     settings = {'pretrained_model_path': weights} if weights else {}
     if weights and not Path(weights).is_file():
         raise MetricUnavailable(f'the weights {weights} of {metric} do not exist.')
@@ -185,7 +188,7 @@ def _iqa_model(metric: str, weights: str | None) -> Any:
 
 @contextlib.contextmanager
 def _short_timeout() -> Iterator[None]:
-    """Lets connections that nobody answers fail soon: torch.hub would wait for ever."""
+    """Let connections that nobody answers fail soon: torch.hub would wait forever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:

@@ -1,10 +1,10 @@
-"""A network and the settings with which it restores photographs, one after another."""
+"""A network and the settings with which it restores image files, one after another."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
@@ -12,7 +12,12 @@ from torch import nn
 from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.images.image_files import ImageRecord
 from c2fdft_model.restoring.memory import available_memory_mb, needed_memory_mb, require_memory
-from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP, inference_settings, restore
+from c2fdft_model.restoring.restoration import (
+    DEFAULT_TILE_OVERLAP,
+    inference_settings,
+    restore,
+    size_multiple,
+)
 from c2fdft_model.restoring.tiling import check_tile
 from c2fdft_model.restoring.weights import WeightsError
 
@@ -22,7 +27,7 @@ ALLOCATION_FAILED = ('out of memory', "can't allocate memory", 'not enough memor
 
 @dataclass(frozen=True)
 class RestorerSettings:
-    """How photographs are restored; see `restoration.restore`."""
+    """How images are restored: the arguments of `restoration.restore` of these names."""
 
     seed: int = 0
     samples: int = 1
@@ -33,7 +38,7 @@ class RestorerSettings:
 
 
 class Restorer:
-    """Restores photographs with one network of 6 input and 3 output channels.
+    """Restores images with one network of 6 input and 3 output channels.
 
     Raises WeightsError for another network, ValueError for impossible tiles.
     """
@@ -44,30 +49,28 @@ class Restorer:
         channels = (getattr(network, 'inp_channels', 6), getattr(network, 'out_channels', 3))
         if channels != (6, 3):
             raise WeightsError(
-                f'the network has {channels[0]} input and {channels[1]} output channels; 6 and 3 '
-                'are those of RGB restoration.'
+                f'the network has {channels[0]} input and {channels[1]} output channels; RGB '
+                'restoration needs 6 and 3.'
             )
         if settings.tile is not None:
-            multiple = int(getattr(network, 'size_multiple', 1))
-            check_tile(settings.tile, settings.tile_overlap, multiple)
+            check_tile(settings.tile, settings.tile_overlap, size_multiple(network))
         self.network = network
         self.process = process
         self.settings = settings
 
     @property
     def calls(self) -> int:
-        """Network calls for a photograph."""
+        """Network calls for an image."""
         return len(self.process.timesteps) * self.settings.samples
 
     def __call__(
-        self, photograph: ImageRecord, name: str, step: Callable[[], object] | None = None
+        self, image: ImageRecord, name: str, step: Callable[[], object] | None = None
     ) -> ImageRecord:
-        """Restore a photograph with the noise of `name`; `step` is called after network calls.
+        """Restore an image with the noise of `name`; `step` is called after every network call.
 
         Raises MemoryError if there is too little memory, where possible before the first call.
         """
-        settings = self.settings
-        degraded = torch.from_numpy(photograph.colour).permute(2, 0, 1)
+        degraded = torch.from_numpy(image.colour).permute(2, 0, 1)
         self._check_memory(*degraded.shape[1:])
         with _memory_errors():
             restored = restore(
@@ -75,15 +78,10 @@ class Restorer:
                 degraded,
                 process=self.process,
                 noise_name=name,
-                seed=settings.seed,
-                precision=settings.precision,
-                samples=settings.samples,
-                memory_budget_mb=settings.memory_budget_mb,
-                tile=settings.tile,
-                tile_overlap=settings.tile_overlap,
                 progress=step,
+                **asdict(self.settings),
             )
-        return photograph.with_colour(restored.permute(1, 2, 0).numpy())
+        return image.with_colour(restored.permute(1, 2, 0).numpy())
 
     def _check_memory(self, height: int, width: int) -> None:
         settings = self.settings
@@ -95,7 +93,7 @@ class Restorer:
 
 @contextlib.contextmanager
 def _memory_errors() -> Iterator[None]:
-    """Turn what PyTorch raises for an allocation that failed, a RuntimeError, into MemoryError."""
+    """Turn the RuntimeError that PyTorch raises for a failed allocation into MemoryError."""
     try:
         yield
     except RuntimeError as error:

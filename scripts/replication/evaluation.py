@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from c2fdft_model.diffusion.process import DDPMProcess
-from c2fdft_model.evaluation import get_protocol
 from c2fdft_model.evaluation.perceptual import MetricUnavailable, lpips_distance
+from c2fdft_model.evaluation.protocols import get_protocol
 from c2fdft_model.restoring.restoration import restore
 from replication.data import TestImage
 from replication.degradations import PROTOCOLS

@@ -171,7 +171,7 @@ def test_an_integer_image_is_refused():
     [
         (255.0, r'image has values from .* to 255: give RGB in \[0, 1\]'),
         (-1.0, r'image has values from -1 to .*: give RGB in \[0, 1\]'),
-        (float('nan'), r'image has values that are no numbers'),
+        (float('nan'), r'image has values that are not numbers'),
         (float('inf'), r'image has values from .* to inf'),
     ],
 )

@@ -25,13 +25,13 @@ class PixelNoise(nn.Module):
         return x[:, 3:] - self.scale * (x[:, :3] + x[:, 3:])
 
 
-def photograph(height=9, width=13, **fields):
+def image_record(height=9, width=13, **fields):
     rng = np.random.default_rng(0)
     return ImageRecord(rng.random((height, width, 3), np.float32), **fields)
 
 
-def test_a_photograph_is_restored_as_the_function_does():
-    network, given = PixelNoise(), photograph()
+def test_an_image_is_restored_as_the_function_does():
+    network, given = PixelNoise(), image_record()
     settings = RestorerSettings(seed=3, samples=2, precision='fp32')
     restored = Restorer(network, DDPMProcess(sampling_steps=2), settings)(given, 'a')
     image = torch.from_numpy(given.colour).permute(2, 0, 1)
@@ -40,7 +40,7 @@ def test_a_photograph_is_restored_as_the_function_does():
 
 
 def test_what_belongs_to_the_file_is_kept():
-    given = photograph(depth=16, icc=b'profile', orientation=6, alpha=np.zeros((9, 13)))
+    given = image_record(depth=16, icc=b'profile', orientation=6, alpha=np.zeros((9, 13)))
     restored = Restorer(PixelNoise(), DDPMProcess(), RestorerSettings())(given, 'a')
     assert (restored.depth, restored.icc, restored.orientation) == (16, b'profile', 6)
     assert restored.alpha is given.alpha
@@ -50,7 +50,7 @@ def test_every_network_call_is_told():
     settings = RestorerSettings(samples=3)
     restorer = Restorer(PixelNoise(), DDPMProcess(sampling_steps=2), settings)
     told = []
-    restorer(photograph(), 'a', lambda: told.append(1))
+    restorer(image_record(), 'a', lambda: told.append(1))
     assert len(told) == restorer.calls == 6
 
 
@@ -61,7 +61,7 @@ def test_nothing_is_computed_without_the_memory_for_it(monkeypatch):
     told = []
     with pytest.raises(MemoryError, match='1.0 GB are free'):
         Restorer(network, DDPMProcess(), RestorerSettings())(
-            photograph(), 'a', lambda: told.append(1)
+            image_record(), 'a', lambda: told.append(1)
         )
     assert not told
 
@@ -87,7 +87,7 @@ def test_an_allocation_that_fails_is_a_memory_error(monkeypatch, text):
 
     monkeypatch.setattr(restorer_module, 'restore', fail)
     with pytest.raises(MemoryError) as caught:
-        Restorer(PixelNoise(), DDPMProcess(), RestorerSettings())(photograph(), 'a')
+        Restorer(PixelNoise(), DDPMProcess(), RestorerSettings())(image_record(), 'a')
     assert str(caught.value) == text
 
 
@@ -97,4 +97,4 @@ def test_other_faults_stay_what_they_are(monkeypatch):
 
     monkeypatch.setattr(restorer_module, 'restore', fail)
     with pytest.raises(RuntimeError, match='shapes'):
-        Restorer(PixelNoise(), DDPMProcess(), RestorerSettings())(photograph(), 'a')
+        Restorer(PixelNoise(), DDPMProcess(), RestorerSettings())(image_record(), 'a')
