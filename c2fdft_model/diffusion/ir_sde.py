@@ -14,12 +14,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from c2fdft_model.diffusion.sampling import (
-    Denoiser,
-    noise_like,
-    run_reverse_steps,
-    sampling_timesteps,
-)
+from c2fdft_model.diffusion.process import DiffusionProcess
+from c2fdft_model.diffusion.sampling import noise_like
 
 
 def _cosine(i: Tensor, num_timesteps: int, offset: float = 0.008) -> Tensor:
@@ -75,16 +71,12 @@ class MeanReversion:
             raise ValueError(f'noise_level: {noise_level} must be above 0.')
         if not 0 < delta < 1:
             raise ValueError(f'delta: {delta} must lie between 0 and 1.')
+        self.num_timesteps = num_timesteps
         i = torch.arange(1, num_timesteps + 1, dtype=torch.float64)
         theta = THETA_SCHEDULES[theta_schedule](i, num_timesteps)
         theta_dt = theta * (-math.log(delta) / theta.sum())
         self.theta_bar = torch.cat([torch.zeros(1, dtype=torch.float64), theta_dt.cumsum(0)])
         self.stationary_std = 2 * noise_level / 255
-
-    @property
-    def num_timesteps(self) -> int:
-        """T, the number of timesteps."""
-        return len(self.theta_bar) - 1
 
     def decay(self, t: Tensor) -> Tensor:
         """exp(-theta_bar_t): what is left of x_0 - mu in the mean of x_t; 1 for t = -1."""
@@ -99,8 +91,8 @@ class MeanReversion:
         return self.theta_bar[t.cpu() + 1] - self.theta_bar[s.cpu() + 1]
 
 
-class IRSDEProcess:
-    """The mean-reverting process as a process of the model (see `process.DiffusionProcess`).
+class IRSDEProcess(DiffusionProcess):
+    """The mean-reverting process.
 
     `objective`: `noise` compares predicted and true noise; `maximum_likelihood` compares the state
     that the predicted noise leads to, one step back, with the most likely one.
@@ -119,15 +111,9 @@ class IRSDEProcess:
         sampler: str = 'posterior',
     ) -> None:
         self.reversion = reversion or MeanReversion()
-        self.timesteps = sampling_timesteps(sampling_steps, self.reversion.num_timesteps)
-        self.eta = eta
+        super().__init__(self.reversion.num_timesteps, sampling_steps, eta)
         self._objective = objective
         self._step = {'posterior': self._posterior_step, 'sde': self._euler_step}[sampler]
-
-    @property
-    def num_timesteps(self) -> int:
-        """T of the process."""
-        return self.reversion.num_timesteps
 
     def q_sample(self, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """m_t + sqrt(v_t) eps, with m_t = mu + (x_0 - mu) exp(-theta_bar_t)."""
@@ -147,28 +133,15 @@ class IRSDEProcess:
         estimate, _ = self._euler_step(x_t, y, prediction, t, t - 1, eta=1.0)
         return estimate, self.most_likely_previous(x_t, x_0, y, t)
 
-    def sample(
-        self,
-        denoise: Denoiser,
-        x_T: Tensor,
-        y: Tensor,
-        *,
-        generator: torch.Generator | None = None,
-        grad_steps: int | None = None,
-        checkpoint: bool = False,
+    def reverse_step(
+        self, k: int, x_t: Tensor, y: Tensor, eps: Tensor, generator: torch.Generator | None
     ) -> Tensor:
-        """The reverse process from `x_T`; the last step adds no noise."""
-        ends = [*self.timesteps[1:], -1]
-
-        def step(k: int, x_t: Tensor, eps: Tensor) -> Tensor:
-            mean, std = self._step(x_t, y, eps, _as_index(self.timesteps[k]), _as_index(ends[k]))
-            if self.eta == 0 or ends[k] < 0:
-                return mean
-            return mean + _per_image(std, x_t) * noise_like(x_t, generator)
-
-        return run_reverse_steps(
-            denoise, x_T, self.timesteps, step, grad_steps=grad_steps, checkpoint=checkpoint
-        )
+        """A step of the chosen sampler; the last one adds no noise."""
+        t, s = (torch.tensor([timestep]) for timestep in [*self.timesteps, -1][k : k + 2])
+        mean, std = self._step(x_t, y, eps, t, s)
+        if self.eta == 0 or s < 0:
+            return mean
+        return mean + _per_image(std, x_t) * noise_like(x_t, generator)
 
     def most_likely_previous(self, x_t: Tensor, x_0: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """The state before x_t of the highest likelihood given x_0 (the paper's x*_{i-1})."""
@@ -218,10 +191,6 @@ class IRSDEProcess:
         score_scale = (1 + eta**2) * r.stationary_std**2 * elapsed / r.std(t)
         drift = _per_image(elapsed, x_t) * (x_t - y) - _per_image(score_scale, x_t) * eps
         return x_t + drift, eta * r.stationary_std * (2 * elapsed).sqrt()
-
-
-def _as_index(timestep: int) -> Tensor:
-    return torch.tensor([timestep])
 
 
 def _per_image(values: Tensor, like: Tensor) -> Tensor:

@@ -81,21 +81,14 @@ class NoiseSchedule:
 
     def __init__(self, betas: Tensor | None = None) -> None:
         self.betas = make_betas() if betas is None else betas.to(torch.float64)
+        self.num_timesteps = len(self.betas)
         self.alpha_bar = torch.cumprod(1 - self.betas, dim=0)
-        self._alpha_bar_from_minus_one = torch.cat(
-            [torch.ones(1, dtype=torch.float64), self.alpha_bar]
-        )
-
-    @property
-    def num_timesteps(self) -> int:
-        """T, the number of timesteps."""
-        return len(self.betas)
 
     def alpha_bar_at(self, timestep: int) -> float:
         """The product of (1 - beta) up to and including `timestep`; 1 for timestep -1."""
         if not -1 <= timestep < self.num_timesteps:
             raise ValueError(f'timestep: {timestep} is not in -1 .. {self.num_timesteps - 1}.')
-        return float(self._alpha_bar_from_minus_one[timestep + 1])
+        return 1.0 if timestep == -1 else float(self.alpha_bar[timestep])
 
     def add_noise(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (Wang et al., Eq. 2).

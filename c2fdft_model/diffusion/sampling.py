@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as checkpointed
 
-from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
-
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Predicts the noise of x_t: (x_t of shape (B, C, H, W), t of shape (B,)) -> eps like x_t."""
 
@@ -88,36 +86,6 @@ def ddim_step(
     return x_next
 
 
-def ddim_sample(
-    denoise: Denoiser,
-    x_T: Tensor,
-    schedule: NoiseSchedule,
-    timesteps: Sequence[int],
-    *,
-    eta: float = 0.0,
-    generator: torch.Generator | None = None,
-    grad_steps: int | None = None,
-    checkpoint: bool = False,
-) -> Tensor:
-    """Sample an image from noise with one network call per timestep (Wang et al., Algorithm 1).
-
-    `x_T`: (B, C, H, W) standard normal noise. `timesteps`: falling, from `sampling_timesteps`.
-    Differentiable: with `grad_steps` K only the last K steps are (the state that enters them is a
-    constant); with `checkpoint` each step keeps its input only and is evaluated again during
-    back-propagation. The result is not clamped; images are in [-1, 1].
-
-    `generator` draws the noise of eta > 0; with `checkpoint` it is drawn once, before the step.
-    """
-    alpha_bars = [schedule.alpha_bar_at(t) for t in timesteps] + [1.0]
-
-    def step(k: int, x_t: Tensor, eps: Tensor) -> Tensor:
-        return ddim_step(x_t, eps, alpha_bars[k], alpha_bars[k + 1], eta, generator)
-
-    return run_reverse_steps(
-        denoise, x_T, timesteps, step, grad_steps=grad_steps, checkpoint=checkpoint
-    )
-
-
 def run_reverse_steps(
     denoise: Denoiser,
     x_T: Tensor,
@@ -127,10 +95,15 @@ def run_reverse_steps(
     grad_steps: int | None = None,
     checkpoint: bool = False,
 ) -> Tensor:
-    """From x_T to the end of any reverse process: at each timestep a network call, then `step`.
+    """Sample an image from noise: at each timestep a network call, then `step`.
 
-    `step(k, x_t, eps)` goes from the k-th of `timesteps` to the one after it, and from the last one
-    to the clean image. `grad_steps` and `checkpoint` as in `ddim_sample`.
+    `x_T`: (B, C, H, W), the start of the reverse process. `timesteps`: falling, from
+    `sampling_timesteps`. `step(k, x_t, eps)` goes from the k-th of them to the one after it, and
+    from the last one to the clean image (Wang et al., Algorithm 1, for DDIM steps).
+
+    Differentiable: with `grad_steps` K only the last K steps are (the state that enters them is a
+    constant); with `checkpoint` each network call keeps its input only and is evaluated again
+    during back-propagation. The result is not clamped; images are in [-1, 1].
     """
     first_grad_step = 0 if grad_steps is None else max(len(timesteps) - grad_steps, 0)
     x_t = x_T
