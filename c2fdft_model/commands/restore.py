@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,22 +83,18 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> int:
     """Restore, measure and report; the exit code is 0, 1 or 2 as the module says."""
     args = parse_arguments(arguments)
-    unreadable: list[str] = []
-
-    def note(error: OSError) -> None:
-        unreadable.append(f'{error.filename} cannot be read: {error.strerror or error}.')
-
+    unreadable: list[OSError] = []
     try:
-        jobs = find_jobs(args.inputs, args.output, args.format, note)
+        jobs = find_jobs(args.inputs, args.output, args.format, unreadable.append)
         gt = GroundTruthIndex(args.metrics) if args.metrics else None
         restorer = build_restorer(args)
     except (*EXPECTED_ERRORS, RuntimeError) as error:
         print(f'error: {one_line(error)}', file=sys.stderr)
-        _print_failures(unreadable)
+        _print_failures(map(_unreadable, unreadable))
         return 2
     protocol = IMAGE_PROTOCOLS[args.protocol]
     runner = JobRunner(restorer, protocol, gt, args.overwrite, args.compare, args.quality)
-    runner.outcomes.failures += unreadable
+    runner.outcomes.failures += map(_unreadable, unreadable)
     try:
         runner.run(jobs)
     except KeyboardInterrupt:
@@ -130,7 +126,11 @@ def build_restorer(args: argparse.Namespace) -> Restorer:
     return restorer
 
 
-def _print_failures(failures: Sequence[str]) -> None:
+def _unreadable(error: OSError) -> str:
+    return f'{error.filename} cannot be read: {error.strerror or error}.'
+
+
+def _print_failures(failures: Iterable[str]) -> None:
     for failure in failures:
         print(f'failed: {failure}', file=sys.stderr)
 

@@ -51,22 +51,9 @@ def align(result: np.ndarray, gt: np.ndarray) -> Alignment:
     gain = float(np.sum(gt.astype(np.float64) * result)) / energy
     matched = (gain * result).astype(np.float32)
     homography = _find_homography(matched, gt)
-    size = (gt.shape[1], gt.shape[0])
-    warped = cv2.warpPerspective(
-        matched,
-        homography,
-        size,
-        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REFLECT,
-    )
-    mask = cv2.warpPerspective(
-        np.ones(gt.shape[:2], np.float32),
-        homography,
-        size,
-        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=0,
-    )
+    warped = _warp(matched, homography, cv2.INTER_CUBIC, cv2.BORDER_REFLECT)
+    known = np.ones(gt.shape[:2], np.float32)
+    mask = _warp(known, homography, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)
     if mask.mean() < SMALLEST_OVERLAP:
         raise AlignmentError(
             f'the alignment ran away: only {100 * mask.mean():.0f} % of the picture overlap'
@@ -97,6 +84,12 @@ def masked_ssim(aligned: Alignment, gt: np.ndarray) -> float:
     inside = slice(SSIM_BORDER, -SSIM_BORDER)
     weights = mask[inside, inside, np.newaxis].astype(np.float64)
     return float((values[inside, inside] * weights).sum() / (weights.sum() * gt.shape[-1]))
+
+
+def _warp(image: np.ndarray, homography: np.ndarray, method: int, border: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    flags = method | cv2.WARP_INVERSE_MAP
+    return cv2.warpPerspective(image, homography, (width, height), flags=flags, borderMode=border)
 
 
 def _find_homography(result: np.ndarray, gt: np.ndarray) -> np.ndarray:
