@@ -223,16 +223,14 @@ def _load(path: Path) -> Any:
 def _find_parameters(path: Path, content: Any, param_key: str | None) -> tuple[str, Parameters]:
     if not isinstance(content, Mapping):
         raise WeightsError(f'{path} holds a {type(content).__name__}, not weights of a network.')
-    if param_key is not None:
-        if not _is_parameters(content.get(param_key)):
-            held = ', '.join(str(key) for key in content if _is_parameters(content[key]))
-            raise WeightsError(
-                f'{path} has no weights under {param_key!r}; it has them under: {held or "no key"}.'
-            )
-        return param_key, dict(content[param_key])
-    for key in WRAPPER_KEYS:
+    for key in WRAPPER_KEYS if param_key is None else (param_key,):
         if _is_parameters(content.get(key)):
             return key, dict(content[key])
+    if param_key is not None:
+        held = ', '.join(str(key) for key in content if _is_parameters(content[key]))
+        raise WeightsError(
+            f'{path} has no weights under {param_key!r}; it has them under: {held or "no key"}.'
+        )
     if _is_parameters(content):
         return '', dict(content)
     if 'optimizers' in content:
@@ -252,15 +250,11 @@ def _is_parameters(value: Any) -> bool:
     )
 
 
-def _common_prefix(parameters: Mapping[str, Tensor]) -> str:
+def _common_prefix(names: Iterable[str]) -> str:
     prefix = ''
-    while True:
-        for candidate in PREFIXES:
-            if all(name.startswith(prefix + candidate) for name in parameters):
-                prefix += candidate
-                break
-        else:
-            return prefix
+    while more := [p for p in PREFIXES if all(name.startswith(prefix + p) for name in names)]:
+        prefix += more[0]
+    return prefix
 
 
 def mismatches(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
