@@ -107,7 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
     def bar(outcomes):
-        return tqdm(outcomes, total=found.count, desc=protocol.name, unit='image', disable=None)
+        return tqdm(
+            outcomes, total=len(found.items), desc=protocol.name, unit='image', disable=None
+        )
 
     measured = measure_all(protocol.measure, found, args.workers, bar)
     print(report(protocol, measured, found.notes))

@@ -2,55 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from c2fdft_model.data import mat_files
-from c2fdft_model.evaluation.evaluation_set import EvaluationSet
+from c2fdft_model.evaluation.evaluation_set import EvaluationSet, Item
 from c2fdft_model.evaluation.problems import ItemError, Problem, SizeError
 
 RESULT_VARIABLES = ('Idenoised', 'DenoisedBlocksSrgb')
 RESULT_FILE = 'Idenoised.mat'
 GT_VARIABLE = 'ValidationGtBlocksSrgb'
 BENCHMARK_VARIABLE = 'BenchmarkNoisyBlocksSrgb'
-
-
-@dataclass(frozen=True)
-class BlockPair:
-    """One denoised block and its ground truth, as the arrays hold them."""
-
-    name: str
-    result: np.ndarray
-    gt: np.ndarray
-
-    def load(self) -> tuple[np.ndarray, np.ndarray]:
-        """Both blocks as float32 RGB (H, W, 3) in [0, 1]. Raises ItemError for NaN or infinity."""
-        result, gt = (mat_files.as_unit_range(b, self.name) for b in (self.result, self.gt))
-        if not np.isfinite(result).all():
-            raise ItemError('the result has values that are not finite')
-        return result, gt
-
-
-@dataclass(frozen=True)
-class DNDImage:
-    """One image of a DND submission, and the boxes (20, 4) that it must fill."""
-
-    path: Path
-    boxes: np.ndarray
-
-    @property
-    def name(self) -> str:
-        """The number of the image, as in `0001`."""
-        return self.path.stem
-
-    def load(self) -> tuple[list[np.ndarray], np.ndarray]:
-        """The denoised patches and the boxes. Raises ItemError if the file is missing."""
-        if not self.path.is_file():
-            raise ItemError(f'{self.path} is missing')
-        return mat_files.read_dnd_image(self.path), self.boxes
 
 
 def validation_blocks(results: Path, gt: Path) -> EvaluationSet:
@@ -60,13 +24,13 @@ def validation_blocks(results: Path, gt: Path) -> EvaluationSet:
     if denoised.shape != clean.shape:
         raise SizeError(f'the results are {_times(denoised)}, the ground truth is {_times(clean)}')
 
-    def items() -> Iterator[BlockPair]:
-        for i, k in np.ndindex(clean.shape[:2]):
-            yield BlockPair(f'{i + 1:04d}_{k + 1:02d}', denoised[i, k], clean[i, k])
-
+    items: list[Item] = [
+        (f'{i + 1:04d}_{k + 1:02d}', partial(_load_blocks, denoised[i, k], clean[i, k]))
+        for i, k in np.ndindex(clean.shape[:2])
+    ]
     note = f'{_times(clean)} is not the whole validation set of SIDD: do not compare.'
     notes = [] if clean.shape == mat_files.SIDD_BLOCKS else [note]
-    return EvaluationSet(int(np.prod(clean.shape[:2])), items, notes=notes)
+    return EvaluationSet(items, notes=notes)
 
 
 def dnd_submission(results: Path, info: Path) -> EvaluationSet:
@@ -74,16 +38,19 @@ def dnd_submission(results: Path, info: Path) -> EvaluationSet:
     boxes = mat_files.read_dnd_boxes(_inside(info, 'info.mat'))
     if not results.is_dir():
         raise FileNotFoundError(f'{results} is not a folder.')
-    images = [DNDImage(results / f'{i:04d}.mat', box) for i, box in enumerate(boxes, 1)]
-    names = [image.name for image in images]
+    images = {f'{i:04d}': image_boxes for i, image_boxes in enumerate(boxes, 1)}
     problems = [
         Problem('unpaired', path.name, 'not an image of DND: the server wants 0001.mat … 0050.mat')
         for path in sorted(results.glob('*.mat'))
-        if path.stem not in names
+        if path.stem not in images
     ]
     note = f'{len(boxes)} images are not the {mat_files.DND_IMAGES} of DND.'
     notes = [] if len(boxes) == mat_files.DND_IMAGES else [note]
-    return EvaluationSet(len(images), lambda: iter(images), problems, notes)
+    items: list[Item] = [
+        (name, partial(_load_dnd_image, results / f'{name}.mat', image_boxes))
+        for name, image_boxes in images.items()
+    ]
+    return EvaluationSet(items, problems, notes)
 
 
 def sidd_submission(results: Path, noisy_file: Path) -> EvaluationSet:
@@ -100,17 +67,16 @@ def sidd_submission(results: Path, noisy_file: Path) -> EvaluationSet:
     if submitted.shape != noisy.shape:
         raise SizeError(f'the results are {_times(submitted)}, the noisy blocks {_times(noisy)}')
     in_csv = mat_files.read_sidd_csv(path.with_name(mat_files.SIDD_CSV_NAME), noisy.shape[2:])
-    count = int(np.prod(noisy.shape[:2]))
-    if len(in_csv) != count:
+    indices = list(np.ndindex(noisy.shape[:2]))
+    if len(in_csv) != len(indices):
         raise mat_files.MatFileError(f'{mat_files.SIDD_CSV_NAME}: {len(in_csv)} blocks.')
-
-    def items() -> Iterator[BlockPair]:
-        for n, (i, k) in enumerate(np.ndindex(noisy.shape[:2])):
-            yield BlockPair(f'block {n}', submitted[i, k], in_csv[n])
-
+    items: list[Item] = [
+        (f'block {n}', partial(_load_blocks, submitted[index], in_csv[n]))
+        for n, index in enumerate(indices)
+    ]
     note = f'{_times(noisy)} is not the benchmark of SIDD.'
     notes = [] if noisy.shape == mat_files.SIDD_BLOCKS else [note]
-    return EvaluationSet(count, items, notes=notes)
+    return EvaluationSet(items, notes=notes)
 
 
 def check_dnd_image(patches: list[np.ndarray], boxes: np.ndarray) -> dict[str, float]:
@@ -133,6 +99,21 @@ def check_sidd_block(block: np.ndarray, in_csv: np.ndarray) -> dict[str, float]:
     if not np.array_equal(block, in_csv):
         raise ItemError(f'{mat_files.SIDD_CSV_NAME} holds another block')
     return {}
+
+
+def _load_blocks(result: np.ndarray, gt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both blocks as float32 RGB (H, W, 3) in [0, 1]. Raises ItemError for NaN or infinity."""
+    result, gt = mat_files.as_unit_range(result), mat_files.as_unit_range(gt)
+    if not np.isfinite(result).all():
+        raise ItemError('the result has values that are not finite')
+    return result, gt
+
+
+def _load_dnd_image(path: Path, boxes: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """The denoised patches and the boxes (20, 4) that they must fill."""
+    if not path.is_file():
+        raise ItemError(f'{path} is missing')
+    return mat_files.read_dnd_image(path), boxes
 
 
 def _inside(path: Path, name: str) -> Path:

@@ -14,17 +14,15 @@ import numpy as np
 from c2fdft_model.evaluation.image_protocols import Measure
 from c2fdft_model.evaluation.problems import Problem
 
+Item = tuple[str, Callable[[], tuple[Any, Any]]]
+"""A name, and what loads a result and its ground truth; it is sent to other processes."""
+
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """The items of an evaluation, what was wrong before it began and what its reader must know.
+    """The items of an evaluation, what was wrong before it began and what its reader must know."""
 
-    An item has a `name`, and `load()` returns a result and its ground truth; it is sent to other
-    processes.
-    """
-
-    count: int
-    items: Callable[[], Iterator[Any]]
+    items: list[Item]
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -65,18 +63,19 @@ def measure_all(
 
 
 def _outcomes(task: Callable, evaluation_set: EvaluationSet, workers: int) -> Iterator:
-    workers = min(workers, evaluation_set.count)
+    workers = min(workers, len(evaluation_set.items))
     if workers <= 1:
-        yield from map(task, evaluation_set.items())
+        yield from map(task, evaluation_set.items)
         return
     # spawn, because forking a process that has threads (OpenCV, PyTorch) can hang it
     context = multiprocessing.get_context('spawn')
     with context.Pool(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        yield from pool.imap_unordered(task, evaluation_set.items())
+        yield from pool.imap_unordered(task, evaluation_set.items)
 
 
-def _measure_item(measure: Measure, item: Any) -> tuple[str, dict[str, float]] | Problem:
+def _measure_item(measure: Measure, item: Item) -> tuple[str, dict[str, float]] | Problem:
+    name, load = item
     try:
-        return item.name, measure(*item.load())
+        return name, measure(*load())
     except (ValueError, OSError) as error:
-        return Problem(getattr(error, 'kind', 'unusable'), item.name, str(error))
+        return Problem(getattr(error, 'kind', 'unusable'), name, str(error))

@@ -4,30 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from c2fdft_model.evaluation.evaluation_set import EvaluationSet
+from c2fdft_model.evaluation.evaluation_set import EvaluationSet, Item
 from c2fdft_model.evaluation.problems import Problem, ReadError, SizeError
 from c2fdft_model.images import image_io
-
-
-@dataclass(frozen=True)
-class ImagePair:
-    """Two image files under the name of the ground truth."""
-
-    name: str
-    result: Path
-    gt: Path
-
-    def load(self) -> tuple[np.ndarray, np.ndarray]:
-        """Both images as uint8 RGB (H, W, 3). Raises ReadError or SizeError."""
-        result, gt = _read_uint8(self.result), _read_uint8(self.gt)
-        if result.shape != gt.shape:
-            raise SizeError(f'{self.result.name} is {_size(result)}, {self.gt.name} is {_size(gt)}')
-        return result, gt
 
 
 def image_pairs(results: Path, gt: Path, suffix: str | None = None) -> EvaluationSet:
@@ -42,11 +26,11 @@ def image_pairs(results: Path, gt: Path, suffix: str | None = None) -> Evaluatio
     result_files, result_problems = _by_stem(results)
     problems += result_problems
     matched, unmatched = _match(result_files, gt_files, suffix)
-    pairs = []
+    items: list[Item] = []
     for stem, gt_file in sorted(gt_files.items()):
         found = [result_files[name] for name in matched.get(stem, [])]
         if len(found) == 1:
-            pairs.append(ImagePair(stem, found[0], gt_file))
+            items.append((stem, partial(_load_pair, found[0], gt_file)))
         else:
             names = ', '.join(path.name for path in found)
             several = f'several results fit ({names}): choose by --suffix'
@@ -54,7 +38,15 @@ def image_pairs(results: Path, gt: Path, suffix: str | None = None) -> Evaluatio
             problems.append(Problem('unpaired', stem, reason))
     for stem in unmatched:
         problems.append(Problem('unpaired', stem, f'no ground truth for {result_files[stem].name}'))
-    return EvaluationSet(len(pairs), lambda: iter(pairs), problems)
+    return EvaluationSet(items, problems)
+
+
+def _load_pair(result_file: Path, gt_file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Both images as uint8 RGB (H, W, 3). Raises ReadError or SizeError."""
+    result, gt = _read_uint8(result_file), _read_uint8(gt_file)
+    if result.shape != gt.shape:
+        raise SizeError(f'{result_file.name} is {_size(result)}, {gt_file.name} is {_size(gt)}')
+    return result, gt
 
 
 def _read_uint8(path: Path) -> np.ndarray:

@@ -42,13 +42,13 @@ def bgr_to_tensor(image: np.ndarray, input_order: str = 'HWC') -> Tensor:
     elif input_order == 'CHW':
         image = image.transpose(1, 2, 0)
     if image.shape[-1] != 3:
-        raise ValueError(f'the image has the shape {image.shape}: three channels are wanted.')
+        raise ValueError(f'the image has the shape {image.shape}: three channels are expected.')
     rgb = np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))
     return torch.from_numpy(rgb).float().div(255).unsqueeze(0)
 
 
 def lpips_distance(
-    image: Tensor, gt: Tensor, net: str = 'alex', weights: str | os.PathLike | None = None
+    image: Tensor, gt: Tensor, net: str = 'alex', weights: str | None = None
 ) -> float:
     """LPIPS 0.1 (Zhang et al., 2018) of two RGB images (1, 3, H, W) in [0, 1]; 0 is equal.
 
@@ -61,21 +61,19 @@ def lpips_distance(
         raise ValueError(
             f'LPIPS needs sides of {SMALLEST_SIDE} pixels or more: this is {width} x {height}.'
         )
-    model = _lpips_model(net, _lpips_weights(weights))
+    model = _lpips_model(net, weights or os.environ.get(WEIGHTS_VARIABLE))
     device = next(model.parameters()).device
     with torch.no_grad():
         return model(image.to(device) * 2 - 1, gt.to(device) * 2 - 1).item()
 
 
-def iqa_score(
-    image: Tensor, gt: Tensor | None, metric: str, weights: str | os.PathLike | None = None
-) -> float:
+def iqa_score(image: Tensor, gt: Tensor | None, metric: str, weights: str | None = None) -> float:
     """The value of a metric of pyiqa for RGB images (1, 3, H, W) in [0, 1].
 
     `weights` is the metric's own weights file, for machines without a network. Raises
     MetricUnavailable for a missing package, name or file.
     """
-    model = _iqa_model(metric, str(weights) if weights else None)
+    model = _iqa_model(metric, weights)
     if model.metric_mode == 'FR':
         if gt is None:
             raise ValueError(f'{metric} compares with a ground truth, and there is none.')
@@ -92,16 +90,12 @@ def check_metrics(metrics: Mapping[str, Mapping[str, Any]] | None) -> None:
         weights = options.get('weights')
         try:
             if options.get('type') == 'calculate_lpips':
-                _lpips_model(options.get('net', 'alex'), _lpips_weights(weights))
+                weights = weights or os.environ.get(WEIGHTS_VARIABLE)
+                _lpips_model(options.get('net', 'alex'), weights)
             elif options.get('type') == 'calculate_iqa':
                 _iqa_model(options['metric'], weights)
         except MetricUnavailable as error:
             raise MetricUnavailable(f'val: metrics: {key}: {error}') from error
-
-
-def _lpips_weights(given: str | os.PathLike | None) -> str | None:
-    weights = given or os.environ.get(WEIGHTS_VARIABLE)
-    return str(weights) if weights else None
 
 
 def _device() -> torch.device:
@@ -128,7 +122,7 @@ def _lpips_model(net: str, weights: str | None) -> nn.Module:
 
 
 def _backbone_parameters(net: str, weights: str | None) -> dict[str, Tensor]:
-    if weights is not None:
+    if weights:
         if not Path(weights).is_file():
             raise MetricUnavailable(f'the LPIPS weights {weights} do not exist.')
         try:
