@@ -32,7 +32,7 @@ from c2fdft_model.restoring.comparison import GroundTruthIndex
 from c2fdft_model.restoring.job_runner import EXPECTED_ERRORS, JobRunner
 from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP
 from c2fdft_model.restoring.restore_jobs import find_jobs
-from c2fdft_model.restoring.restorer import Restorer, RestorerSettings
+from c2fdft_model.restoring.restorer import Restorer
 from c2fdft_model.restoring.weights import WeightsError, build_network, read_checkpoint
 
 METRICS_HELP = (
@@ -112,11 +112,17 @@ def build_restorer(args: argparse.Namespace) -> Restorer:
     checkpoint = read_checkpoint(args.weights, args.param_key)
     trained_with = (options.get('network_g') or {}).get('time_embedding', True)
     network = build_network(checkpoint, time_embedding=trained_with and not args.no_time_embedding)
-    settings = RestorerSettings(
-        args.seed, args.samples, args.precision, args.memory_budget, args.tile, args.tile_overlap
-    )
     try:
-        restorer = Restorer(network.to(device), process, settings)
+        restorer = Restorer(
+            network.to(device),
+            process,
+            args.seed,
+            args.samples,
+            args.precision,
+            args.memory_budget,
+            args.tile,
+            args.tile_overlap,
+        )
     except WeightsError as error:
         raise WeightsError(f'{args.weights}: {error}') from error
     print(f'Weights: {checkpoint}')

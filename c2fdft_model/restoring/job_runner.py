@@ -28,6 +28,8 @@ from c2fdft_model.restoring.restorer import Restorer
 EXPECTED_ERRORS = (ValueError, OSError, MemoryError)
 """What a user's file or setting can cause; anything else is a fault and shows where it is."""
 
+BAR = '{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} remain{postfix}'
+
 
 @dataclass
 class Outcomes:
@@ -82,18 +84,26 @@ class JobRunner:
     outcomes: Outcomes = field(default_factory=Outcomes)
 
     def run(self, jobs: Sequence[RestoreJob]) -> None:
-        """Do every job, with a progress bar and a line for each; `outcomes` says what happened."""
-        progress = _Progress(len(jobs), self.restorer.calls)
-        with progress.bar:
-            for job in jobs:
-                progress.start(job.source.name, self.outcomes.seconds_per_image())
+        """Do every job; `outcomes` says what became of it.
+
+        Prints a line for each image, and shows a bar with a tick for each network call, the
+        seconds per image and what remains.
+        """
+        calls = self.restorer.calls
+        with tqdm(total=len(jobs) * calls, bar_format=BAR, disable=None) as bar:
+            for number, job in enumerate(jobs, 1):
+                bar.set_description_str(f'image {number}/{len(jobs)}', refresh=False)
+                rate = self.outcomes.seconds_per_image()
+                bar.set_postfix_str(f'{rate}, {job.source.name}' if rate else job.source.name)
                 try:
-                    line = self._run_job(job, progress.step)
+                    line = self._run_job(job, bar.update)
                 except EXPECTED_ERRORS as error:
                     failure = _failure(job, error)
                     self.outcomes.failures.append(failure)
                     line = f'failed: {failure}'
-                progress.finish(line)
+                # up to the end of the image, which may have been skipped
+                bar.update(number * calls - bar.n)
+                tqdm.write(line)
 
     def _run_job(self, job: RestoreJob, step: Callable[[], object]) -> str:
         """Restore one image unless it is there, compare and measure it; returns what to print."""
@@ -137,30 +147,6 @@ class JobRunner:
             names = shortened(list(dict.fromkeys(lost)), shown=5)
             tqdm.write(f'warning: {job.target}: without {names}', file=sys.stderr)
         return line, quantised(restored, job.target)
-
-
-class _Progress:
-    """A bar with one tick per network call, the seconds per image and what remains."""
-
-    LAYOUT = '{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} remain{postfix}'
-
-    def __init__(self, images: int, calls: int) -> None:
-        self.images, self.calls = images, calls
-        self.started = 0
-        self.bar = tqdm(total=images * calls, bar_format=self.LAYOUT, disable=None)
-
-    def start(self, name: str, rate: str) -> None:
-        self.started += 1
-        self.bar.set_description_str(f'image {self.started}/{self.images}', refresh=False)
-        self.bar.set_postfix_str(f'{rate}, {name}' if rate else name)
-
-    def step(self) -> None:
-        self.bar.update(1)
-
-    def finish(self, line: str) -> None:
-        """Fill up to the end of the image, which may have been skipped, and tell about it."""
-        self.bar.update(self.started * self.calls - self.bar.n)
-        tqdm.write(line)
 
 
 def _failure(job: RestoreJob, error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -68,17 +68,14 @@ def restore(
     return restored.clamp(0, 1).reshape(image.shape).to(image.device)
 
 
-@contextlib.contextmanager
 def inference_settings(
     network: nn.Module, precision: str, memory_budget_mb: float | None
-) -> Iterator[None]:
+) -> contextlib.AbstractContextManager[None]:
     """Give the network its precision and memory budget during a restoration, if it has any."""
     settings = getattr(network, 'inference_settings', None)
     if settings is None:
-        yield
-        return
-    with settings(precision=precision, memory_budget_mb=memory_budget_mb):
-        yield
+        return contextlib.nullcontext()
+    return settings(precision=precision, memory_budget_mb=memory_budget_mb)
 
 
 def size_multiple(network: nn.Module) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -26,9 +26,15 @@ ALLOCATION_FAILED = ('out of memory', "can't allocate memory", 'not enough memor
 
 
 @dataclass(frozen=True)
-class RestorerSettings:
-    """How images are restored: the arguments of `restoration.restore` of these names."""
+class Restorer:
+    """Restores images with one network of 6 input and 3 output channels.
 
+    The settings are those of `restoration.restore`. Raises WeightsError for another network,
+    ValueError for impossible tiles.
+    """
+
+    network: nn.Module
+    process: DiffusionProcess
     seed: int = 0
     samples: int = 1
     precision: str = 'auto'
@@ -36,32 +42,21 @@ class RestorerSettings:
     tile: int | None = None
     tile_overlap: int = DEFAULT_TILE_OVERLAP
 
-
-class Restorer:
-    """Restores images with one network of 6 input and 3 output channels.
-
-    Raises WeightsError for another network, ValueError for impossible tiles.
-    """
-
-    def __init__(
-        self, network: nn.Module, process: DiffusionProcess, settings: RestorerSettings
-    ) -> None:
-        channels = (getattr(network, 'inp_channels', 6), getattr(network, 'out_channels', 3))
-        if channels != (6, 3):
+    def __post_init__(self) -> None:
+        inputs = getattr(self.network, 'inp_channels', 6)
+        outputs = getattr(self.network, 'out_channels', 3)
+        if (inputs, outputs) != (6, 3):
             raise WeightsError(
-                f'the network has {channels[0]} input and {channels[1]} output channels; RGB '
-                'restoration needs 6 and 3.'
+                f'the network has {inputs} input and {outputs} output channels; RGB restoration '
+                'needs 6 and 3.'
             )
-        if settings.tile is not None:
-            check_tile(settings.tile, settings.tile_overlap, size_multiple(network))
-        self.network = network
-        self.process = process
-        self.settings = settings
+        if self.tile is not None:
+            check_tile(self.tile, self.tile_overlap, size_multiple(self.network))
 
     @property
     def calls(self) -> int:
         """Network calls for an image."""
-        return len(self.process.timesteps) * self.settings.samples
+        return len(self.process.timesteps) * self.samples
 
     def __call__(
         self, image: ImageRecord, name: str, step: Callable[[], object] | None = None
@@ -78,15 +73,19 @@ class Restorer:
                 degraded,
                 process=self.process,
                 noise_name=name,
+                seed=self.seed,
+                precision=self.precision,
+                samples=self.samples,
+                memory_budget_mb=self.memory_budget_mb,
+                tile=self.tile,
+                tile_overlap=self.tile_overlap,
                 progress=step,
-                **asdict(self.settings),
             )
         return image.with_colour(restored.permute(1, 2, 0).numpy())
 
     def _check_memory(self, height: int, width: int) -> None:
-        settings = self.settings
-        with inference_settings(self.network, settings.precision, settings.memory_budget_mb):
-            needed = needed_memory_mb(self.network, height, width, settings.tile)
+        with inference_settings(self.network, self.precision, self.memory_budget_mb):
+            needed = needed_memory_mb(self.network, height, width, self.tile)
         device = next(self.network.parameters()).device
         require_memory(needed, available_memory_mb(device))
 
