@@ -94,10 +94,11 @@ def build_network(checkpoint: Checkpoint, *, time_embedding: bool = True) -> DFT
     given = checkpoint.parameters
     try:
         network = DFT(**network_arguments(given), time_embedding=time_embedding)
-    except (KeyError, IndexError, ZeroDivisionError, ValueError) as error:
-        names = _differing_names(DFT(dim=8, num_blocks=(1, 1, 1, 1)).state_dict(), given)
-        problems = _summaries(names) if names['missing'] else [str(error)]
+    except KeyError as error:
+        problems = [f'missing: {error.args[0]}', f'given: {shortened(list(given))}']
         raise _other_network(checkpoint, problems) from error
+    except (IndexError, ZeroDivisionError, ValueError) as error:
+        raise _other_network(checkpoint, [str(error)]) from error
     if problems := mismatches(network.state_dict(), given):
         raise _other_network(checkpoint, problems)
     damaged = [name for name, value in given.items() if not value.isfinite().all()]
@@ -117,7 +118,7 @@ def load_into(
     strict: bool,
     log: Callable[[str], object],
     advice: str = ADVICE,
-) -> Checkpoint:
+) -> None:
     """Load a checkpoint file's parameters into a network, and log which ones they were.
 
     `param_key` None takes the averaged weights where there are any; `params_ema` falls back to the
@@ -131,8 +132,7 @@ def load_into(
     kind = type(network).__name__
     problems = mismatches(wanted, given)
     if problems and strict:
-        kind = f'{kind} with the options of network_g'
-        raise _other_network(checkpoint, problems, kind, advice)
+        raise _other_network(checkpoint, problems, f'{kind} with the options of network_g', advice)
     fitting = {
         name: value
         for name, value in given.items()
@@ -146,7 +146,6 @@ def load_into(
     )
     if problems:
         log(f'Not loaded: {"; ".join(problems)}.')
-    return checkpoint
 
 
 def _read_preferred(path: str | os.PathLike[str], param_key: str | None) -> Checkpoint:
@@ -209,12 +208,10 @@ def _load(path: Path) -> Any:
     except PermissionError as error:
         raise WeightsError(f'{path}: no permission to read it.') from error
     except pickle.UnpicklingError as error:
-        if 'Unsupported global' in str(error) or 'Weights only load failed' in str(error):
-            raise WeightsError(
-                f'{path} is not a checkpoint, or holds Python objects besides tensors, not '
-                f'loaded because they can run code. {advice}'
-            ) from error
-        raise WeightsError(f'{path} is not a checkpoint. {advice}') from error
+        raise WeightsError(
+            f'{path} is not a checkpoint, or holds Python objects besides tensors, which are not '
+            f'loaded because they can run code. {advice}'
+        ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
         state = 'is empty' if path.stat().st_size == 0 else 'is not a checkpoint, or is cut short'
         raise WeightsError(f'{path} {state}. {advice}') from error
@@ -259,23 +256,15 @@ def _common_prefix(names: Iterable[str]) -> str:
 
 def mismatches(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
     """What keeps parameters from fitting, in words: missing, unexpected and of another shape."""
-    reshaped = [
-        f'{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}'
-        for name, value in wanted.items()
-        if name in given and given[name].shape != value.shape
-    ]
-    return _summaries({**_differing_names(wanted, given), 'of another shape': reshaped})
-
-
-def _differing_names(wanted: Iterable[str], given: Iterable[str]) -> dict[str, list[str]]:
-    wanted, given = dict.fromkeys(wanted), dict.fromkeys(given)
-    return {
+    groups = {
         'missing': [name for name in wanted if name not in given],
         'unexpected': [name for name in given if name not in wanted],
+        'of another shape': [
+            f'{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}'
+            for name, value in wanted.items()
+            if name in given and given[name].shape != value.shape
+        ],
     }
-
-
-def _summaries(groups: Mapping[str, list[str]]) -> list[str]:
     return [f'{len(names)} {kind}: {shortened(names)}' for kind, names in groups.items() if names]
 
 

@@ -168,7 +168,7 @@ def test_a_missing_key_is_refused_with_the_keys_that_exist(tmp_path, network):
 
 def test_weights_of_another_network_are_refused(tmp_path):
     message = refusal(tmp_path / 'net.pth', torch.nn.Linear(2, 2).state_dict())
-    assert 'missing: patch_embed.proj.weight' in message and 'unexpected: weight' in message
+    assert 'missing: patch_embed.proj.weight' in message and 'given: weight, bias' in message
     assert len(message) < 400
 
 
