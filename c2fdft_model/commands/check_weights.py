@@ -47,10 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         checkpoint = read_checkpoint(args.file, args.param_key)
         build_network(checkpoint)
+        description = describe(checkpoint)
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    for label, text in describe(checkpoint):
+    for label, text in description:
         print(f'{label:<11} {text}')
     return 0
 

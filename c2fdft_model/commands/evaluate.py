@@ -50,18 +50,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def write_csv(path: Path, protocol: Protocol, measured: Measurements) -> None:
     """One line for each image, then one for each problem, then the mean."""
+    rows: list[dict] = [{'image': name, **metrics} for name, metrics in measured.metrics.items()]
+    rows += [{'image': p.name, 'problem': f'{p.kind}: {p.reason}'} for p in measured.problems]
+    rows.append({'image': 'mean', **{name: measured.mean(name) for name in protocol.metrics}})
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file)
-        writer.writerow(['protocol', 'image', *protocol.metrics, 'problem'])
-        for name, metrics in measured.metrics.items():
-            writer.writerow([protocol.name, name, *(metrics[m] for m in protocol.metrics), ''])
-        for problem in measured.problems:
-            blanks = [''] * len(protocol.metrics)
-            reason = f'{problem.kind}: {problem.reason}'
-            writer.writerow([protocol.name, problem.name, *blanks, reason])
-        means = [measured.mean(metric) for metric in protocol.metrics]
-        writer.writerow([protocol.name, 'mean', *means, ''])
+        writer = csv.DictWriter(file, ['protocol', 'image', *protocol.metrics, 'problem'])
+        writer.writeheader()
+        writer.writerows({'protocol': protocol.name, **row} for row in rows)
 
 
 def report(protocol: Protocol, measured: Measurements, notes: list[str]) -> str:

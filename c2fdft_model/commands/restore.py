@@ -70,11 +70,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--overwrite', action='store_true', help='restore also what is there already')
     add('--format', type=_format, metavar='EXT', help='of the results in a folder, as png')
     add('--quality', type=_quality, default=95, help='of JPEG and WebP, 1 to 100 (default: 95)')
-    add(
-        '--compare',
-        action='store_true',
-        help='write degraded | restored (| GT) to compare/',
-    )
+    add('--compare', action='store_true', help='write degraded | restored (| GT) to compare/')
     add('--metrics', type=Path, metavar='GT_DIR', help=METRICS_HELP)
     add('--protocol', choices=[*IMAGE_PROTOCOLS], default='gopro_rgb', help='(default: gopro_rgb)')
     return parser.parse_args(arguments)

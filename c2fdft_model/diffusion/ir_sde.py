@@ -25,18 +25,10 @@ def _cosine(i: Tensor, num_timesteps: int, offset: float = 0.008) -> Tensor:
     return 1 - f(i) / f(torch.zeros(1, dtype=torch.float64))
 
 
-def _linear(i: Tensor, num_timesteps: int) -> Tensor:
-    return i / num_timesteps
-
-
-def _constant(i: Tensor, num_timesteps: int) -> Tensor:
-    return torch.ones_like(i)
-
-
 THETA_SCHEDULES: dict[str, Callable[[Tensor, int], Tensor]] = {
     'cosine': _cosine,
-    'linear': _linear,
-    'constant': _constant,
+    'linear': lambda i, num_timesteps: i / num_timesteps,
+    'constant': lambda i, _: torch.ones_like(i),
 }
 """The speed of mean reversion over i = 1 .. T, up to the factor that `delta` fixes."""
 

@@ -12,34 +12,18 @@ import torch
 from torch import Tensor
 
 
-def _linear(beta_start: float, beta_end: float, num_timesteps: int) -> Tensor:
-    return torch.linspace(beta_start, beta_end, num_timesteps, dtype=torch.float64)
-
-
-def _quad(beta_start: float, beta_end: float, num_timesteps: int) -> Tensor:
-    return _linear(beta_start**0.5, beta_end**0.5, num_timesteps) ** 2
-
-
-def _const(beta_start: float, beta_end: float, num_timesteps: int) -> Tensor:
-    return torch.full((num_timesteps,), beta_end, dtype=torch.float64)
-
-
-def _jsd(beta_start: float, beta_end: float, num_timesteps: int) -> Tensor:
-    return 1.0 / torch.arange(num_timesteps, 0, -1, dtype=torch.float64)
-
-
-def _sigmoid(beta_start: float, beta_end: float, num_timesteps: int) -> Tensor:
-    ramp = torch.linspace(-6, 6, num_timesteps, dtype=torch.float64).sigmoid()
-    return ramp * (beta_end - beta_start) + beta_start
+def _linear(start: float, end: float, steps: int) -> Tensor:
+    return torch.linspace(start, end, steps, dtype=torch.float64)
 
 
 BETA_SCHEDULES: dict[str, Callable[[float, float, int], Tensor]] = {
     'linear': _linear,
-    'quad': _quad,
-    'const': _const,
-    'jsd': _jsd,
-    'sigmoid': _sigmoid,
+    'quad': lambda start, end, steps: _linear(start**0.5, end**0.5, steps) ** 2,
+    'const': lambda _, end, steps: torch.full((steps,), end, dtype=torch.float64),
+    'jsd': lambda _, __, steps: 1 / torch.arange(steps, 0, -1, dtype=torch.float64),
+    'sigmoid': lambda start, end, steps: start + (end - start) * _linear(-6, 6, steps).sigmoid(),
 }
+"""beta_0 .. beta_{T-1} from `beta_start`, `beta_end` and T."""
 
 
 def make_betas(
