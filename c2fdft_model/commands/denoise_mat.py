@@ -78,14 +78,9 @@ def _denoiser(args: argparse.Namespace) -> MatDenoiser:
 
 def _settings(args: argparse.Namespace) -> dict[str, int | str | None]:
     """What the results depend on."""
-    return {
-        'benchmark': args.benchmark,
-        'weights': hashlib.sha256(args.weights.read_bytes()).hexdigest(),
-        'param_key': args.param_key,
-        'steps': args.steps,
-        'seed': args.seed,
-        'precision': args.precision,
-    }
+    names = ('benchmark', 'param_key', 'steps', 'seed', 'precision')
+    weights = hashlib.sha256(args.weights.read_bytes()).hexdigest()
+    return {'weights': weights, **{name: getattr(args, name) for name in names}}
 
 
 def _sidd(args: argparse.Namespace, denoiser: MatDenoiser) -> list[Problem]:

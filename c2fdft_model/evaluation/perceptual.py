@@ -132,16 +132,12 @@ def _backbone_parameters(net: str, weights: str | None) -> dict[str, Tensor]:
     import torchvision
 
     entry = getattr(torchvision.models, BACKBONES[net]).IMAGENET1K_V1
-    try:
-        with _short_timeout():
-            return torch.hub.load_state_dict_from_url(entry.url, map_location='cpu')
-    except OSError as error:
-        cache = Path(torch.hub.get_dir()) / 'checkpoints'
-        raise MetricUnavailable(
-            f'the weights of {net} for LPIPS are not here and cannot be downloaded ({error}). '
-            f'Get {entry.url} elsewhere, and put it into {cache}, or name the file in the option '
-            f'`weights` of calculate_lpips or in ${WEIGHTS_VARIABLE}.'
-        ) from error
+    advice = (
+        f'Get {entry.url} elsewhere, and put it into {Path(torch.hub.get_dir()) / "checkpoints"}, '
+        f'or name the file in the option `weights` of calculate_lpips or in ${WEIGHTS_VARIABLE}.'
+    )
+    with _downloading(f'{net} for LPIPS', advice):
+        return torch.hub.load_state_dict_from_url(entry.url, map_location='cpu')
 
 
 def _load_backbone(backbone: nn.Module, parameters: dict[str, Tensor], source: str) -> None:
@@ -169,23 +165,27 @@ def _iqa_model(metric: str, weights: str | None) -> Any:
     settings = {'pretrained_model_path': weights} if weights else {}
     if weights and not Path(weights).is_file():
         raise MetricUnavailable(f'the weights {weights} of {metric} do not exist.')
-    try:
-        with _short_timeout():
-            return pyiqa.create_metric(metric, device=_device(), **settings)
-    except OSError as error:
-        raise MetricUnavailable(
-            f'the weights of {metric} are not here and cannot be downloaded ({error}). Name the '
-            'file in the option `weights` of calculate_iqa, or fill the cache of pyiqa elsewhere '
-            f'and copy it to {Path(torch.hub.get_dir()) / "pyiqa"}.'
-        ) from error
+    advice = (
+        'Name the file in the option `weights` of calculate_iqa, or fill the cache of pyiqa '
+        f'elsewhere and copy it to {Path(torch.hub.get_dir()) / "pyiqa"}.'
+    )
+    with _downloading(metric, advice):
+        return pyiqa.create_metric(metric, device=_device(), **settings)
 
 
 @contextlib.contextmanager
-def _short_timeout() -> Iterator[None]:
-    """Let connections that nobody answers fail soon: torch.hub would wait forever."""
+def _downloading(what: str, advice: str) -> Iterator[None]:
+    """Let connections that nobody answers fail soon: torch.hub would wait forever.
+
+    Raises MetricUnavailable with the advice.
+    """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
         yield
+    except OSError as error:
+        raise MetricUnavailable(
+            f'the weights of {what} are not here and cannot be downloaded ({error}). {advice}'
+        ) from error
     finally:
         socket.setdefaulttimeout(before)

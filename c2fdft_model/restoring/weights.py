@@ -58,16 +58,14 @@ def load_network(
     path: str | os.PathLike[str],
     param_key: str | None = None,
     device: torch.device | str = 'cpu',
-    *,
-    time_embedding: bool = True,
 ) -> DFT:
     """Build the network that a checkpoint belongs to and load it strictly, in evaluation mode.
 
     `param_key` None takes `params_ema` where the file has it; the log says which key was used.
-    `time_embedding` has no parameters and cannot be seen in a checkpoint. Raises WeightsError.
+    Raises WeightsError.
     """
     checkpoint = read_checkpoint(path, param_key)
-    network = build_network(checkpoint, time_embedding=time_embedding)
+    network = build_network(checkpoint)
     logging.getLogger(__name__).info('Weights: %s', checkpoint)
     return network.to(device)
 
@@ -89,7 +87,8 @@ def read_checkpoint(path: str | os.PathLike[str], param_key: str | None = None) 
 def build_network(checkpoint: Checkpoint, *, time_embedding: bool = True) -> DFT:
     """Build the network whose parameters the checkpoint holds, in evaluation mode.
 
-    Raises WeightsError if names or shapes are those of another network, or a value is not finite.
+    `time_embedding` has no parameters and cannot be seen in a checkpoint. Raises WeightsError if
+    names or shapes are those of another network, or a value is not finite.
     """
     given = checkpoint.parameters
     try:

@@ -14,6 +14,7 @@ from c2fdft_model.evaluation.aligned_metrics import (
     masked_ssim,
 )
 from c2fdft_model.evaluation.image_metrics import luma, matlab_luma, psnr, ssim, ssim_3d
+from c2fdft_model.evaluation.image_protocols import IMAGE_PROTOCOLS
 from c2fdft_model.evaluation.protocols import PROTOCOLS, get_protocol
 
 
@@ -228,6 +229,10 @@ def test_every_protocol_says_what_it_is():
     for name, protocol in PROTOCOLS.items():
         assert protocol.name == name
         assert len(protocol.description) > 30
+
+
+def test_protocols_of_mat_files_are_not_among_those_of_image_files():
+    assert set(PROTOCOLS) - set(IMAGE_PROTOCOLS) == {'sidd_val', 'dnd', 'sidd'}
 
 
 def test_an_unknown_protocol_names_the_nearest():

@@ -105,7 +105,7 @@ def test_the_network_is_ready_to_evaluate(tmp_path, network):
 
 def test_the_time_embedding_is_an_option(tmp_path, network):
     torch.save(network.state_dict(), tmp_path / 'net.pth')
-    without = load_network(tmp_path / 'net.pth', time_embedding=False)
+    without = build_network(read_checkpoint(tmp_path / 'net.pth'), time_embedding=False)
     x = torch.rand(1, 6, 8, 8)
     assert torch.equal(without(x, torch.tensor([0])), without(x, torch.tensor([999])))
 
