@@ -160,8 +160,8 @@ class IRSDEProcess(DiffusionProcess):
         """
         r = self.reversion
         v_t, v_s = r.std(t) ** 2, r.std(s) ** 2
-        left = -torch.expm1(-2 * r.elapsed(t, s)) * r.stationary_std**2
-        std = eta * (v_s * left / v_t).sqrt()
+        v_step = -torch.expm1(-2 * r.elapsed(t, s)) * r.stationary_std**2  # added from s to t
+        std = eta * (v_s * v_step / v_t).sqrt()
         noise_scale = ((v_s - std**2).clamp(min=0) / v_t).sqrt()
         m_t = y + _per_image(r.decay(t), x_t) * (x_0 - y)
         m_s = y + _per_image(r.decay(s), x_t) * (x_0 - y)
