@@ -170,7 +170,7 @@ def _device(name: str) -> torch.device:
 
 
 def _precision(settings: InferenceSettings, device: torch.device, timesteps: Sequence[int]) -> str:
-    """The number formats of the network calls, with their timesteps if there are two."""
+    """The precisions of the network calls, with their timesteps if there are two."""
     of_format: dict[str, list[str]] = {}
     for timestep in timesteps:
         name = str(settings.dtype(device, timestep)).removeprefix('torch.')

@@ -56,7 +56,7 @@ def align(result: np.ndarray, gt: np.ndarray) -> Alignment:
     mask = _warp(known, homography, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)
     if mask.mean() < SMALLEST_OVERLAP:
         raise AlignmentError(
-            f'the alignment ran away: only {100 * mask.mean():.0f} % of the picture overlap'
+            f'the alignment diverged: only {100 * mask.mean():.0f} % of the images overlap'
         )
     return Alignment(warped, mask, homography, gain)
 

@@ -87,7 +87,7 @@ def check_dnd_image(patches: list[np.ndarray], boxes: np.ndarray) -> dict[str, f
         size = (box[2] - box[0] + 1, box[3] - box[1] + 1, 3)
         if patch.shape != size:
             raise SizeError(
-                f'box {k} has the shape {patch.shape}, {tuple(map(int, size))} is wanted'
+                f'box {k} has the shape {patch.shape}, {tuple(map(int, size))} is expected'
             )
         if not np.isfinite(patch).all() or patch.min() < 0 or patch.max() > 1:
             raise ItemError(f'box {k} has values outside [0, 1]')

@@ -142,9 +142,9 @@ def _backbone_parameters(net: str, weights: str | None) -> dict[str, Tensor]:
 
 def _load_backbone(backbone: nn.Module, parameters: dict[str, Tensor], source: str) -> None:
     """Fill LPIPS' slices, whose layers keep their number in torchvision's `features`."""
-    wanted = {name: 'features.' + name.partition('.')[2] for name in backbone.state_dict()}
+    keys = {name: 'features.' + name.partition('.')[2] for name in backbone.state_dict()}
     try:
-        backbone.load_state_dict({name: parameters[key] for name, key in wanted.items()})
+        backbone.load_state_dict({name: parameters[key] for name, key in keys.items()})
     except (KeyError, RuntimeError, TypeError) as error:
         raise MetricUnavailable(
             f'{source} does not hold the ImageNet weights of this LPIPS backbone ({error}).'

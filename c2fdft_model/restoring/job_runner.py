@@ -76,7 +76,7 @@ class JobRunner:
     gt: GroundTruthIndex | None = None
     """Where the ground truth is, if results are to be measured."""
     overwrite: bool = False
-    """Restore also what is there already."""
+    """Restore also what has a result already."""
     compare: bool = False
     """Write comparisons of the degraded and the restored image."""
     quality: int = 95
@@ -106,13 +106,13 @@ class JobRunner:
                 tqdm.write(line)
 
     def _run_job(self, job: RestoreJob, step: Callable[[], object]) -> str:
-        """Restore one image unless it is there, compare and measure it; returns what to print."""
-        there = job.target.exists() and not self.overwrite
-        compare = self.compare and not (there and job.comparison.exists())
-        self.outcomes.skipped += there
-        degraded = read_image(job.source) if compare or not there else None
+        """Restore one image unless its result exists, compare, measure; returns what to print."""
+        exists = job.target.exists() and not self.overwrite
+        compare = self.compare and not (exists and job.comparison.exists())
+        self.outcomes.skipped += exists
+        degraded = read_image(job.source) if compare or not exists else None
         result: np.ndarray | None = None
-        if degraded is not None and not there:
+        if degraded is not None and not exists:
             line, result = self._restore(job, degraded, step)
         else:
             line = f'{job.target} is there already'
@@ -125,7 +125,7 @@ class JobRunner:
         if result is not None and gt is not None:
             metrics = measure(self.protocol, result, gt)
             self.outcomes.metrics.append(metrics)
-            self.outcomes.measured_lossy += there and is_lossy(job.target, self.quality)
+            self.outcomes.measured_lossy += exists and is_lossy(job.target, self.quality)
             line += f'  {format_metrics(metrics)}'
         return line
 
@@ -142,7 +142,7 @@ class JobRunner:
         height, width = degraded.colour.shape[:2]
         line = f'{job.source} -> {job.target}  {width} x {height}, {seconds:.1f} s'
         if degraded.frames > 1:
-            line += f' (the first of {degraded.frames} pictures)'
+            line += f' (the first of {degraded.frames} frames)'
         if lost:
             names = shortened(list(dict.fromkeys(lost)), shown=5)
             tqdm.write(f'warning: {job.target}: without {names}', file=sys.stderr)

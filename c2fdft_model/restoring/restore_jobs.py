@@ -35,7 +35,7 @@ class RestoreJob:
     relative: Path
     """The source below the folder that was given; its name alone if a file was given."""
     comparison: Path
-    """Where a picture of the degraded and the restored image goes."""
+    """Where the degraded and the restored image side by side go."""
 
     @property
     def name(self) -> str:
@@ -92,18 +92,18 @@ def _matches(pattern: str) -> Iterator[tuple[Path, Path]]:
     """Files of a pattern and where they are below its fixed part; `**` follows no links."""
     parts = Path(pattern).parts
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    base, wanted = Path(*parts[:fixed]), parts[fixed:]
-    if wanted[-1] == '**':
-        wanted = (*wanted, '*')
-    asks_for_hidden = any(part.startswith('.') for part in wanted)
+    base, below = Path(*parts[:fixed]), parts[fixed:]
+    if below[-1] == '**':
+        below = (*below, '*')
+    asks_for_hidden = any(part.startswith('.') for part in below)
 
-    def is_wanted(file: Path) -> bool:
+    def is_asked_for(file: Path) -> bool:
         hidden = any(part.startswith('.') for part in file.relative_to(base).parts)
         return file.is_file() and (asks_for_hidden or not hidden)
 
-    found = [file for file in sorted(base.glob(str(Path(*wanted)))) if is_wanted(file)]
+    found = [file for file in sorted(base.glob(str(Path(*below)))) if is_asked_for(file)]
     if not found:
-        raise JobError(f'{pattern}: no file has such a name.')
+        raise JobError(f'{pattern}: no file matches.')
     yield from ((file, file.relative_to(base)) for file in found)
 
 
@@ -187,13 +187,13 @@ def _comparisons(targets: Targets) -> Iterator[Path]:
 
     A comparison is named like the result, and keeps the result's ending where it needs to.
     """
-    wanted = [
+    preferred = [
         target.parents[len(relative.parts) - 1] / COMPARE_FOLDER / relative.with_name(target.stem)
         for (_, relative), target in targets.items()
     ]
-    counts = Counter(wanted)
+    counts = Counter(preferred)
     taken = {path.resolve() for (source, _), target in targets.items() for path in (source, target)}
-    for path, target in zip(wanted, targets.values(), strict=True):
+    for path, target in zip(preferred, targets.values(), strict=True):
         own = path.with_name(f'{path.name}.png')
         if counts[path] > 1 or own.resolve() in taken:
             own = path.with_name(f'{target.name}.png')

@@ -127,20 +127,20 @@ def load_into(
     Raises WeightsError for a file that is no checkpoint, and for one of another network.
     """
     checkpoint = _read_preferred(path, param_key)
-    wanted, given = network.state_dict(), checkpoint.parameters
+    expected, given = network.state_dict(), checkpoint.parameters
     kind = type(network).__name__
-    problems = mismatches(wanted, given)
+    problems = mismatches(expected, given)
     if problems and strict:
         raise _other_network(checkpoint, problems, f'{kind} with the options of network_g', advice)
     fitting = {
         name: value
         for name, value in given.items()
-        if name in wanted and wanted[name].shape == value.shape
+        if name in expected and expected[name].shape == value.shape
     }
     network.load_state_dict(fitting, strict=False)
     count = sum(value.numel() for value in fitting.values())
     log(
-        f'Loaded {len(fitting)} of {len(wanted)} parameters ({count:,} numbers) of {kind} from '
+        f'Loaded {len(fitting)} of {len(expected)} parameters ({count:,} numbers) of {kind} from '
         f'{checkpoint.path}, key {checkpoint.key or "(none)"}.'
     )
     if problems:
@@ -159,7 +159,7 @@ def _read_preferred(path: str | os.PathLike[str], param_key: str | None) -> Chec
 def network_arguments(parameters: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read the arguments of `DFT` from the names and shapes of its parameters.
 
-    `time_embedding` is not among them. Raises KeyError if a name that tells an argument is missing.
+    `time_embedding` is not among them. Raises KeyError for a missing name.
     """
     blocks = [_count_blocks(parameters, level) for level in LEVELS]
     dim, inp_channels = parameters['patch_embed.proj.weight'].shape[:2]
@@ -253,14 +253,14 @@ def _common_prefix(names: Iterable[str]) -> str:
     return prefix
 
 
-def mismatches(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+def mismatches(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
     """What keeps parameters from fitting, in words: missing, unexpected and of another shape."""
     groups = {
-        'missing': [name for name in wanted if name not in given],
-        'unexpected': [name for name in given if name not in wanted],
+        'missing': [name for name in expected if name not in given],
+        'unexpected': [name for name in given if name not in expected],
         'of another shape': [
             f'{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}'
-            for name, value in wanted.items()
+            for name, value in expected.items()
             if name in given and given[name].shape != value.shape
         ],
     }

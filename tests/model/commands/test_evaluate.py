@@ -69,7 +69,7 @@ def test_the_csv_has_every_image_and_the_mean(run, folders, tmp_path):
     assert psnrs[3] == pytest.approx(sum(psnrs[:3]) / 3)
 
 
-def test_results_named_by_basicsr_find_their_truth(run, tmp_path):
+def test_results_named_by_basicsr_find_their_ground_truth(run, tmp_path):
     for name in ('1', '1_2', 'GOPR0384_11_00-000001'):
         save(tmp_path / 'gt' / f'{name}.jpg', grey(100))
         save(tmp_path / 'results' / f'{name}_derain_test.png', grey(101))

@@ -64,7 +64,7 @@ def test_a_network_of_unknown_kind_is_not_asked():
     assert needed_memory_mb(nn.Identity(), 8, 8) is None
 
 
-def test_too_little_memory_is_told_in_numbers():
+def test_too_little_memory_is_reported_in_numbers():
     with pytest.raises(MemoryError, match=r'3\.0 GB are needed and 1\.5 GB are free'):
         require_memory(3072, 1536)
 

@@ -46,7 +46,7 @@ def test_what_belongs_to_the_file_is_kept():
     assert restored.alpha is given.alpha
 
 
-def test_every_network_call_is_told():
+def test_every_network_call_is_reported():
     restorer = Restorer(PixelNoise(), DDPMProcess(sampling_steps=2), samples=3)
     told = []
     restorer(image_record(), 'a', lambda: told.append(1))
