@@ -15,7 +15,7 @@ from c2fdft_arch.baselines.noise_predictor import NoisePredictor
 from c2fdft_arch.dft import DFT
 from c2fdft_model.data.dataset_options import DatasetOptions
 from c2fdft_model.diffusion.options import DiffusionOptions, IRSDEOptions
-from c2fdft_model.evaluation import PROTOCOLS
+from c2fdft_model.evaluation.protocols import PROTOCOLS
 from c2fdft_model.training.lr_scheduler import CosineAnnealingRestartCyclicLR
 from c2fdft_model.training.options import MixingOptions, TrainOptions
 from c2fdft_model.validation.options import ValidationOptions

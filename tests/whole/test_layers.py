@@ -63,7 +63,7 @@ def test_a_planted_import_upwards_is_named_with_its_line(copy, file, code):
 
 def test_a_planted_circle_inside_a_room_is_named(copy):
     file = 'c2fdft_model/diffusion/noise_schedule.py'
-    plant(copy, file, 'import c2fdft_model.diffusion.sampling')
+    plant(copy, file, 'import c2fdft_model.diffusion.process')
     texts = [text for text in layers.violations(copy) if 'closes the circle' in text]
     assert texts
     assert all('c2fdft_model.diffusion.noise_schedule' in text for text in texts)
