@@ -34,8 +34,7 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
             temporary.unlink(missing_ok=True)
         raise
     if durable:
-        with contextlib.suppress(OSError):  # some systems cannot open a folder
-            _sync(path.parent)
+        sync_folder(path.parent)
 
 
 def write_bytes(
@@ -44,6 +43,12 @@ def write_bytes(
     """Write a file, all of it or nothing; see `replacing`. Raises OSError."""
     with replacing(path, durable=durable) as temporary:
         temporary.write_bytes(content)
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """See that the names in a folder are on the disk, where the system can do that."""
+    with contextlib.suppress(OSError):  # some systems cannot open a folder
+        _sync(Path(folder))
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:
