@@ -95,6 +95,19 @@ class DatasetOptions:
             return PatchCycle.build((self.gt_size or 0,), batches, iters[:1])
         return PatchCycle.build(self.gt_sizes, self.mini_batch_sizes, iters)
 
+    def replicas_of(self, loaded: int) -> int:
+        """For how many GPUs of one process a loader asks for `loaded` samples.
+
+        Raises RuntimeError if that is no multiple of the batch size per GPU.
+        """
+        replicas, rest = divmod(loaded, self.batch_size_per_gpu)
+        if rest or not replicas:
+            raise RuntimeError(
+                f"The data loader's batch of {loaded} is no multiple of {_PATH}: "
+                f'batch_size_per_gpu: {self.batch_size_per_gpu}.'
+            )
+        return replicas
+
     def _check_backend(self) -> None:
         kind = self.io_backend.get('type')
         if kind not in BACKENDS:

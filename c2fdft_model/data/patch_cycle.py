@@ -54,7 +54,8 @@ class PatchCycle:
             )
         for size in self.patch_sizes:
             if size % PATCH_MULTIPLE:
-                below, above = size // PATCH_MULTIPLE * PATCH_MULTIPLE, -(-size // 8) * 8
+                below = size // PATCH_MULTIPLE * PATCH_MULTIPLE
+                above = below + PATCH_MULTIPLE
                 nearest = f'{below} or {above}' if below else f'{above}'
                 raise OptionError(
                     f'datasets: train: gt_sizes: {size} must be a multiple of {PATCH_MULTIPLE}, '
@@ -69,6 +70,11 @@ class PatchCycle:
         if len(iters) == 1:
             iters = tuple(iters) * len(patch_sizes)
         return cls(tuple(patch_sizes), tuple(batch_sizes), tuple(iters))
+
+    def __str__(self) -> str:
+        """`360 x 32x32 for 10000, ...`: batch size, patch size and iterations of each phase."""
+        phases = zip(self.patch_sizes, self.batch_sizes, self.iters, strict=True)
+        return ', '.join(f'{batch} x {size}x{size} for {length}' for size, batch, length in phases)
 
     def phase_index(self, iteration: int) -> int:
         """Number of the phase, from 0, that iteration 1, 2, ... falls into."""

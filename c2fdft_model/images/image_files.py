@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from c2fdft_model.images.exif import ICC_PROFILE, Exif, read_exif, tiff_entry, with_exif
+from c2fdft_model.images.image_io import IMAGE_SUFFIXES
 from c2fdft_model.images.images_16bit import (
     ORIENTATION_TAG,
     UnsupportedImageError,
@@ -30,15 +31,9 @@ from c2fdft_model.images.images_16bit import (
     write_tiff,
 )
 
-FORMATS = {
-    '.png': 'PNG',
-    '.jpg': 'JPEG',
-    '.jpeg': 'JPEG',
-    '.tif': 'TIFF',
-    '.tiff': 'TIFF',
-    '.webp': 'WEBP',
-}
-READABLE = tuple(dict.fromkeys(FORMATS.values()))
+READABLE = ('PNG', 'JPEG', 'TIFF', 'WEBP')
+FORMATS = {suffix: kind for suffix, kind in IMAGE_SUFFIXES.items() if kind in READABLE}
+"""Ending of a file's name -> format, of those that are restored."""
 DEEP_FORMATS = ('PNG', 'TIFF')
 LARGEST_SIDE = {'JPEG': 65500, 'WEBP': 16383}
 

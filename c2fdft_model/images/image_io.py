@@ -18,7 +18,18 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp', '.ppm', '.pgm')
+IMAGE_SUFFIXES = {
+    '.png': 'PNG',
+    '.jpg': 'JPEG',
+    '.jpeg': 'JPEG',
+    '.tif': 'TIFF',
+    '.tiff': 'TIFF',
+    '.webp': 'WEBP',
+    '.bmp': 'BMP',
+    '.ppm': 'PPM',
+    '.pgm': 'PPM',
+}
+"""Ending of a file's name -> Pillow's name of the format."""
 
 _PNG, _JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff'
 _BIG_TIFF = (b'II+\0', b'MM\0+')

@@ -190,13 +190,13 @@ def count_decoded(store: Path, phase: int) -> int:
     announce(section, phase)
     dataset = build_dataset(section)
     opened = []
-    open_pair = dataset._open
+    open_pair = dataset.reader.open
 
     def counting(pair):
         opened.append(pair)
         return open_pair(pair)
 
-    dataset._open = counting
+    dataset.reader.open = counting
     dataset.__getitems__(range(LARGEST_BATCH))
     return len(opened)
 

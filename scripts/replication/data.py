@@ -12,6 +12,7 @@ from demo.photos import photo_folder
 from torch import Tensor
 
 from c2fdft_model.data.patch_cycle import Phase
+from c2fdft_model.images.image_io import IMAGE_SUFFIXES
 from replication.degradations import DEGRADATIONS
 
 # Of scikit-image; the right-hand motorcycle would be all but a copy of the left one.
@@ -27,7 +28,6 @@ HELD_OUT_PHOTOS = ('rocket.jpg', 'chelsea.png', 'camera.png')
 RENDERINGS = 4
 CROP = 160
 CROPS_PER_PHOTO = 4
-SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 EVERY_NTH_IS_HELD_OUT = 4
 
 
@@ -61,7 +61,7 @@ def find_photographs(folder: Path | None) -> Photographs:
             tuple(own / name for name in TRAIN_PHOTOS),
             tuple(own / name for name in HELD_OUT_PHOTOS),
         )
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
     if len(paths) < 2:
         raise ValueError(f'{folder} has {len(paths)} photographs: two or more are needed.')
     held_out = paths[1::EVERY_NTH_IS_HELD_OUT]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import lmdb
 import numpy as np
@@ -16,21 +17,20 @@ import pytest
 from basicsr.data.data_util import paired_paths_from_lmdb
 from basicsr.utils import FileClient, imfrombytes
 
-from c2fdft_model.data.lmdb import write_pairs as lmdb_writer
-from c2fdft_model.data.lmdb import writer as lmdb_target
+from c2fdft_model.data.lmdb import write_pairs as pair_writer
+from c2fdft_model.data.lmdb import writer as lmdb_writer
 from c2fdft_model.data.lmdb.plan import (
     PairSource,
     StoreOptions,
     file_sources,
     fingerprint,
     key_of,
-    name_of,
-    windows_of,
+    sub_images,
 )
 from c2fdft_model.data.lmdb.verify import verify_pairs
 from c2fdft_model.data.lmdb.write_pairs import write_pairs
 from c2fdft_model.data.lmdb.writer import LmdbWriteError
-from c2fdft_model.data.pairing import list_images, pair_files, pair_lmdbs
+from c2fdft_model.data.pairing import pair_folders, pair_lmdbs
 from c2fdft_model.images.image_io import ImageReadError, decode_rgb, encode_png, read_rgb
 from helpers.paired_data import pattern, write_rgb
 
@@ -48,8 +48,7 @@ def folders(tmp_path) -> tuple[Path, Path]:
 
 
 def sources_of(folders: tuple[Path, Path]) -> list[PairSource]:
-    pairs = pair_files(*(list_images(folder) for folder in folders))
-    return file_sources(*folders, pairs)
+    return file_sources(*folders, pair_folders(*folders))
 
 
 def targets(root: Path) -> tuple[Path, Path]:
@@ -70,7 +69,7 @@ def test_basicsr_reads_what_was_written(tmp_path, folders, encoding):
     client = FileClient('lmdb', db_paths=[str(path) for path in paths], client_keys=['lq', 'gt'])
     assert len(listed) == len(NAMES)
     for pair in listed:
-        number = NAMES.index(name_of(pair['gt_path']))
+        number = NAMES.index(unquote(pair['gt_path']))
         for side, truth in (('gt', pattern(number, 20 + number, 30)),):
             image = imfrombytes(client.get(pair[f'{side}_path'], side))
             assert np.array_equal(image[..., ::-1], truth)
@@ -81,7 +80,7 @@ def test_basicsr_reads_what_was_written(tmp_path, folders, encoding):
 def test_the_data_set_pairs_what_was_written(tmp_path, folders):
     paths = targets(tmp_path)
     write_pairs(sources_of(folders), *paths)
-    assert sorted(name_of(pair.name) for pair in pair_lmdbs(*paths)) == sorted(NAMES)
+    assert sorted(unquote(pair.name) for pair in pair_lmdbs(*paths)) == sorted(NAMES)
 
 
 @pytest.mark.parametrize('name', [*NAMES, 'ключ/図', 'a\tb', "it's (1)"])
@@ -89,14 +88,14 @@ def test_keys_are_ascii_without_dots_and_reversible(name):
     key = key_of(name)
     assert key.isascii()
     assert not set('./') & set(key)
-    assert name_of(key) == name
+    assert unquote(key) == name
 
 
 def test_keys_of_long_names_stay_short_and_distinct():
     long = '図' * 200
     keys = {key_of(long + str(number)) for number in range(5)}
     assert len(keys) == 5
-    assert all(len(key) <= 480 and key.isascii() and name_of(key)[:20] == '図' * 20 for key in keys)
+    assert all(len(key) <= 480 and key.isascii() and unquote(key)[:20] == '図' * 20 for key in keys)
 
 
 def test_sixteen_bits_stay_sixteen_bits(tmp_path):
@@ -123,14 +122,14 @@ def test_sixteen_bits_stay_sixteen_bits(tmp_path):
         (8, 8, 24, [0, 8, 16]),
     ],
 )
-def test_windows_cover_the_image_up_to_its_edges(size, stride, length, starts):
+def test_sub_images_cover_the_image_up_to_its_edges(size, stride, length, starts):
     source = PairSource('x', (length, 8), '', '', '', lambda: None)
-    windows = windows_of(source, StoreOptions(size, stride))
-    assert [window.top for window in windows] == starts
-    assert windows[-1].top + windows[-1].height == length
+    images = sub_images(source, StoreOptions(size, stride))
+    assert [image.top for image in images] == starts
+    assert images[-1].top + images[-1].height == length
 
 
-def test_sub_images_are_the_windows_of_their_image(tmp_path, folders):
+def test_sub_images_are_crops_of_their_image(tmp_path, folders):
     sources = sources_of(folders)
     paths = targets(tmp_path)
     options = StoreOptions(16, 8)
@@ -138,8 +137,8 @@ def test_sub_images_are_the_windows_of_their_image(tmp_path, folders):
     stored = content(paths[1])
     for source in sources:
         whole = read_rgb(source.gt)
-        for window in windows_of(source, options):
-            assert np.array_equal(decode_rgb(stored.pop(window.key), ''), window.cut(whole))
+        for image in sub_images(source, options):
+            assert np.array_equal(decode_rgb(stored.pop(image.key), ''), image.crop(whole))
     assert stored == {}
 
 
@@ -162,7 +161,7 @@ def test_a_second_run_finds_everything_there(tmp_path, folders):
     write_pairs(sources_of(folders), *paths)
     before = [path.stat().st_mtime_ns for path in (paths[0] / 'data.mdb', paths[1] / 'data.mdb')]
     summary = write_pairs(sources_of(folders), *paths)
-    assert (summary.entries, summary.already_there, summary.bytes_written) == (6, 6, 0)
+    assert (summary.entries, summary.already_there) == (6, 6)
     after = [path.stat().st_mtime_ns for path in (paths[0] / 'data.mdb', paths[1] / 'data.mdb')]
     assert before == after
 
@@ -179,7 +178,7 @@ def test_lmdbs_of_other_images_are_not_overwritten(tmp_path, folders):
 
 
 def test_unreadable_image_is_named_and_the_rest_is_kept(tmp_path, folders, monkeypatch):
-    monkeypatch.setattr(lmdb_writer, 'COMMIT_BYTES', 1)
+    monkeypatch.setattr(pair_writer, 'COMMIT_BYTES', 1)
     sources = sources_of(folders)
     broken = folders[1] / 'with space.png'
     whole = broken.read_bytes()
@@ -206,7 +205,7 @@ def test_file_whose_header_lies_about_its_size_is_named(tmp_path, folders):
 def test_partial_lmdb_of_other_images_is_started_over(tmp_path, folders, monkeypatch):
     sources = sources_of(folders)
     paths = targets(tmp_path)
-    monkeypatch.setattr(lmdb_target.LmdbWriter, 'finish', lambda *arguments: None)
+    monkeypatch.setattr(lmdb_writer.LmdbWriter, 'finish', lambda *arguments: None)
     write_pairs(sources[:4], *paths)
     monkeypatch.undo()
     assert write_pairs(sources, *paths).already_there == 0
@@ -226,7 +225,7 @@ def test_the_fingerprint_tells_images_and_settings_apart(folders):
 
 
 def test_images_larger_than_the_map_make_it_grow(tmp_path, folders, monkeypatch):
-    monkeypatch.setattr(lmdb_target, 'MAP_SIZE', 2**15)
+    monkeypatch.setattr(lmdb_writer, 'MAP_SIZE', 2**15)
     sources = sources_of(folders)
     write_pairs(sources, *targets(tmp_path), StoreOptions(encoding='raw'))
     assert verify_pairs(sources, *targets(tmp_path), StoreOptions(encoding='raw')) == []
@@ -266,13 +265,13 @@ def test_verify_compares_the_list_of_images(tmp_path, folders):
 
 WRITER = """
 import sys
-from c2fdft_model.data.lmdb import write_pairs as lmdb_writer
+from c2fdft_model.data.lmdb import write_pairs as pair_writer
 from c2fdft_model.data.lmdb.plan import StoreOptions, file_sources
-from c2fdft_model.data.pairing import list_images, pair_files
-lmdb_writer.COMMIT_BYTES = 1
+from c2fdft_model.data.pairing import pair_folders
+pair_writer.COMMIT_BYTES = 1
 bad, clean, lq, gt = sys.argv[1:]
-sources = file_sources(bad, clean, pair_files(list_images(bad), list_images(clean)))
-lmdb_writer.write_pairs(sources, lq, gt, StoreOptions(16, 8), threads=2)
+sources = file_sources(bad, clean, pair_folders(bad, clean))
+pair_writer.write_pairs(sources, lq, gt, StoreOptions(16, 8), threads=2)
 """
 
 
@@ -339,14 +338,14 @@ def test_full_disk_is_explained_and_the_next_run_goes_on(tmp_path, folders):
 
 def test_crash_between_the_two_names_is_mended(tmp_path, folders, monkeypatch):
     paths = targets(tmp_path)
-    finish = lmdb_target.LmdbWriter.finish
+    finish = lmdb_writer.LmdbWriter.finish
 
     def finish_one(self, *arguments):
         if self.path.name == 'target.lmdb':
             raise KeyboardInterrupt
         finish(self, *arguments)
 
-    monkeypatch.setattr(lmdb_target.LmdbWriter, 'finish', finish_one)
+    monkeypatch.setattr(lmdb_writer.LmdbWriter, 'finish', finish_one)
     with pytest.raises(KeyboardInterrupt):
         write_pairs(sources_of(folders), *paths)
     monkeypatch.undo()

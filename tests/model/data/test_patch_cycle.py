@@ -14,6 +14,16 @@ from c2fdft_model.data.patch_cycle import PatchCycle, Phase
 from c2fdft_model.data.training_clock import ITERATION_KEY, ClockReading, TrainingClock
 
 DERAIN = PatchCycle.build([32, 64, 128], [360, 96, 24], [10000])
+SECTION = {
+    'type': 'PatchCyclePairedDataset',
+    'dataroot_lq': 'lq',
+    'dataroot_gt': 'gt',
+    'io_backend': {'type': 'disk'},
+    'gt_sizes': [8, 16],
+    'mini_batch_sizes': [4, 2],
+    'iters': [1],
+    'batch_size_per_gpu': 4,
+}
 
 
 @pytest.mark.parametrize(
@@ -111,9 +121,9 @@ def test_clock_follows_start_iteration_and_resume():
     ours = clock(train={'total_iter': 9})
     assert ours.reading() == ClockReading(3, 1, 2, 1, 9)
     ours.iteration(1)
-    assert ours.next_iteration == 2
+    assert ours.reading().next_iteration == 2
     ours.resumed(40)
-    assert ours.next_iteration == 41
+    assert ours.reading().next_iteration == 41
     ours.start({'manual_seed': 4})
     assert ours.reading() == ClockReading(4, 0, 1, 1, None)
 
@@ -122,7 +132,7 @@ def test_clock_ignores_models_that_only_test():
     ours = clock()
     ours.iteration(5)
     ours.start({'is_train': False, 'manual_seed': 9})
-    assert ours.next_iteration == 6
+    assert ours.reading().next_iteration == 6
 
 
 def test_clock_that_was_not_started_says_what_to_do():
@@ -131,7 +141,7 @@ def test_clock_that_was_not_started_says_what_to_do():
 
 
 def test_clock_refuses_a_training_that_ends_early():
-    section = {'type': 'PatchCyclePairedDataset', 'batch_size_per_gpu': 24}
+    section = {**SECTION, 'batch_size_per_gpu': 24}
     opt = {'num_gpu': 4, 'datasets': {'train': section}, 'train': {'total_iter': 30000}}
     with pytest.raises(OptionError, match='after iteration 7750 of 30000'):
         clock(world_size=1, **opt)
@@ -154,17 +164,7 @@ def batch_for(iteration: int, count: int, size: int) -> dict[str, torch.Tensor]:
 
 
 def clock_of_a_cycle(**changes) -> TrainingClock:
-    section = {
-        'type': 'PatchCyclePairedDataset',
-        'dataroot_lq': 'lq',
-        'dataroot_gt': 'gt',
-        'io_backend': {'type': 'disk'},
-        'gt_sizes': [8, 16],
-        'mini_batch_sizes': [4, 2],
-        'iters': [1],
-        'batch_size_per_gpu': 4,
-    }
-    ours = clock(datasets={'train': section}, train={'total_iter': 9}, **changes)
+    ours = clock(datasets={'train': SECTION}, train={'total_iter': 9}, **changes)
     ours.iteration(2)
     return ours
 
