@@ -6,15 +6,17 @@ means, and a damaged entry is lost alone. Source: TIFF 6.0, section 2; Exif 2.32
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from PIL import ExifTags
+from PIL import ExifTags, Image
+
+from c2fdft_model.images.orientation import ORIENTATION_TAG, UPRIGHT
 
 HEADER = b'Exif\0\0'
-ORIENTATION = 274
 ICC_PROFILE = 34675
 TEXTS = (270, 271, 272, 305, 306, 315, 33432)
 """Description, make, model, software, date, artist, copyright."""
@@ -22,7 +24,7 @@ SECTIONS = (0x8769, 0x8825)
 """Directories of the exposure and of the place."""
 INTEROPERABILITY = 0xA005
 """Points to a directory of its own, which says nothing of the picture."""
-KEPT = (ORIENTATION, *TEXTS, *SECTIONS)
+KEPT = (ORIENTATION_TAG, *TEXTS, *SECTIONS)
 """A thumbnail would show the picture as it was, and is dropped."""
 
 SHORT, LONG, LONG8 = 3, 4, 16
@@ -84,7 +86,7 @@ class Exif:
     @property
     def orientation(self) -> int | None:
         """As it stands there, legal or not."""
-        entry = self.tags.get(ORIENTATION)
+        entry = self.tags.get(ORIENTATION_TAG)
         if not isinstance(entry, Entry):
             return None
         return _number(entry.data[: self.layout.sizes[entry.kind]], self.layout)
@@ -92,7 +94,14 @@ class Exif:
     def with_orientation(self, orientation: int) -> Exif:
         """The same with another orientation, 1 to 8."""
         data = struct.pack(self.layout.order + 'H', orientation)
-        return replace(self, tags={**self.tags, ORIENTATION: Entry(SHORT, 1, data)})
+        return replace(self, tags={**self.tags, ORIENTATION_TAG: Entry(SHORT, 1, data)})
+
+    def with_legal_orientation(self, otherwise: object = None) -> Exif:
+        """The same with its orientation or, if it has none, `otherwise`; what is illegal is 1."""
+        given = self.orientation if self.orientation is not None else otherwise
+        if given is None:
+            return self
+        return self.with_orientation(given if isinstance(given, int) and given in UPRIGHT else 1)
 
     def shortened(self, limit: int) -> Exif:
         """The same without its longest entries, so that `to_bytes` is not longer than `limit`."""
@@ -117,6 +126,31 @@ def read_exif(content: bytes) -> Exif:
     layout, at = _start(content)
     tags, lost = _read(content, layout, at, only=KEPT)
     return Exif(layout, tags, tuple(map(tag_name, lost)))
+
+
+def exif_of(image: Image.Image, content: bytes) -> Exif:
+    """What is kept of the EXIF data of a file that Pillow has opened; `content` are its bytes.
+
+    The orientation, if there is one, is legal.
+    """
+    try:
+        # also looks for it where Pillow alone does: in text of PNG files, and in XMP
+        orientation = image.getexif().get(ORIENTATION_TAG)
+    except Exception:  # cameras write what they like, and Pillow raises as many kinds of error
+        orientation = None
+    data = content if image.format == 'TIFF' else _exif_data(image)
+    try:
+        exif = read_exif(data) if data else Exif()
+    except Exception:
+        exif = Exif(lost=('EXIF data',))
+    return exif.with_legal_orientation(orientation)
+
+
+def _exif_data(image: Image.Image) -> bytes:
+    if text := image.info.get('Raw profile type exif'):  # lines: name, length, then hexadecimal
+        with contextlib.suppress(ValueError):
+            return bytes.fromhex(''.join(text.split('\n')[3:]))
+    return image.info.get('exif', b'')
 
 
 def tiff_entry(content: bytes, tag: int) -> bytes | None:

@@ -31,8 +31,8 @@ from c2fdft_model.data.lmdb.verify import verify_pairs
 from c2fdft_model.data.lmdb.write_pairs import write_pairs
 from c2fdft_model.data.lmdb.writer import LmdbWriteError
 from c2fdft_model.data.pairing import pair_folders, pair_lmdbs
-from c2fdft_model.images.image_io import ImageReadError, decode_rgb, encode_png, read_rgb
-from helpers.paired_data import pattern, write_rgb
+from c2fdft_model.images.image_io import ImageReadError, decode_rgb, read_rgb
+from helpers.paired_data import encode_png, pattern, write_rgb
 
 NAMES = ('plain', 'a/b/deep', 'dots.in.name', 'with space', 'über/bild', 'half%2E')
 

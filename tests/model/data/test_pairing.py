@@ -18,8 +18,7 @@ from c2fdft_model.data.pairing import (
     pair_lmdbs,
     read_meta_info,
 )
-from c2fdft_model.images.image_io import encode_png
-from helpers.paired_data import pattern, write_folders, write_rgb
+from helpers.paired_data import encode_png, pattern, write_folders, write_rgb
 
 
 def test_images_are_found_at_any_depth(tmp_path):

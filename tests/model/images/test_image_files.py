@@ -42,7 +42,7 @@ def tags_of(content):
     return exif
 
 
-def photograph_of(channels, depth, **fields):
+def record_of(channels, depth, **fields):
     pixels = pixels_of(13, 7, channels, depth)
     colour = pixels[:, :, : 3 if channels > 2 else 1] / (2**depth - 1)
     return ImageRecord(
@@ -66,22 +66,22 @@ def assert_same(read, written):
 @pytest.mark.parametrize('channels', [1, 2, 3, 4])
 @pytest.mark.parametrize('suffix', ['.png', '.tif'])
 def test_lossless_files_come_back_as_they_were(tmp_path, suffix, channels, depth):
-    photograph = photograph_of(channels, depth)
-    write_image(tmp_path / f'a{suffix}', photograph)
-    assert_same(read_image(tmp_path / f'a{suffix}'), photograph)
+    record = record_of(channels, depth)
+    write_image(tmp_path / f'a{suffix}', record)
+    assert_same(read_image(tmp_path / f'a{suffix}'), record)
 
 
 @pytest.mark.parametrize('channels', [3, 4])
 def test_webp_of_quality_100_comes_back_as_it_was(tmp_path, channels):
-    photograph = photograph_of(channels, 8)
-    write_image(tmp_path / 'a.webp', photograph, quality=100)
-    assert_same(read_image(tmp_path / 'a.webp'), photograph)
+    record = record_of(channels, 8)
+    write_image(tmp_path / 'a.webp', record, quality=100)
+    assert_same(read_image(tmp_path / 'a.webp'), record)
 
 
 @pytest.mark.parametrize('channels', [1, 3])
 def test_jpeg_comes_back_nearly_as_it_was(tmp_path, channels):
-    photograph = photograph_of(channels, 8)
-    smooth = photograph.with_colour(photograph.colour * 0 + 0.5)
+    record = record_of(channels, 8)
+    smooth = record.with_colour(record.colour * 0 + 0.5)
     write_image(tmp_path / 'a.jpg', smooth)
     read = read_image(tmp_path / 'a.jpg')
     np.testing.assert_allclose(read.colour, smooth.colour, atol=0.01)
@@ -91,10 +91,10 @@ def test_jpeg_comes_back_nearly_as_it_was(tmp_path, channels):
 @pytest.mark.parametrize('suffix', ['.png', '.tif'])
 def test_sixteen_bit_files_are_what_others_read(tmp_path, suffix):
     cv2 = pytest.importorskip('cv2')
-    photograph = photograph_of(3, 16)
-    write_image(tmp_path / f'a{suffix}', photograph)
+    record = record_of(3, 16)
+    write_image(tmp_path / f'a{suffix}', record)
     blue_first = cv2.imread(str(tmp_path / f'a{suffix}'), cv2.IMREAD_UNCHANGED)
-    expected = np.rint(photograph.colour * 65535).astype(np.uint16)
+    expected = np.rint(record.colour * 65535).astype(np.uint16)
     np.testing.assert_array_equal(blue_first[:, :, ::-1], expected)
 
 
@@ -116,8 +116,8 @@ def test_pictures_are_turned_upright_and_stored_as_they_lay(tmp_path, suffix, de
     stored = np.zeros((8, 16, 3), np.uint8)
     stored[:4, :8], stored[:4, 8:], stored[4:, :8] = 255, 160, 80
     upright = image_files.UPRIGHT[orientation](stored) / np.float32(255)
-    photograph = ImageRecord(upright, depth=depth, orientation=orientation, exif=exif)
-    write_image(tmp_path / f'a{suffix}', photograph, quality=100)
+    record = ImageRecord(upright, depth=depth, orientation=orientation, exif=exif)
+    write_image(tmp_path / f'a{suffix}', record, quality=100)
 
     expected = ImageOps.exif_transpose(Image.open(tmp_path / f'a{suffix}'))
     np.testing.assert_allclose(np.asarray(expected), upright * 255, atol=2)
@@ -129,10 +129,10 @@ def test_pictures_are_turned_upright_and_stored_as_they_lay(tmp_path, suffix, de
 @pytest.mark.parametrize('orientation', [3, 6, 8])
 def test_a_turned_sixteen_bit_tiff_is_read_upright(tmp_path, orientation):
     exif = exif_with({274: orientation})
-    photograph = photograph_of(3, 16, orientation=orientation, exif=exif)
-    write_image(tmp_path / 'a.tif', photograph)
+    record = record_of(3, 16, orientation=orientation, exif=exif)
+    write_image(tmp_path / 'a.tif', record)
     read = read_image(tmp_path / 'a.tif')
-    assert_same(read, photograph)
+    assert_same(read, record)
     assert read.orientation == orientation
     assert Image.open(tmp_path / 'a.tif').tag_v2[274] == orientation
 
@@ -143,7 +143,7 @@ def test_a_turned_sixteen_bit_tiff_is_read_upright(tmp_path, orientation):
 )
 def test_the_colour_profile_and_the_camera_are_kept(tmp_path, suffix, depth):
     exif = exif_with({271: 'Maker'})
-    write_image(tmp_path / f'a{suffix}', photograph_of(3, depth, icc=ICC, exif=exif))
+    write_image(tmp_path / f'a{suffix}', record_of(3, depth, icc=ICC, exif=exif))
     read = read_image(tmp_path / f'a{suffix}')
     assert read.icc == ICC
     assert tags_of(read.exif)[271] == 'Maker'
@@ -164,7 +164,7 @@ def assert_from_the_camera(exif):
 @pytest.mark.parametrize(('suffix', 'depth'), FILES)
 def test_exposure_and_place_are_kept(tmp_path, suffix, depth):
     path = tmp_path / f'a{suffix}'
-    lost = write_image(path, photograph_of(3, depth, exif=exif_with(CAMERA)))
+    lost = write_image(path, record_of(3, depth, exif=exif_with(CAMERA)))
     assert lost == ()
     assert_from_the_camera(tags_of(read_image(path).exif))
     if depth == 8:
@@ -203,21 +203,21 @@ def test_text_beyond_ascii_is_kept_byte_by_byte(tmp_path):
     name = 'Jos\u00e9'.encode() + b'\0'
     exif.tags[315] = type(exif.tags[271])(2, len(name), name)
     for suffix, depth in FILES:
-        write_image(tmp_path / f'a{suffix}', photograph_of(3, depth, exif=exif.to_bytes()))
+        write_image(tmp_path / f'a{suffix}', record_of(3, depth, exif=exif.to_bytes()))
         read = image_files.read_exif(read_image(tmp_path / f'a{suffix}').exif)
         assert read.tags[315].data == name
 
 
 def test_exif_that_is_too_long_for_jpeg_loses_its_longest_entries(tmp_path):
     exif = exif_with({**CAMERA, EXPOSURE: {**CAMERA[EXPOSURE], 37500: bytes(70000)}})
-    lost = write_image(tmp_path / 'a.jpg', photograph_of(3, 8, exif=exif))
+    lost = write_image(tmp_path / 'a.jpg', record_of(3, 8, exif=exif))
     assert lost == ('MakerNote',)
     assert_from_the_camera(Image.open(tmp_path / 'a.jpg').getexif())
-    assert write_image(tmp_path / 'a.png', photograph_of(3, 8, exif=exif)) == ()
+    assert write_image(tmp_path / 'a.png', record_of(3, 8, exif=exif)) == ()
 
 
 def test_a_picture_is_written_upright_without_what_its_format_refuses(tmp_path, monkeypatch):
-    given = photograph_of(3, 8, exif=exif_with({274: 6}), orientation=6, icc=ICC)
+    given = record_of(3, 8, exif=exif_with({274: 6}), orientation=6, icc=ICC)
     monkeypatch.setattr(image_files, 'with_exif', lambda *_: 1 / 0)
     assert write_image(tmp_path / 'a.tif', given) == ('EXIF data', 'colour profile')
     read = read_image(tmp_path / 'a.tif')
@@ -238,7 +238,7 @@ def test_damaged_entries_are_named_and_the_others_kept(tmp_path):
 
 def test_grey_with_alpha_of_sixteen_bits_keeps_what_belongs_to_it(tmp_path):
     exif = exif_with({**CAMERA, 274: 6})
-    given = photograph_of(2, 16, exif=exif, icc=ICC, orientation=6)
+    given = record_of(2, 16, exif=exif, icc=ICC, orientation=6)
     write_image(tmp_path / 'a.tif', given)
     read = read_image(tmp_path / 'a.tif')
     assert_same(read, given)
@@ -262,14 +262,14 @@ def test_the_transparent_colour_of_a_sixteen_bit_png_becomes_alpha(tmp_path, cha
     np.testing.assert_array_equal(np.rint(read.colour * 65535)[..., :channels], pixels)
 
 
-def write_deep_tiff(path, pixels, **options):
+def write_tiff16(path, pixels, **options):
     tifffile.imwrite(path, pixels, metadata=None, **options)
 
 
 def test_colours_multiplied_by_their_alpha_are_divided_by_it(tmp_path):
     pixels = np.array([[[100, 200, 300, 32768], [5, 5, 5, 0], [7, 8, 9, 65535]]], np.uint16)
     options = {'photometric': 'rgb', 'extrasamples': ['assocalpha']}
-    write_deep_tiff(tmp_path / 'a.tif', pixels, **options)
+    write_tiff16(tmp_path / 'a.tif', pixels, **options)
     read = read_image(tmp_path / 'a.tif')
     colours = np.rint(read.colour[0] * 65535)
     np.testing.assert_array_equal(colours[0], [200, 400, 600])
@@ -278,7 +278,7 @@ def test_colours_multiplied_by_their_alpha_are_divided_by_it(tmp_path):
 
 
 def test_sixteen_bit_cmyk_is_refused(tmp_path):
-    write_deep_tiff(tmp_path / 'a.tif', pixels_of(8, 8, 4, 16), photometric='separated')
+    write_tiff16(tmp_path / 'a.tif', pixels_of(8, 8, 4, 16), photometric='separated')
     assert 'is CMYK of 16 bits: save it as RGB' in refusal(tmp_path / 'a.tif')
 
 
@@ -289,7 +289,7 @@ def test_an_uncompressed_sixteen_bit_tiff_cut_short_is_refused(tmp_path, planar,
     options = {'photometric': 'rgb', 'planarconfig': planar, **options}
     if planar == 'separate':
         pixels = np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
-    write_deep_tiff(tmp_path / 'a.tif', pixels, **options)
+    write_tiff16(tmp_path / 'a.tif', pixels, **options)
     read_image(tmp_path / 'a.tif')
     whole = (tmp_path / 'a.tif').read_bytes()
     (tmp_path / 'a.tif').write_bytes(whole[:-100])
@@ -312,7 +312,7 @@ MUTATIONS = 60
 def test_a_damaged_tiff_is_refused_in_one_line_or_read(tmp_path, depth, channels, options):
     pixels = pixels_of(20, 20, channels, depth)
     photometric = 'rgb' if channels > 2 else 'minisblack'
-    write_deep_tiff(tmp_path / 'a.tif', pixels, photometric=photometric, **options)
+    write_tiff16(tmp_path / 'a.tif', pixels, photometric=photometric, **options)
     whole = (tmp_path / 'a.tif').read_bytes()
     rng = np.random.default_rng(0)
     header = 300  # where the directory is, in which changes matter most
@@ -354,16 +354,16 @@ def test_cmyk_becomes_rgb_without_its_profile(tmp_path):
 
 
 def test_sixteen_bits_are_rounded_to_eight_for_jpeg(tmp_path):
-    photograph = photograph_of(3, 16)
-    photograph = photograph.with_colour(photograph.colour * 0 + 0.25)
-    write_image(tmp_path / 'a.jpg', photograph)
+    record = record_of(3, 16)
+    record = record.with_colour(record.colour * 0 + 0.25)
+    write_image(tmp_path / 'a.jpg', record)
     assert read_image(tmp_path / 'a.jpg').depth == 8
 
 
 def test_the_alpha_of_sixteen_bits_is_rounded_to_eight_for_webp(tmp_path):
-    photograph = photograph_of(4, 16)
-    write_image(tmp_path / 'a.webp', photograph, quality=100)
-    expected = np.rint(photograph.alpha / 257)
+    record = record_of(4, 16)
+    write_image(tmp_path / 'a.webp', record, quality=100)
+    expected = np.rint(record.alpha / 257)
     np.testing.assert_array_equal(read_image(tmp_path / 'a.webp').alpha, expected)
 
 
@@ -377,19 +377,19 @@ def test_the_pictures_of_a_file_are_counted(tmp_path):
 
 def test_quantised_is_what_the_format_holds_before_its_coding_loses_something(tmp_path):
     values = np.random.default_rng(0).random((8, 8, 3), np.float32)
-    photograph = ImageRecord(values, depth=16, grey=True)
+    record = ImageRecord(values, depth=16, grey=True)
     grey = np.rint(values.mean(axis=2, keepdims=True) * 255) / 255
-    jpeg = quantised(photograph, tmp_path / 'a.jpg')
+    jpeg = quantised(record, tmp_path / 'a.jpg')
     np.testing.assert_allclose(jpeg, np.repeat(grey, 3, axis=2), atol=1e-6)
-    write_image(tmp_path / 'a.tif', photograph)
+    write_image(tmp_path / 'a.tif', record)
     read = read_image(tmp_path / 'a.tif').colour
-    np.testing.assert_array_equal(quantised(photograph, tmp_path / 'a.tif'), read)
+    np.testing.assert_array_equal(quantised(record, tmp_path / 'a.tif'), read)
 
 
 def test_quantised_is_what_the_file_holds(tmp_path):
-    photograph = ImageRecord(np.random.default_rng(0).random((8, 8, 3), np.float32))
-    write_image(tmp_path / 'a.png', photograph)
-    np.testing.assert_array_equal(quantised(photograph), read_image(tmp_path / 'a.png').colour)
+    record = ImageRecord(np.random.default_rng(0).random((8, 8, 3), np.float32))
+    write_image(tmp_path / 'a.png', record)
+    np.testing.assert_array_equal(quantised(record), read_image(tmp_path / 'a.png').colour)
 
 
 def refusal(path):
@@ -439,7 +439,7 @@ def test_floating_point_tiff_is_refused(tmp_path):
 
 
 def test_no_permission_to_read_is_named(tmp_path, monkeypatch):
-    write_image(tmp_path / 'a.png', photograph_of(3, 8))
+    write_image(tmp_path / 'a.png', record_of(3, 8))
 
     def refuse(_):
         raise PermissionError(13, 'Permission denied')
@@ -450,16 +450,16 @@ def test_no_permission_to_read_is_named(tmp_path, monkeypatch):
 
 def test_an_unknown_format_is_refused(tmp_path):
     with pytest.raises(ImageFileError, match=r'a\.gif'):
-        write_image(tmp_path / 'a.gif', photograph_of(3, 8))
+        write_image(tmp_path / 'a.gif', record_of(3, 8))
 
 
 def test_jpeg_refuses_alpha(tmp_path):
     with pytest.raises(ImageFileError, match='alpha'):
-        write_image(tmp_path / 'a.jpg', photograph_of(4, 8))
+        write_image(tmp_path / 'a.jpg', record_of(4, 8))
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    write_image(tmp_path / 'a.png', photograph_of(3, 8))
+    write_image(tmp_path / 'a.png', record_of(3, 8))
     before = (tmp_path / 'a.png').read_bytes()
 
     def fill(path, content):
@@ -469,7 +469,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 
     monkeypatch.setattr(image_files.Path, 'write_bytes', fill)
     with pytest.raises(ImageFileError, match='No space left'):
-        write_image(tmp_path / 'a.png', photograph_of(3, 16))
+        write_image(tmp_path / 'a.png', record_of(3, 16))
     assert (tmp_path / 'a.png').read_bytes() == before
     assert os.listdir(tmp_path) == ['a.png']
 
@@ -477,14 +477,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(ImageFileError, match='cannot be written'):
-        write_image(tmp_path / 'file' / 'a.png', photograph_of(3, 8))
+        write_image(tmp_path / 'file' / 'a.png', record_of(3, 8))
 
 
 @pytest.mark.parametrize('channels', CHANNELS.values(), ids=CHANNELS)
 @pytest.mark.parametrize('depth', [8, 16])
 def test_a_single_pixel_is_read_and_written(tmp_path, channels, depth):
-    photograph = photograph_of(channels, depth)
-    alpha = None if photograph.alpha is None else photograph.alpha[:1, :1]
-    pixel = ImageRecord(photograph.colour[:1, :1], alpha, depth, photograph.grey)
+    record = record_of(channels, depth)
+    alpha = None if record.alpha is None else record.alpha[:1, :1]
+    pixel = ImageRecord(record.colour[:1, :1], alpha, depth, record.grey)
     write_image(tmp_path / 'a.png', pixel)
     assert_same(read_image(tmp_path / 'a.png'), pixel)

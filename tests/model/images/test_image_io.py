@@ -14,7 +14,6 @@ from c2fdft_model.images import image_io
 from c2fdft_model.images.image_io import (
     ImageReadError,
     decode_rgb,
-    encode_png,
     encode_ppm,
     image_size,
     jpeg_components,
@@ -22,6 +21,7 @@ from c2fdft_model.images.image_io import (
     read_rgb,
     to_float,
 )
+from helpers.paired_data import encode_png
 
 RNG = np.random.default_rng(0)
 RGB = cv2.resize(RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8), (36, 24))
