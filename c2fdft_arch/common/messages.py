@@ -20,6 +20,11 @@ def shortened(names: Sequence[str], shown: int = 3) -> str:
     return ', '.join(names[:shown]) + (f' and {more} more' if more > 0 else '')
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line; its kind, if it says nothing."""
+    return ' '.join(str(error).split()) or type(error).__name__
+
+
 def is_switched_off(variable: str) -> bool:
     """Whether an environment variable says no: 0, off, false or no, in any case."""
     return os.environ.get(variable, '').strip().lower() in ('0', 'off', 'false', 'no')
