@@ -69,11 +69,8 @@ class DatasetOptions:
     """Must be true."""
 
     def __post_init__(self) -> None:
-        positive(
-            _PATH,
-            self,
-            *('scale', 'crops_per_image', 'batch_size_per_gpu', 'dataset_enlarge_ratio'),
-        )
+        counts = ('scale', 'crops_per_image', 'batch_size_per_gpu', 'dataset_enlarge_ratio')
+        positive(_PATH, self, *counts)
         self._check_backend()
         if self.phase == 'train':
             self._check_loader()

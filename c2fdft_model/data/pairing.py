@@ -49,7 +49,7 @@ def list_images(folder: str | Path) -> list[str]:
         (Path(place) / name).relative_to(folder).as_posix()
         for place, _, names in os.walk(folder, followlinks=True)
         for name in names
-        if name.lower().endswith(tuple(IMAGE_SUFFIXES)) and not name.startswith('.')
+        if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
     ]
     if not found:
         raise PairingError(f'{folder}: there is no image in it ({", ".join(IMAGE_SUFFIXES)}).')

@@ -20,8 +20,9 @@ from PIL import Image, UnidentifiedImageError
 
 from c2fdft_arch.common import atomic_write
 from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_arch.common.messages import one_line
 from c2fdft_model.images.exif import ICC_PROFILE, Exif, exif_of, read_exif, tiff_entry, with_exif
-from c2fdft_model.images.image_io import IMAGE_SUFFIXES
+from c2fdft_model.images.image_io import FORMATS
 from c2fdft_model.images.images_16bit import (
     UnsupportedImageError,
     check_length,
@@ -32,9 +33,7 @@ from c2fdft_model.images.images_16bit import (
 )
 from c2fdft_model.images.orientation import INVERSE, UPRIGHT
 
-READABLE = ('PNG', 'JPEG', 'TIFF', 'WEBP')
-FORMATS = {suffix: kind for suffix, kind in IMAGE_SUFFIXES.items() if kind in READABLE}
-"""Ending of a file's name -> format, of those that are restored."""
+READABLE = tuple(dict.fromkeys(FORMATS.values()))
 FORMATS_16BIT = ('PNG', 'TIFF')
 LARGEST_SIDE = {'JPEG': 65500, 'WEBP': 16383}
 
@@ -107,7 +106,7 @@ def write_image(
     except MemoryError:
         raise
     except Exception as error:
-        reason = getattr(error, 'strerror', None) or _one_line(error)
+        reason = getattr(error, 'strerror', None) or one_line(error)
         raise ImageFileError(f'{path} cannot be written: {reason}.') from error
     return lost
 
@@ -158,7 +157,7 @@ def _unreadable(path: Path, error: Exception) -> ImageFileError:
         return ImageFileError(f'{path} does not fit into the memory.')
     # the text of other errors is about a decoder's own variables
     told = isinstance(error, (OSError, ValueError, SyntaxError, zlib.error))
-    reason = _one_line(error) if told else 'its data contradict each other'
+    reason = one_line(error) if told else 'its data contradict each other'
     return ImageFileError(f'{path} is damaged or cut short ({reason}): copy or save it again.')
 
 
@@ -343,7 +342,3 @@ def _file_pixels(record: ImageRecord, depth: int) -> np.ndarray:
 def _integers(values: np.ndarray, depth: int) -> np.ndarray:
     scaled = np.clip(values, 0, 1) * (2**depth - 1)
     return np.rint(scaled).astype(np.uint8 if depth == 8 else np.uint16)
-
-
-def _one_line(error: BaseException) -> str:
-    return ' '.join(str(error).split()) or type(error).__name__

@@ -22,18 +22,17 @@ from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_model.images import png
 from c2fdft_model.images.orientation import ORIENTATION_TAG, UPRIGHT
 
-IMAGE_SUFFIXES = {
+FORMATS = {
     '.png': 'PNG',
     '.jpg': 'JPEG',
     '.jpeg': 'JPEG',
     '.tif': 'TIFF',
     '.tiff': 'TIFF',
     '.webp': 'WEBP',
-    '.bmp': 'BMP',
-    '.ppm': 'PPM',
-    '.pgm': 'PPM',
 }
-"""Ending of a file's name -> Pillow's name of the format."""
+"""Endings of names and their formats: what is written, and read with all that belongs to it."""
+IMAGE_SUFFIXES = (*FORMATS, '.bmp', '.ppm', '.pgm')
+"""Endings of all files whose pixels are read."""
 
 _JPEG = b'\xff\xd8\xff'
 _BIG_TIFF = (b'II+\0', b'MM\0+')
@@ -85,19 +84,18 @@ def decode_rgb(data: bytes, name: str) -> np.ndarray:
     return _decode_with_pillow(data, name)
 
 
-def image_size(source: bytes | str | Path, name: str = '') -> tuple[int, int]:
-    """Height and width that decoding would give, from the header of a file or of its bytes.
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Height and width that decoding would give, from the header of a file.
 
     Raises ImageReadError if the file is missing or no image.
     """
-    name = name or str(source)
     try:
-        with io.BytesIO(source) if isinstance(source, bytes) else open(source, 'rb') as stream:
+        with open(path, 'rb') as stream:
             return _size_from_header(stream)
     except FileNotFoundError as error:
-        raise ImageReadError(f'{name}: there is no such file.') from error
+        raise ImageReadError(f'{path}: there is no such file.') from error
     except _BROKEN as error:
-        raise ImageReadError(_no_image(name, error)) from error
+        raise ImageReadError(_no_image(str(path), error)) from error
 
 
 def _size_from_header(stream: BinaryIO) -> tuple[int, int]:

@@ -31,7 +31,7 @@ def smooth_image(height: int, width: int, dtype=np.uint8) -> np.ndarray:
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
 @pytest.mark.parametrize('size', [(1, 1), (31, 7), (32, 9), (33, 50), (100, 64)])
 @pytest.mark.parametrize('level', [0, 1, 9])
-def test_every_reader_reads_them(dtype, size, level):
+def test_every_reader_reads_them(tmp_path, dtype, size, level):
     image = smooth_image(*size, dtype)
     data = encode(image, level)
     flags = cv2.IMREAD_UNCHANGED
@@ -39,7 +39,8 @@ def test_every_reader_reads_them(dtype, size, level):
     assert by_opencv.dtype == dtype
     assert np.array_equal(by_opencv, image)
     assert np.array_equal(decode_rgb(data, 'x'), image)
-    assert image_size(data) == size
+    (tmp_path / 'image.png').write_bytes(data)
+    assert image_size(tmp_path / 'image.png') == size
     with Image.open(io.BytesIO(data)) as opened:
         opened.load()  # checks the sums of all chunks
         if dtype == np.uint8:
