@@ -144,13 +144,13 @@ class DatasetOptions:
 
     def _check_batches(self) -> None:
         cycle = self.cycle
-        for size in cycle.batch_sizes:
-            if size > self.batch_size_per_gpu:
-                raise OptionError(
-                    f'{_PATH}: mini_batch_sizes: {size} is larger than '
-                    f"batch_size_per_gpu: {self.batch_size_per_gpu}, the loader's batch. Set "
-                    f'batch_size_per_gpu: {max(cycle.batch_sizes)}.'
-                )
+        largest_batch = max(cycle.batch_sizes)
+        if largest_batch > self.batch_size_per_gpu:
+            raise OptionError(
+                f'{_PATH}: mini_batch_sizes: {largest_batch} is larger than batch_size_per_gpu: '
+                f"{self.batch_size_per_gpu}, the loader's batch. Set batch_size_per_gpu: "
+                f'{largest_batch}.'
+            )
         largest = max(cycle.patch_sizes)
         if self.gt_size is not None and self.gt_size != largest:
             raise OptionError(

@@ -5,8 +5,10 @@ Iterations are counted from 1, as BasicSR's training loop counts them.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from c2fdft_arch.common.option_parsing import OptionError
 
@@ -80,12 +82,7 @@ class PatchCycle:
         """Number of the phase, from 0, that iteration 1, 2, ... falls into."""
         if iteration < 1:
             raise ValueError(f'iteration {iteration}: iterations are counted from 1.')
-        place = (iteration - 1) % sum(self.iters)
-        for index, length in enumerate(self.iters):
-            if place < length:
-                return index
-            place -= length
-        raise AssertionError('unreachable: place is below the sum of iters')
+        return bisect_right(list(accumulate(self.iters)), (iteration - 1) % sum(self.iters))
 
     def phase_at(self, iteration: int) -> Phase:
         """The phase of iteration 1, 2, ..."""

@@ -163,12 +163,9 @@ def tiff_entry(content: bytes, tag: int) -> bytes | None:
 def with_exif(tiff: bytes, exif: Exif) -> bytes:
     """A TIFF file of one picture, in the byte order of `exif`, with these tags as well.
 
-    The directory is written anew at the end of the file; the header points to it. Raises ValueError
-    for another byte order.
+    The directory is written anew at the end of the file; the header points to it.
     """
     layout, at = _start(tiff)
-    if layout.order != exif.layout.order:
-        raise ValueError('the file and its EXIF data differ in their byte order')
     own, _ = _read(tiff, layout, at)
     pointer = 8 if layout.big else 4
     tiff += b'\0' * (len(tiff) % 2)

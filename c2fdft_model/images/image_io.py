@@ -152,18 +152,18 @@ def jpeg_components(data: bytes) -> int:
 
 
 def _decode_with_opencv(data: bytes, name: str) -> np.ndarray:
-    buffer = np.frombuffer(data, np.uint8)
-    try:
-        if _RGB_FLAG is not None:
-            image = cv2.imdecode(buffer, _RGB_FLAG | _AS_STORED)
-        else:
-            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | _AS_STORED)
-            image = image if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    except cv2.error as error:
-        raise ImageReadError(_no_image(name, error)) from error
+    flag = cv2.IMREAD_COLOR if _RGB_FLAG is None else _RGB_FLAG
+    image = _imdecode(data, flag | _AS_STORED, name)
     if image is None or image.dtype not in (np.uint8, np.uint16):
         return _decode_with_pillow(data, name)
-    return image
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if _RGB_FLAG is None else image
+
+
+def _imdecode(data: bytes, flags: int, name: str) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageReadError(_no_image(name, error)) from error
 
 
 def _decode_tiff(data: bytes, name: str) -> np.ndarray:
@@ -179,10 +179,7 @@ def _decode_tiff(data: bytes, name: str) -> np.ndarray:
         raise ImageReadError(
             f'{name}: 16-bit TIFF with separate colour planes is not supported; save it as PNG.'
         )
-    try:
-        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise ImageReadError(_no_image(name, error)) from error
+    stored = _imdecode(data, cv2.IMREAD_UNCHANGED, name)
     if stored is None or stored.dtype != np.uint16:
         return _decode_with_pillow(data, name)
     return _three_channels(stored[..., None] if stored.ndim == 2 else stored[..., [2, 1, 0]])

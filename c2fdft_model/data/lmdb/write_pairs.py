@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ from typing import TypeVar
 from c2fdft_model.data.lmdb.plan import (
     PairSource,
     StoreOptions,
-    SubImage,
     fingerprint,
     load_pair,
     sub_images,
@@ -57,53 +56,37 @@ def write_pairs(
     """
     options = options or StoreOptions()
     started = time.monotonic()
-    parts = {source.name: sub_images(source, options) for source in sources}
-    images = [image for source in sources for image in parts[source.name]]
-    keys = _unique([image.key for image in images])
+    planned = [(source, image) for source in sources for image in sub_images(source, options)]
+    images = [image for _, image in planned]
+    if repeated := [k for k, n in Counter(image.key for image in images).items() if n > 1]:
+        raise ValueError(f'two images would be stored under the key {repeated[0]}.')
 
     def encode(source: PairSource) -> Encoded:
         lq, gt = load_pair(source)
         return [
             (image.key, options.encode(image.crop(lq)), options.encode(image.crop(gt)))
-            for image in parts[source.name]
+            for image in sub_images(source, options)
         ]
 
     digest = fingerprint(sources, options)
     writers = [LmdbWriter(path, digest, overwrite) for path in (lq_path, gt_path)]
     try:
-        stored = keys.intersection(*(found for w in writers if (found := w.keys()) is not None))
+        stored = {image.key for image in images}
+        for writer in writers:
+            stored = writer.stored(stored)
         progress(len(stored))
-        missing = [s for s in sources if any(image.key not in stored for image in parts[s.name])]
-        for batch in _batches(ordered_map(encode, missing, threads)):
+        missing = {source.name: source for source, image in planned if image.key not in stored}
+        for batch in _batches(ordered_map(encode, missing.values(), threads)):
             writers[0].put([(key, lq) for key, lq, _ in batch])
             writers[1].put([(key, gt) for key, _, gt in batch])
             progress(sum(key not in stored for key, _, _ in batch))
         for writer, side in zip(writers, ('lq', 'gt'), strict=True):
-            writer.finish(images, _origins(sources, parts, side), options)
+            origins = [f'{i.key}\t{getattr(s, side)}\t{i.top},{i.left}' for s, i in planned]
+            writer.finish(images, origins, options)
     finally:
         for writer in writers:
             writer.close()
     return Summary(len(sources), len(images), len(stored), time.monotonic() - started)
-
-
-def _origins(
-    sources: Sequence[PairSource], parts: dict[str, list[SubImage]], side: str
-) -> list[str]:
-    """For each key, the file (`lq` or `gt`) and the corner that its image was taken from."""
-    return [
-        f'{image.key}\t{getattr(source, side)}\t{image.top},{image.left}'
-        for source in sources
-        for image in parts[source.name]
-    ]
-
-
-def _unique(keys: Sequence[str]) -> set[str]:
-    seen: set[str] = set()
-    for key in keys:
-        if key in seen:
-            raise ValueError(f'two images would be stored under the key {key}.')
-        seen.add(key)
-    return seen
 
 
 def _batches(results: Iterable[Encoded]) -> Iterator[Encoded]:

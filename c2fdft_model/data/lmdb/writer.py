@@ -60,12 +60,9 @@ class LmdbWriter:
             _write_lines(self.partial / _FINGERPRINT, [digest])
             return lmdb.open(str(self.partial), map_size=MAP_SIZE)
 
-    def keys(self) -> set[str] | None:
-        """Keys that are stored already; None if all are."""
-        if self._environment is None:
-            return None
-        with self._environment.begin() as transaction, transaction.cursor() as cursor:
-            return {bytes(key).decode() for key in cursor.iternext(values=False)}
+    def stored(self, keys: set[str]) -> set[str]:
+        """Those of the keys that are stored already; all, if the LMDB is finished."""
+        return keys if self._environment is None else keys & _keys(self._environment)
 
     def put(self, entries: Sequence[tuple[str, bytes]]) -> None:
         """Store entries for good, all or none; does nothing if the LMDB is finished."""
@@ -88,7 +85,7 @@ class LmdbWriter:
         """
         if self._environment is None:
             return
-        keys = self.keys() or set()
+        keys = _keys(self._environment)
         if keys != {image.key for image in images}:
             raise LmdbWriteError(
                 f'{self.partial}: {len(keys)} entries are stored, {len(images)} were to be. '
@@ -109,6 +106,11 @@ class LmdbWriter:
         if self._environment is not None:
             self._environment.close()
             self._environment = None
+
+
+def _keys(environment: lmdb.Environment) -> set[str]:
+    with environment.begin() as transaction, transaction.cursor() as cursor:
+        return {bytes(key).decode() for key in cursor.iternext(values=False)}
 
 
 @contextmanager
