@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from basicsr.utils import FileClient, get_root_logger
+from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils import data
@@ -43,7 +43,7 @@ class PatchCyclePairedDataset(data.Dataset):
         self.is_train = self.options.phase == 'train'
         is_first_rank = get_dist_info()[0] == 0
         self.pairs = find_pairs(self.options, self.options.check_images and is_first_rank)
-        self.reader = PairReader(self.options, FileClient)
+        self.reader = PairReader(self.options)
         self.position = LoaderPosition()
         if self.is_train:
             get_root_logger().info(

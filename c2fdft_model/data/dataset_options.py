@@ -24,7 +24,7 @@ class DatasetOptions:
     dataroot_gt: str
     """Folder or LMDB of the clean images."""
     io_backend: Mapping[str, Any]
-    """`type: lmdb` or `type: disk`, and arguments for BasicSR's backend of that name."""
+    """`type: lmdb`, with arguments of `lmdb.open` if any, or `type: disk`."""
     phase: str = 'train'
     """`train`, `val` or `test`; BasicSR sets it. Anything but `train` gives whole images."""
     name: str = ''

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
+import lmdb
 import numpy as np
 import torch
 
 from c2fdft_model.data.dataset_options import DatasetOptions
-from c2fdft_model.data.file_clients import file_client
 from c2fdft_model.data.pairing import (
     ImagePair,
     check_sizes,
@@ -19,6 +18,7 @@ from c2fdft_model.data.pairing import (
     pair_lmdbs,
 )
 from c2fdft_model.data.sample_stream import Crop
+from c2fdft_model.data.shared_lmdbs import open_shared
 from c2fdft_model.images.image_crops import WholeImage, open_image
 from c2fdft_model.images.image_io import ImageReadError, pad_to, to_float
 from c2fdft_model.images.indexed_png import IndexedPng
@@ -44,20 +44,19 @@ def find_pairs(options: DatasetOptions, check_images: bool) -> list[ImagePair]:
 
 
 class PairReader:
-    """Reads pairs with BasicSR's class of file clients, which is passed as `make_client`.
+    """Reads pairs of images from folders or LMDBs.
 
     Samples: `lq`, `gt` (3, H, W) RGB float32 in [0, 1]; `lq_path`, `gt_path`. All methods raise
     ImageReadError for a file that cannot be read, and for images of a pair whose sizes differ.
     """
 
-    def __init__(self, options: DatasetOptions, make_client: Callable[..., Any]) -> None:
+    def __init__(self, options: DatasetOptions) -> None:
         self.options = options
-        self._make_client = make_client
-        self._client: Any = None
+        self._lmdbs: dict[str, lmdb.Environment] = {}
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {'_client': None}
+        return self.__dict__ | {'_lmdbs': {}}
 
     def whole(self, pair: ImagePair) -> dict[str, Any]:
         """Both images in full."""
@@ -74,8 +73,8 @@ class PairReader:
     def open(self, pair: ImagePair) -> tuple[OpenImage, OpenImage]:
         """The degraded and the clean image, ready for crops."""
         options = self.options
-        lq = self._open_image(pair.lq, options.dataroot_lq, 'lq')
-        gt = self._open_image(pair.gt, options.dataroot_gt, 'gt')
+        lq = self._open_image(options.dataroot_lq, pair.lq)
+        gt = self._open_image(options.dataroot_gt, pair.gt)
         if (lq.height * options.scale, lq.width * options.scale) != (gt.height, gt.width):
             raise ImageReadError(
                 f'{os.path.join(options.dataroot_lq, pair.lq)} is {lq.width} x {lq.height}, '
@@ -84,27 +83,25 @@ class PairReader:
             )
         return lq, gt
 
-    def _open_image(self, name: str, folder: str, client_key: str) -> OpenImage:
+    def _open_image(self, folder: str, name: str) -> OpenImage:
         path = os.path.join(folder, name)
         try:
-            content = self._file_client().get(name if self.options.is_lmdb else path, client_key)
+            content = self._lmdb_entry(folder, name) if self.options.is_lmdb else _read_file(path)
         except OSError as error:
             raise ImageReadError(f'{path}: {error.strerror or error}.') from error
         if content is None:
             raise ImageReadError(f'{folder}: there is no image of the key {name}.')
         return open_image(content, path)
 
-    def _file_client(self) -> Any:
+    def _lmdb_entry(self, folder: str, key: str) -> bytes | None:
         # An open LMDB must not be used by a forked process.
-        if self._client is None or self._process != os.getpid():
-            options = self.options
-            arguments = dict(options.io_backend)
-            if options.is_lmdb:
-                arguments['db_paths'] = [options.dataroot_lq, options.dataroot_gt]
-                arguments['client_keys'] = ['lq', 'gt']
-            self._client = file_client(self._make_client, arguments)
-            self._process = os.getpid()
-        return self._client
+        if self._process != os.getpid():
+            self._process, self._lmdbs = os.getpid(), {}
+        if folder not in self._lmdbs:
+            arguments = {k: v for k, v in self.options.io_backend.items() if k != 'type'}
+            self._lmdbs[folder] = open_shared(folder, **arguments)
+        with self._lmdbs[folder].begin() as transaction:
+            return transaction.get(key.encode())
 
     def _crop(
         self, lq: OpenImage, gt: OpenImage, crop: Crop, patch_size: int
@@ -124,6 +121,11 @@ class PairReader:
             lq_path = os.path.join(options.dataroot_lq, lq_path)
             gt_path = os.path.join(options.dataroot_gt, gt_path)
         return {'lq': _to_tensor(lq), 'gt': _to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path}
+
+
+def _read_file(path: str) -> bytes:
+    with open(path, 'rb') as file:
+        return file.read()
 
 
 def _patch(image: OpenImage, top: int, left: int, size: int) -> np.ndarray:
