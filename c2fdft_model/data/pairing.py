@@ -102,14 +102,14 @@ def match_files(
 
 
 def listed_pairs(meta_info_file: str | Path, lq_template: str = '{}') -> list[ImagePair]:
-    """Pairs whose clean images a text file lists, one a line, before the first blank.
+    """The pairs that a text file selects: each line begins with the path of a clean image.
 
     As in BasicSR, a degraded image lies at the top of its folder and has the clean one's suffix.
     Raises OSError if the file cannot be read.
     """
     pairs = []
-    for line in Path(meta_info_file).read_text().splitlines():
-        gt = os.path.normpath(line.strip().split(' ')[0])
+    lines = Path(meta_info_file).read_text().splitlines()
+    for gt in (os.path.normpath(line.strip().split(' ')[0]) for line in lines if line.strip()):
         stem, suffix = os.path.splitext(os.path.basename(gt))
         pairs.append(ImagePair(os.path.splitext(gt)[0], lq_template.format(stem) + suffix, gt))
     return pairs

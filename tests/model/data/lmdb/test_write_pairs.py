@@ -19,45 +19,14 @@ from basicsr.utils import FileClient, imfrombytes
 
 from c2fdft_model.data.lmdb import write_pairs as pair_writer
 from c2fdft_model.data.lmdb import writer as lmdb_writer
-from c2fdft_model.data.lmdb.plan import (
-    PairSource,
-    StoreOptions,
-    file_sources,
-    fingerprint,
-    key_of,
-    sub_images,
-)
+from c2fdft_model.data.lmdb.plan import PairSource, StoreOptions, sub_images
 from c2fdft_model.data.lmdb.verify import verify_pairs
 from c2fdft_model.data.lmdb.write_pairs import write_pairs
 from c2fdft_model.data.lmdb.writer import LmdbWriteError
-from c2fdft_model.data.pairing import pair_folders, pair_lmdbs
+from c2fdft_model.data.pairing import pair_lmdbs
 from c2fdft_model.images.image_io import ImageReadError, decode_rgb, read_rgb
+from helpers.lmdbs import NAMES, content, sources_of, targets
 from helpers.paired_data import encode_png, pattern, write_rgb
-
-NAMES = ('plain', 'a/b/deep', 'dots.in.name', 'with space', 'über/bild', 'half%2E')
-
-
-@pytest.fixture
-def folders(tmp_path) -> tuple[Path, Path]:
-    for number, name in enumerate(NAMES):
-        clean = pattern(number, 20 + number, 30)
-        suffix = ('.png', '.bmp', '.tif')[number % 3]
-        write_rgb(tmp_path / 'clean' / f'{name}.png', clean)
-        write_rgb(tmp_path / 'bad' / f'{name}{suffix}', 255 - clean)
-    return tmp_path / 'bad', tmp_path / 'clean'
-
-
-def sources_of(folders: tuple[Path, Path]) -> list[PairSource]:
-    return file_sources(*folders, pair_folders(*folders))
-
-
-def targets(root: Path) -> tuple[Path, Path]:
-    return root / 'out' / 'input.lmdb', root / 'out' / 'target.lmdb'
-
-
-def content(path: Path) -> dict[str, bytes]:
-    with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin() as txn:
-        return {bytes(key).decode(): bytes(value) for key, value in txn.cursor()}
 
 
 @pytest.mark.parametrize('encoding', ['png', 'raw'])
@@ -83,21 +52,6 @@ def test_the_data_set_pairs_what_was_written(tmp_path, folders):
     assert sorted(unquote(pair.name) for pair in pair_lmdbs(*paths)) == sorted(NAMES)
 
 
-@pytest.mark.parametrize('name', [*NAMES, 'ключ/図', 'a\tb', "it's (1)"])
-def test_keys_are_ascii_without_dots_and_reversible(name):
-    key = key_of(name)
-    assert key.isascii()
-    assert not set('./') & set(key)
-    assert unquote(key) == name
-
-
-def test_keys_of_long_names_stay_short_and_distinct():
-    long = '図' * 200
-    keys = {key_of(long + str(number)) for number in range(5)}
-    assert len(keys) == 5
-    assert all(len(key) <= 480 and key.isascii() and unquote(key)[:20] == '図' * 20 for key in keys)
-
-
 def test_sixteen_bits_stay_sixteen_bits(tmp_path):
     deep = np.random.default_rng(0).integers(0, 65536, (16, 20, 3), dtype=np.uint16)
     for side in ('bad', 'clean'):
@@ -112,23 +66,6 @@ def test_sixteen_bits_stay_sixteen_bits(tmp_path):
         assert np.array_equal(decode_rgb(content(paths[1])['deep'], 'deep'), deep)
 
 
-@pytest.mark.parametrize(
-    ('size', 'stride', 'length', 'starts'),
-    [
-        (512, 384, 512, [0]),
-        (512, 384, 300, [0]),
-        (512, 384, 1280, [0, 384, 768]),
-        (512, 384, 1300, [0, 384, 768, 788]),
-        (8, 8, 24, [0, 8, 16]),
-    ],
-)
-def test_sub_images_cover_the_image_up_to_its_edges(size, stride, length, starts):
-    source = PairSource('x', (length, 8), '', '', '', lambda: None)
-    images = sub_images(source, StoreOptions(size, stride))
-    assert [image.top for image in images] == starts
-    assert images[-1].top + images[-1].height == length
-
-
 def test_sub_images_are_crops_of_their_image(tmp_path, folders):
     sources = sources_of(folders)
     paths = targets(tmp_path)
@@ -140,20 +77,6 @@ def test_sub_images_are_crops_of_their_image(tmp_path, folders):
         for image in sub_images(source, options):
             assert np.array_equal(decode_rgb(stored.pop(image.key), ''), image.crop(whole))
     assert stored == {}
-
-
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
-        ({'size': 4}, '--size 4'),
-        ({'stride': 8}, '--stride 8 must be between 1 and --size'),
-        ({'size': 16, 'stride': 17}, '--stride 17'),
-        ({'encoding': 'gif'}, '--store gif: allowed are png and raw'),
-    ],
-)
-def test_impossible_ways_of_storing_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        StoreOptions(**options)
 
 
 def test_a_second_run_finds_everything_there(tmp_path, folders):
@@ -212,55 +135,11 @@ def test_partial_lmdb_of_other_images_is_started_over(tmp_path, folders, monkeyp
     assert verify_pairs(sources, *paths) == []
 
 
-def test_the_fingerprint_tells_images_and_settings_apart(folders):
-    sources = sources_of(folders)
-    digests = {
-        fingerprint(sources, StoreOptions()),
-        fingerprint(sources, StoreOptions(16)),
-        fingerprint(sources, StoreOptions(encoding='raw')),
-        fingerprint(sources[1:], StoreOptions()),
-    }
-    os.utime(sources[0].gt, (1, 1))
-    assert len(digests | {fingerprint(sources_of(folders), StoreOptions())}) == 5
-
-
 def test_images_larger_than_the_map_make_it_grow(tmp_path, folders, monkeypatch):
     monkeypatch.setattr(lmdb_writer, 'MAP_SIZE', 2**15)
     sources = sources_of(folders)
     write_pairs(sources, *targets(tmp_path), StoreOptions(encoding='raw'))
     assert verify_pairs(sources, *targets(tmp_path), StoreOptions(encoding='raw')) == []
-
-
-@pytest.mark.parametrize(
-    ('tamper', 'message'),
-    [
-        (lambda txn: txn.put(b'plain', encode_png(pattern(0, 20, 30))), 'plain differs'),
-        (lambda txn: txn.put(b'plain', b'garbage'), 'plain: not an image'),
-        (lambda txn: txn.delete(b'plain'), 'plain is listed but not stored'),
-    ],
-)
-def test_verify_finds_every_difference(tmp_path, folders, tamper, message):
-    paths = targets(tmp_path)
-    sources = sources_of(folders)
-    write_pairs(sources, *paths)
-    assert verify_pairs(sources, *paths) == []
-    with (
-        lmdb.open(str(paths[0]), map_size=2**24) as environment,
-        environment.begin(write=True) as transaction,
-    ):
-        tamper(transaction)
-    (problem,) = verify_pairs(sources, *paths)
-    assert message in problem
-    assert 'input.lmdb' in problem
-
-
-def test_verify_compares_the_list_of_images(tmp_path, folders):
-    paths = targets(tmp_path)
-    sources = sources_of(folders)
-    write_pairs(sources[:5], *paths)
-    problems = verify_pairs(sources, *paths)
-    missing = key_of(sources[5].name)
-    assert f'{paths[0]}: {missing} is missing.' in problems
 
 
 WRITER = """
