@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import scipy.io
 
 from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_arch.common.messages import nearest
 
 SIDD_BLOCKS = (40, 32, 256, 256, 3)
 """Scenes, blocks of a scene, height, width and RGB of SIDD's validation and benchmark arrays."""
@@ -171,9 +171,8 @@ def _read_variable(path: Path, *names: str, field: str | None = None) -> tuple[s
     name = next((name for name in names if name in present), None)
     if name is None:
         wanted = ' or '.join(f'`{name}`' for name in names)
-        close = difflib.get_close_matches(names[0], present, 1)
-        hint = f' Did you mean `{close[0]}`?' if close else ''
-        raise MatFileError(f'{path}: no variable {wanted}; it has {_listed(present)}.{hint}')
+        hint = nearest(names[0], present)
+        raise MatFileError(f'{path}: no variable {wanted}{hint}; it has {_listed(present)}.')
     if _is_hdf5(path):
         with _open_hdf5(path) as file:
             value = file[name]

@@ -50,7 +50,7 @@ class ImageRecord:
     """An upright image and what belongs to its file."""
 
     colour: np.ndarray
-    """(H, W, 3) float32 RGB in [0, 1]; of a grey picture three equal channels."""
+    """(H, W, 3) float32 RGB in [0, 1]; of a grey image three equal channels."""
     alpha: np.ndarray | None = None
     """(H, W) of `depth` bits, as in the file."""
     depth: int = 8
@@ -62,9 +62,9 @@ class ImageRecord:
     """EXIF data as they stand in a file, with the orientation."""
     icc: bytes | None = None
     frames: int = 1
-    """Pictures in the file, of which this is the first."""
+    """Images in the file, of which this is the first."""
     lost: tuple[str, ...] = ()
-    """What the file holds beside the picture and could not be read."""
+    """What the file holds beside the image and could not be read."""
 
     def with_colour(self, colour: np.ndarray) -> ImageRecord:
         """The same file with other colours, (H, W, 3) RGB in [0, 1]."""
@@ -272,7 +272,7 @@ def _record(
 def _encode_what_is_possible(
     record: ImageRecord, kind: str, quality: int
 ) -> tuple[bytes, tuple[str, ...]]:
-    """A file's content and what it lacks; what cannot be written beside the picture is left out."""
+    """A file's content and what it lacks; what cannot be written beside the image is left out."""
     exif = _exif_to_write(record, kind)
     lost = exif.lost if exif else record.lost
     try:
@@ -282,7 +282,7 @@ def _encode_what_is_possible(
     except Exception:
         if exif is None and record.icc is None:
             raise
-    # without EXIF data the picture has to be stored upright
+    # without EXIF data the image has to be stored upright
     bare = replace(record, icc=None, orientation=1)
     return _encode(bare, kind, quality, None), (*lost, 'EXIF data', 'colour profile')
 

@@ -169,7 +169,7 @@ def _decode(content: bytes) -> np.ndarray:
 
 def _decode_tiff(content: bytes, page: Any) -> np.ndarray:
     if orientation := page.tags.get(ORIENTATION_TAG):
-        # OpenCV would turn the picture, and some of its versions fail to
+        # OpenCV would turn the image, and some of its versions fail to
         at = orientation.valueoffset
         upright = struct.pack(page.parent.byteorder + 'H', 1)
         content = content[:at] + upright + content[at + 2 :]

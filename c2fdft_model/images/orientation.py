@@ -1,4 +1,4 @@
-"""EXIF orientations: how stored pixels become an upright picture, and back."""
+"""EXIF orientations: how stored pixels become an upright image, and back."""
 
 from __future__ import annotations
 

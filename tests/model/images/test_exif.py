@@ -100,7 +100,7 @@ def test_damaged_entries_are_named_and_the_others_kept(tmp_path):
     assert write_image(tmp_path / 'b.jpg', read) == ('Artist',)
 
 
-def test_malformed_exif_does_not_stop_a_picture(tmp_path):
+def test_malformed_exif_does_not_stop_an_image(tmp_path):
     image = Image.fromarray(pixels_of(8, 8, 3))
     image.save(tmp_path / 'a.jpg', exif=b'Exif\0\0MM\0*\xff\xff\xff\xff')
     assert read_image(tmp_path / 'a.jpg').orientation == 1

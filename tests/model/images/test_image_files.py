@@ -59,7 +59,7 @@ def test_jpeg_comes_back_nearly_as_it_was(tmp_path, channels):
 @pytest.mark.parametrize(
     ('suffix', 'depth'), [('.jpg', 8), ('.png', 8), ('.tif', 8), ('.webp', 8), ('.png', 16)]
 )
-def test_pictures_are_turned_upright_and_stored_as_they_lay(tmp_path, suffix, depth, orientation):
+def test_images_are_turned_upright_and_stored_as_they_lay(tmp_path, suffix, depth, orientation):
     exif = exif_with({274: orientation})
     stored = np.zeros((8, 16, 3), np.uint8)
     stored[:4, :8], stored[:4, 8:], stored[4:, :8] = 255, 160, 80
@@ -83,7 +83,7 @@ def test_the_colour_profile_and_the_camera_are_kept(tmp_path, suffix, depth):
     assert tags_of(read.exif)[271] == 'Maker'
 
 
-def test_a_picture_is_written_upright_without_what_its_format_refuses(tmp_path, monkeypatch):
+def test_an_image_is_written_upright_without_what_its_format_refuses(tmp_path, monkeypatch):
     given = record_of(3, 8, exif=exif_with({274: 6}), orientation=6, icc=ICC)
     monkeypatch.setattr(image_files, 'with_exif', lambda *_: 1 / 0)
     assert write_image(tmp_path / 'a.tif', given) == ('EXIF data', 'colour profile')
@@ -112,7 +112,7 @@ def test_cmyk_becomes_rgb_without_its_profile(tmp_path):
     assert read.colour.shape == (8, 8, 3) and read.icc is None
 
 
-def test_the_pictures_of_a_file_are_counted(tmp_path):
+def test_the_images_of_a_file_are_counted(tmp_path):
     first, second = (Image.fromarray(pixels_of(8, 8, 3, seed=s)) for s in (0, 1))
     first.save(tmp_path / 'a.tif', save_all=True, append_images=[second])
     read = read_image(tmp_path / 'a.tif')
