@@ -102,7 +102,9 @@ def test_dnd_boxes_are_read_from_both_formats(tmp_path, save):
 @pytest.mark.parametrize('save', SAVERS)
 def test_dnd_info_without_boxes_is_named(tmp_path, save):
     path = save(tmp_path / 'other.mat', Info=np.zeros(3))
-    with pytest.raises(MatFileError, match=r'no variable `info` \(did you mean "Info"\?\); it has `Info`'):
+    with pytest.raises(
+        MatFileError, match=r'no variable `info` \(did you mean "Info"\?\); it has `Info`'
+    ):
         mat_files.read_dnd_boxes(path)
 
 
