@@ -172,7 +172,7 @@ def _read_variable(path: Path, *names: str, field: str | None = None) -> tuple[s
     if name is None:
         wanted = ' or '.join(f'`{name}`' for name in names)
         hint = nearest(names[0], present)
-        raise MatFileError(f'{path}: no variable {wanted}{hint}; it has {_listed(present)}.')
+        raise MatFileError(f'{path}: no variable {wanted}; it has {_listed(present)}{hint}.')
     if _is_hdf5(path):
         with _open_hdf5(path) as file:
             value = file[name]
