@@ -28,8 +28,3 @@ def one_line(error: BaseException) -> str:
 def is_switched_off(variable: str) -> bool:
     """Whether an environment variable says no: 0, off, false or no, in any case."""
     return os.environ.get(variable, '').strip().lower() in ('0', 'off', 'false', 'no')
-
-
-def one_line(error: BaseException) -> str:
-    """An error's text in one line; the name of its class if it has none."""
-    return ' '.join(str(error).split()) or type(error).__name__
