@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,9 +11,10 @@ from pathlib import Path
 
 import torch
 
+from common.files import read_json, write_json
 from replication import experiments
-from replication.data import TestImage, TrainingPairs, find_photographs, test_images
-from replication.evaluation import evaluate, unrestored
+from replication.data import HeldOutImage, TrainingPairs, find_photographs, held_out_images
+from replication.evaluation import evaluate, evaluate_degraded
 from replication.experiments import CORE_WAVE, TRAININGS, WAVES, Training
 from replication.training import Trainer, load_state, new_network, save_state
 
@@ -34,17 +34,13 @@ class Plan:
     photographs: str | None  # a folder, None for those of scikit-image
 
     def write(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / PLAN_FILE).write_text(json.dumps(asdict(self), indent=1) + '\n')
+        write_json(folder / PLAN_FILE, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> Plan | None:
         """The plan that a folder was begun with, if any."""
-        path = folder / PLAN_FILE
-        if not path.exists():
-            return None
-        content = json.loads(path.read_text())
-        return cls(**(content | {'tasks': tuple(content['tasks'])}))
+        content = read_json(folder / PLAN_FILE)
+        return cls(**content | {'tasks': tuple(content['tasks'])}) if content else None
 
 
 @dataclass(frozen=True)
@@ -70,9 +66,9 @@ def affordable_iterations(
     return max(1, round(seconds / seconds_per_iteration / phases)) * phases
 
 
-def seconds_per_iteration(task: str, photographs: Path | None, device: torch.device) -> float:
+def seconds_per_iteration(task: str, photographs: str | None, device: torch.device) -> float:
     """Measured over one coarse iteration of each phase, after one that is not counted."""
-    pairs = _pairs(task, str(photographs) if photographs else None)
+    pairs = _pairs(task, photographs)
     trainer = Trainer(experiments.COARSE, 0, experiments.PHASES_PER_COARSE, pairs, device)
     phases = len(experiments.PATCHES)
     trainer.run(lambda: trainer.done == phases, lambda state: None)
@@ -110,11 +106,11 @@ def perform(jobs: Sequence[Job], processes: int, tell: Callable[[str], object]) 
 
 
 def is_done(job: Job) -> bool:
-    """Whether every training of the chain has its numbers."""
-    return all(numbers_file(job.folder, job.task, job.seed, name).exists() for name in job.chain)
+    """Whether every training of the chain has its metrics."""
+    return all(metrics_file(job.folder, job.task, job.seed, name).exists() for name in job.chain)
 
 
-def numbers_file(folder: Path, task: str, seed: int, name: str) -> Path:
+def metrics_file(folder: Path, task: str, seed: int, name: str) -> Path:
     return folder / 'runs' / task / f'seed{seed}' / f'{name}.json'
 
 
@@ -135,14 +131,14 @@ def run_chain(job: Job) -> list[str]:
     torch.set_num_threads(job.threads)
     lines = []
     for name in job.chain:
-        numbers = numbers_file(job.folder, job.task, job.seed, name)
-        if numbers.exists():
+        file = metrics_file(job.folder, job.task, job.seed, name)
+        if file.exists():
             continue
         state = _train(job, TRAININGS[name])
         if state is None:
             break
         content = _test(job, TRAININGS[name], state)
-        numbers.write_text(json.dumps(content, indent=1) + '\n')
+        write_json(file, content)
         lines.append(
             f'{job.task}, seed {job.seed}, {TRAININGS[name].title}: {content["psnr"]:.2f} dB, '
             f'{content["iterations"]} iterations, {content["training_seconds"]:.0f} s'
@@ -155,7 +151,7 @@ def _train(job: Job, training: Training) -> dict | None:
     from c2fdft_model.plugin import autoload
 
     autoload.install()
-    path = numbers_file(job.folder, job.task, job.seed, training.name).with_suffix('.pth')
+    path = metrics_file(job.folder, job.task, job.seed, training.name).with_suffix('.pth')
     path.parent.mkdir(parents=True, exist_ok=True)
     device = torch.device(job.device)
     pairs = _pairs(job.task, job.plan.photographs)
@@ -164,7 +160,7 @@ def _train(job: Job, training: Training) -> dict | None:
         trainer.resume(load_state(path))
     elif training.base:
         base = path.with_name(f'{training.base}.pth')
-        if not numbers_file(job.folder, job.task, job.seed, training.base).exists():
+        if not metrics_file(job.folder, job.task, job.seed, training.base).exists():
             return None
         trainer.start_from(load_state(base)[training.base_key])
     finished = trainer.run(lambda: time.time() >= job.deadline, lambda s: save_state(path, s))
@@ -180,7 +176,7 @@ def _test(job: Job, training: Training, state: dict) -> dict:
     content |= {
         'iterations': state['done'],
         'training_seconds': state['seconds'],
-        'degraded': unrestored(job.task, images),
+        'degraded': evaluate_degraded(job.task, images),
     }
     if training.name == experiments.COARSE.name:
         some = images[:: max(1, len(images) // SWEEP_IMAGES)][:SWEEP_IMAGES]
@@ -192,10 +188,11 @@ def _test(job: Job, training: Training, state: dict) -> dict:
 
 @lru_cache(maxsize=3)
 def _pairs(task: str, photographs: str | None) -> TrainingPairs:
-    found = find_photographs(Path(photographs) if photographs else None)
-    return TrainingPairs(task, found.training, max(experiments.PATCHES))
+    training, _ = find_photographs(photographs)
+    return TrainingPairs(task, training, max(experiments.PATCHES))
 
 
 @lru_cache(maxsize=3)
-def _images(task: str, photographs: str | None) -> list[TestImage]:
-    return test_images(task, find_photographs(Path(photographs) if photographs else None).held_out)
+def _images(task: str, photographs: str | None) -> list[HeldOutImage]:
+    _, held_out = find_photographs(photographs)
+    return held_out_images(task, held_out)
