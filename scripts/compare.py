@@ -6,9 +6,9 @@
              Restormer=options/baselines/demo_restormer.yml NAFNet=options/baselines/demo_nafnet.yml
 
 A system is an option file, or the files of its stages joined by `+`, each of which starts from the
-weights of the one before; `LABEL=` names it. Every training and every measurement is a process of
-its own. Writes table.md, table.csv, table.json and grid.png. What has been trained or measured with
-the same settings is not repeated. Ends with 0, or with 2 if the comparison cannot be made.
+weights of the one before; `LABEL=` names it. Every training and every measurement runs in a process
+of its own. Writes table.md, table.csv, table.json and grid.png. What has been trained or measured
+with the same settings is not repeated. The exit code is 0, or 2 if the comparison cannot be made.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import argparse
 import shutil
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'error: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print('\ninterrupted; what is measured is kept for the same command', file=sys.stderr)
+        print('\ninterrupted; run the same command again to continue', file=sys.stderr)
         return 130
     return 0
 
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def compare(args: argparse.Namespace) -> None:
     """Train, measure and report."""
     systems = read_systems(args.opt, Path.cwd())
-    images = test_images(args, systems)
+    images = find_test_images(args, systems)
     args.output.mkdir(parents=True, exist_ok=True)
     results = {system.label: result_of(system, list(images), args) for system in systems}
     pictures, scores = compare_images(images, list(results), args)
@@ -92,7 +92,7 @@ def compare(args: argparse.Namespace) -> None:
     print('wrote ' + ', '.join(str(path) for path in [*written, args.output / 'grid.png']))
 
 
-def test_images(args: argparse.Namespace, systems: Sequence[System]) -> dict[Path, Path]:
+def find_test_images(args: argparse.Namespace, systems: Sequence[System]) -> dict[Path, Path]:
     """The degraded images with their ground truth."""
     folders = validation_folders(systems, Path.cwd())
     if (args.input is None) != (args.target is None) or not (args.input or folders):
@@ -108,27 +108,29 @@ def test_images(args: argparse.Namespace, systems: Sequence[System]) -> dict[Pat
 
 
 def result_of(system: System, images: Sequence[Path], args: argparse.Namespace) -> dict[str, Any]:
-    """The system's cost; a training or a measurement of the same settings is not repeated."""
+    """What training and measuring a system gave; what was done with these settings is reused."""
     folder = result_folder(system.label, args)
-    settings = system.fingerprint(minutes=args.minutes, iters=args.iters)
-    trained = None if args.fresh else remembered(folder / TRAINED, settings)
-    if trained is None:
+    if args.fresh:
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        trained = remember(folder / TRAINED, settings, train(system, folder, args))
-    else:
-        print(f'{system.label}: trained before', flush=True)
-    settings = system.fingerprint(trained=trained, images=[str(path) for path in images])
-    measured = remembered(folder / MEASURED, settings)
-    if measured is None:
-        costs = call_with_log(
+    trained = once(
+        f'{system.label}: trained',
+        folder / TRAINED,
+        system.fingerprint(minutes=args.minutes, iters=args.iters),
+        lambda: train(system, folder, args),
+    )
+    measured = once(
+        f'{system.label}: measured',
+        folder / MEASURED,
+        system.fingerprint(trained=trained, images=[str(path) for path in images]),
+        lambda: call_with_log(
             folder / 'measuring.log',
             measuring.measure,
-            *(trained['options'], trained['weights'], images, folder / IMAGES),
-        )
-        measured = remember(folder / MEASURED, settings, costs)
-    else:
-        print(f'{system.label}: measured before', flush=True)
+            trained['options'],
+            trained['weights'],
+            images,
+            folder / IMAGES,
+        ),
+    )
     return trained | measured
 
 
@@ -136,20 +138,20 @@ def result_folder(label: str, args: argparse.Namespace) -> Path:
     return (args.output / label.replace('/', '_')).resolve()
 
 
-def remembered(path: Path, settings: str) -> dict[str, Any] | None:
-    """What `remember` wrote for the same digest of settings, if it did."""
+def once(title: str, path: Path, settings: str, compute: Callable[[], dict]) -> dict[str, Any]:
+    """A result that is kept in a file with the digest of its settings, computed if it is not."""
     entry = read_json(path)
-    return entry['result'] if entry and entry['digest'] == settings else None
-
-
-def remember(path: Path, settings: str, result: dict[str, Any]) -> dict[str, Any]:
-    """Write a result for a later run of the same command, and return it."""
+    if entry and entry['digest'] == settings:
+        print(f'{title} before', flush=True)
+        return entry['result']
+    result = compute()
     write_json(path, {'digest': settings, 'result': result})
     return result
 
 
 def train(system: System, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Train within the budget, saying how."""
+    """Train within the budget, in an emptied folder, saying how."""
+    shutil.rmtree(folder, ignore_errors=True)
     if args.iters:
         iterations = budget.iterations_for(system.total_iters, args.iters)
     else:

@@ -4,9 +4,9 @@
     python scripts/replicate.py --minutes 60 --photos ~/photographs
 
 The first run measures the machine and plans how long each training is, so that the core rows
-(coarse to fine, t embedding, sampling steps; three seeds of one task) fit the minutes. What is left
-of the time goes to the other rows and tasks. The same command again goes on where it stopped, with
-the plan kept. Writes results/replication/report.md.
+(coarse to fine, t embedding, sampling steps; three seeds of one task) fit the minutes. Any time
+left goes to the other rows and tasks. Running the same command again continues where it stopped,
+with the same plan. Writes results/replication/report.md.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f'report: {write_report(args.output, plan)}')
     if not done:
         left = sum(not runner.is_done(job) for job in jobs)
-        print(f'{left} of {len(jobs)} jobs are left: the same command goes on with them')
+        print(f'{left} of {len(jobs)} jobs are left: run the same command again to continue')
     return 0
 
 

@@ -157,7 +157,7 @@ def _figures(subject: _Subject, name: str, fastest: dict[str, float]) -> dict[st
 
 
 def _extra_memory_mb(case: Case) -> float:
-    """In a process of its own: by how many MiB a call raises the peak."""
+    """By how many MiB a call raises the peak memory; called in a process of its own."""
     subject = _Subject(case)
     call = subject.call(case.precision)
     subject.call(case.precision, FIRST_SIDE)()

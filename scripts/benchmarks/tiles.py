@@ -1,7 +1,7 @@
 """How far restoring by tiles is from restoring the whole image, and what it costs.
 
-Tiles are for images too large for the memory. Every tile's attention sees the tile alone, so the
-result is not quite that of the whole image: by how much depends on the weights and the image.
+Tiles are for images too large for the memory. A tile's attention sees only that tile, so the
+result differs from that of the whole image, by how much depends on the weights and the image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ from common.timing import timed
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
     add = parser.add_argument
-    add('--weights', type=Path, help='trained network; random weights tell about time alone')
+    add(
+        '--weights',
+        type=Path,
+        help='trained network; random weights (default) tell about time alone',
+    )
     add('--image', type=Path, help='degraded photograph (default: smoothed noise)')
     add('--size', type=int, default=512, help='side of the image without --image (default: 512)')
     add('--tiles', type=int, nargs='+', default=[128, 256], help='sides of the tiles')

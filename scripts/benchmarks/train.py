@@ -11,11 +11,9 @@ process, on a GPU the largest amount that PyTorch had allocated.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import copy
 import functools
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,15 +124,11 @@ def _measure_phase(arguments: argparse.Namespace, stage: str, patch: int) -> lis
 
 def _times(cases: list[Case], repeat: int) -> dict[str, float]:
     """Seconds of each case's fastest iteration; a case that did not run is left out."""
-    with contextlib.ExitStack() as stack:
-
-        @functools.cache
-        def process(for_plain: bool) -> ProcessPoolExecutor:
-            return stack.enter_context(new_process())
+    with new_process() as for_plain, new_process() as for_others:
 
         def turn(case: Case) -> None:
-            for_plain = case.setting == 'plain' and case.device == 'cpu'
-            process(for_plain).submit(_iterate, case).result()
+            alone = case.setting == 'plain' and case.device == 'cpu'
+            (for_plain if alone else for_others).submit(_iterate, case).result()
 
         return fastest_in_turns({c.setting: functools.partial(turn, c) for c in cases}, repeat)
 
@@ -154,7 +148,7 @@ def _line(row: dict[str, Any], plain_memory_mb: float | None) -> str:
 
 
 def _peak_memory_mb(case: Case) -> float:
-    """In a process of its own: MiB after two iterations."""
+    """Peak memory of two iterations in MiB; called in a process of its own."""
     for _ in range(2):
         _iterate(case)
     return peak_memory(case.device) / 2**20

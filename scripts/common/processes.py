@@ -41,14 +41,15 @@ def call_in_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def call_with_log(log: Path, function: Callable[..., Any], *arguments: Any) -> Any:
-    """The same, with everything that the process prints in the file `log`.
+    """The same; what the process prints goes to the file `log`.
 
     Raises ProcessFailed if the function raises or the process dies.
     """
+    log.touch()
     try:
         return call_in_process(_redirected, log, function, *arguments)
     except Exception as error:
-        raise ProcessFailed(f'{function.__name__} failed; {end_of(log)}') from error
+        raise ProcessFailed(f'{log.stem} failed; {end_of(log)}') from error
 
 
 def end_of(log: Path) -> str:

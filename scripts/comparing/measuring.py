@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,20 +77,12 @@ def restore(model: Any, path: Path) -> tuple[Tensor, float]:
 
 
 def flops_per_restoration(model: Any, path: Path) -> int:
-    """Floating-point operations of the network calls that restoring one image makes.
-
-    Counted for the shapes that the network is really called with.
-    """
+    """Floating-point operations of the network calls that restoring one image makes."""
     network = bare(model)
-    calls: list[tuple[Any, ...]] = []
-    hook = network.register_forward_pre_hook(lambda _, inputs: calls.append(inputs))
+    calls: dict[tuple, list[tuple[Tensor, ...]]] = defaultdict(list)
+    hook = network.register_forward_pre_hook(
+        lambda _, inputs: calls[tuple(x.shape for x in inputs)].append(inputs)
+    )
     restore(model, path)
     hook.remove()
-    counted: dict[tuple, int] = {}
-    total = 0
-    for inputs in calls:
-        key = tuple(tuple(x.shape) for x in inputs)
-        if key not in counted:
-            counted[key] = count_flops(network, inputs)
-        total += counted[key]
-    return total
+    return sum(len(alike) * count_flops(network, alike[0]) for alike in calls.values())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
+from common.files import digest
 from demo import report
 from demo.data import DataSettings, prepare
 from demo.stages import Stage, StageFailed, perform, readable
@@ -67,7 +70,7 @@ def run() -> None:
     written = prepare(DATA, settings)
     print(f'data: {"written to" if written else "reused from"} {DATA}', flush=True)
 
-    coarse = training_stage('coarse', settings.fingerprint())
+    coarse = training_stage('coarse', digest(asdict(settings)))
     fine = training_stage('fine', coarse.fingerprint())
     seconds = {stage.key: run_stage(stage) for stage in (coarse, fine)}
     seconds['test'] = sum(run_stage(test_stage(stage)) for stage in (coarse, fine))
@@ -116,7 +119,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    import os
-
     os.chdir(ROOT)
     sys.exit(main())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.files import digest, read_json, write_json
+from common.files import read_json, write_json
 from common.images import photo_folder, read_photo, write_png
 from common.rain import HEAVY_RAIN, RainRange, add_rain
 
@@ -43,10 +43,6 @@ class DataSettings:
     tile: int = 128  # pixels; small images decode fast when only a patch of them is wanted
     seed: int = 0
     rain: RainRange = field(default=HEAVY_RAIN)
-
-    def fingerprint(self) -> str:
-        """A short digest, equal for equal settings."""
-        return digest(asdict(self))
 
 
 def prepare(root: Path, settings: DataSettings | None = None, photos: Path | None = None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,10 +46,9 @@ CLAIMS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """The mean and standard deviation of paired differences, and what they say."""
+    """What the paired differences of several seeds say to a claim."""
 
     differences: tuple[float, ...]
-    says: str
 
     @property
     def mean(self) -> float:
@@ -62,26 +60,22 @@ class Verdict:
         count = len(self.differences)
         return float(np.std(self.differences, ddof=1)) if count > 1 else float('nan')
 
-
-def decide(differences: Sequence[float]) -> Verdict:
-    """A claim holds if all of two or more seeds agree and the mean is twice its standard error."""
-    values = np.asarray(differences, float)
-    verdict = Verdict(tuple(values.tolist()), UNDECIDED)
-    if len(values) < 2 or values.mean() == 0:
-        return verdict
-    if abs(values.mean()) < 2 * verdict.spread / np.sqrt(len(values)):
-        return verdict
-    if (values > 0).all():
-        return Verdict(verdict.differences, HOLDS)
-    if (values < 0).all():
-        return Verdict(verdict.differences, FAILS)
-    return verdict
+    @property
+    def says(self) -> str:
+        """A claim holds if all of two or more seeds agree and the mean is twice its error."""
+        values = np.asarray(self.differences, float)
+        if len(values) < 2 or abs(self.mean) < 2 * self.spread / np.sqrt(len(values)):
+            return UNDECIDED
+        if (values > 0).all():
+            return HOLDS
+        return FAILS if (values < 0).all() else UNDECIDED
 
 
 def check(claim: Claim, metrics: Metrics) -> Verdict:
     """The verdict on a claim, of the seeds that have both sides of it."""
     higher, lower = (_by_seed(metrics, side, claim.metric) for side in (claim.higher, claim.lower))
-    return decide([higher[seed] - lower[seed] for seed in sorted(higher.keys() & lower.keys())])
+    seeds = sorted(higher.keys() & lower.keys())
+    return Verdict(tuple(higher[seed] - lower[seed] for seed in seeds))
 
 
 def _by_seed(metrics: Metrics, side: tuple[str, int | None], metric: str) -> dict[int, float]:

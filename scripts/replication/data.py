@@ -55,18 +55,13 @@ def find_photographs(folder: str | None) -> tuple[list[Path], list[Path]]:
     return [p for p in paths if p not in held_out], held_out
 
 
-def read(path: Path) -> np.ndarray:
-    """A photograph as (H, W, 3) uint8, RGB. Raises FileNotFoundError if it cannot be read."""
-    return np.ascontiguousarray(read_photo(path)[..., ::-1])
-
-
 class TrainingPairs:
     """Photographs with several degraded versions each, cropped at random into batches."""
 
     def __init__(self, task: str, paths: Sequence[Path], largest_patch: int) -> None:
         self.pairs = []
         for number, path in enumerate(paths):
-            clean = read(path)
+            clean = read_photo(path)[..., ::-1]
             if min(clean.shape[:2]) < largest_patch:
                 raise ValueError(f'{path} is smaller than a patch of {largest_patch} pixels.')
             for rendering in range(RENDERINGS):
@@ -94,7 +89,7 @@ def held_out_images(task: str, paths: Sequence[Path]) -> list[HeldOutImage]:
     """Parts of the held-out photographs, the photographs degraded as a whole."""
     images = []
     for number, path in enumerate(paths):
-        clean = read(path)
+        clean = read_photo(path)[..., ::-1]
         degraded = DEGRADATIONS[task](clean, np.random.default_rng((2, number)))
         for k, (top, left) in enumerate(_corners(clean.shape[:2])):
             part = np.s_[top : top + CROP, left : left + CROP]

@@ -29,13 +29,9 @@ def evaluate(
     network.eval()
     each = []
     for image in images:
-        restored, seconds = timed(
-            restore,
-            *(network, to_tensor(image.degraded)),
-            process=process,
-            noise_name=image.name,
-            precision='fp32',
-        )
+        degraded = to_tensor(image.degraded)
+        settings = {'process': process, 'noise_name': image.name, 'precision': 'fp32'}
+        restored, seconds = timed(restore, network, degraded, **settings)
         result = to_uint8(restored)
         metrics = psnr_and_ssim(task, result, image.clean) | {'seconds': seconds}
         if lpips_is_there():

@@ -73,7 +73,7 @@ A claim holds if every seed says so and the mean difference is at least twice it
 
 
 def task_section(task: str, metrics: Metrics, plots: Sequence[Path]) -> str:
-    """All that there is to say of one task."""
+    """The section of one task: claims, tables and plots."""
     degraded = next(iter(next(iter(metrics.values())).values()))['degraded']
     lines = [
         f'## {task}',

@@ -1,4 +1,4 @@
-"""The plan of a replication, and carrying it out: the important first, parallel, resumable."""
+"""The plan of a replication and its jobs: in order of importance, in parallel, resumable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from replication.experiments import CORE_WAVE, TRAININGS, WAVES, Training
 from replication.training import Trainer, load_state, new_network, save_state
 
 PLAN_FILE = 'plan.json'
-# The rest is for the tests of the networks and for the rows that are not of the core.
+# The rest of the time is for testing the networks and for the other rows.
 CORE_SHARE = 0.75
 SWEEP_IMAGES = 4
 
@@ -67,7 +67,7 @@ def affordable_iterations(
 
 
 def seconds_per_iteration(task: str, photographs: str | None, device: torch.device) -> float:
-    """Measured over one coarse iteration of each phase, after one that is not counted."""
+    """Measured over two coarse iterations of each phase, after one that is not counted."""
     pairs = _pairs(task, photographs)
     trainer = Trainer(experiments.COARSE, 0, experiments.PHASES_PER_COARSE, pairs, device)
     phases = len(experiments.PATCHES)
@@ -80,7 +80,7 @@ def seconds_per_iteration(task: str, photographs: str | None, device: torch.devi
 def jobs_in_order(
     plan: Plan, folder: Path, device: str, deadline: float, threads: int
 ) -> list[Job]:
-    """All that is to do, the rows that matter most first."""
+    """All jobs, those for the most important rows first."""
     first, others = plan.tasks[:1], plan.tasks[1:]
     order = [(CORE_WAVE, first), ('Table 5', first), (CORE_WAVE, others)]
     order += [('beyond the paper', first), ('Table 5', others), ('beyond the paper', others)]
@@ -94,7 +94,7 @@ def jobs_in_order(
 
 
 def perform(jobs: Sequence[Job], processes: int, tell: Callable[[str], object]) -> bool:
-    """Do the jobs that are not done, until the deadline; whether all are done now."""
+    """Do the jobs that are not done, until the deadline; returns whether all are done."""
     left = [job for job in jobs if not is_done(job)]
     while left and time.time() < left[0].deadline:
         for line in _in_processes(left, processes):
@@ -125,7 +125,7 @@ def _in_processes(jobs: Sequence[Job], processes: int) -> Iterator[str]:
 
 
 def run_chain(job: Job) -> list[str]:
-    """Train and test the networks of a job, up to the deadline; what to tell about them."""
+    """Train and test the networks of a job until the deadline; returns a line about each."""
     if time.time() >= job.deadline:
         return []
     torch.set_num_threads(job.threads)

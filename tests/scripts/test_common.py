@@ -21,13 +21,13 @@ def test_a_call_in_a_process_returns_the_result_or_raises_the_error():
 
 def test_a_failed_call_is_shown_with_the_end_of_its_log(tmp_path):
     log = tmp_path / 'call.log'
-    with pytest.raises(ProcessFailed, match=r'listdir failed(.|\n)*call\.log(.|\n)*nowhere'):
+    with pytest.raises(ProcessFailed, match=r'call failed(.|\n)*call\.log(.|\n)*nowhere'):
         call_with_log(log, os.listdir, '/nowhere')
     assert 'FileNotFoundError' in log.read_text()
 
 
 def test_a_process_that_dies_is_a_failure(tmp_path):
-    with pytest.raises(ProcessFailed, match='_exit failed'):
+    with pytest.raises(ProcessFailed, match='call failed'):
         call_with_log(tmp_path / 'call.log', os._exit, 1)
 
 

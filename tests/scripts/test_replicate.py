@@ -155,7 +155,7 @@ def test_the_core_of_the_first_task_comes_first():
     ],
 )
 def test_a_verdict_needs_every_seed_and_twice_the_standard_error(differences, says):
-    assert claims.decide(differences).says == says
+    assert claims.Verdict(tuple(differences)).says == says
 
 
 def test_differences_are_paired_by_seed():
@@ -250,4 +250,4 @@ def test_a_mean_has_a_spread_only_for_several_seeds():
     assert report.mean_spread([{'psnr': 1.0}, {'psnr': 3.0}], 'psnr', 2, ' dB') == '2.00 ± 1.41 dB'
     assert report.mean_spread([{'psnr': 1.0}], 'psnr', 2) == '1.00'
     assert report.mean_spread([{}], 'psnr', 2) == '–'
-    assert math.isnan(claims.decide([1.0]).spread)
+    assert math.isnan(claims.Verdict((1.0,)).spread)
