@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from c2fdft_arch.common import hardware
 from c2fdft_arch.dft import DFT
-from c2fdft_arch.inference import settings as inference_settings
 from c2fdft_model.images import image_files
 from c2fdft_model.images.image_files import read_image
 from c2fdft_model.restoring import restorer
@@ -123,14 +123,18 @@ def test_the_timesteps_are_chosen_and_shown(run, photos, steps, shown):
     assert f'Timesteps: {shown}' in printed
 
 
-@pytest.mark.parametrize(('given', 'shown'), [('fp32', 'float32'), ('bf16', 'bfloat16')])
-def test_the_precision_is_chosen_and_shown(run, photos, given, shown):
+@pytest.mark.parametrize(
+    ('given', 'fast', 'shown'),
+    [('fp32', True, 'float32'), ('bf16', True, 'bfloat16'), ('bf16', False, 'float32')],
+)
+def test_the_precision_is_chosen_and_shown(run, photos, monkeypatch, given, fast, shown):
+    monkeypatch.setattr(hardware, 'has_fast_bf16', lambda _: fast)
     _, printed, _ = run(photos / 'a.png', 'new.png', '--steps', '1', '--precision', given)
     assert f'precision: {shown}' in printed
 
 
 def test_the_precision_of_each_call_is_shown_where_it_is_chosen(run, photos, monkeypatch):
-    monkeypatch.setattr(inference_settings, 'has_fast_bf16', lambda _: True)
+    monkeypatch.setattr(hardware, 'has_fast_bf16', lambda _: True)
     for steps, shown in (('1', 'float32\n'), ('2', 'float32 at 999, bfloat16 at 0\n')):
         _, printed, _ = run(photos / 'a.png', 'new.png', '--steps', steps, '--overwrite')
         assert f'precision: {shown}' in printed
