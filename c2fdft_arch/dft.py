@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 
 import torch
@@ -22,18 +21,18 @@ class DFT(PlainDFT):
     """The diffusion Transformer: predicts the noise in x_t from (y, x_t) and the timestep t.
 
     Options, parameters, inputs and results are those of `PlainDFT`; only how they are computed
-    differs. Without gradients images are evaluated strip by strip, in bounded memory; with
+    differs. Without gradients images are evaluated by row bands, in bounded memory; with
     gradients, by fused blocks that honour autocast. Compilers and exporters see `PlainDFT`.
     """
 
     checkpoint_blocks = False
-    """True: keep only the blocks' inputs for the backward pass, and evaluate blocks again."""
+    """True: keep only the blocks' inputs for the backward pass, and compute the rest again."""
 
     inference = InferenceSettings()
     """How images are evaluated without gradients; see `inference_settings`."""
 
     exportable = False
-    """True: always compute as `PlainDFT` does, in operations that any exporter understands."""
+    """True: always compute as `PlainDFT` does, in operations that exporters understand."""
 
     _workspace: Workspace | None = None
 
@@ -61,16 +60,12 @@ class DFT(PlainDFT):
     def inference_memory_mb(self, batch: int, height: int, width: int) -> float:
         """Memory in MiB of an evaluation of (B, 6, H, W) with the present settings.
 
-        Beside weights, input and result; of the timestep that needs most. Raises MemoryBudgetError
-        where a memory budget does not suffice.
+        It is what comes on top of weights, input and result, at the timestep that needs most.
+        Raises MemoryBudgetError where a memory budget does not suffice.
         """
         device = self.output.weight.device
-        dtypes = {self.inference.dtype(device, timestep) for timestep in (0, math.inf)}
-        plans = [
-            MemoryPlan(self.dim, self.ffn_factor, height, width, self.inference, device, dtype)
-            for dtype in dtypes
-        ]
-        return max(plan.total_bytes(batch) for plan in plans) / MIB
+        plan = MemoryPlan(self.dim, self.ffn_factor, height, width, self.inference, device)
+        return max(of_dtype.total_bytes(batch) for of_dtype in plan.of_all_timesteps()) / MIB
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Predict the noise (B, 3, H, W) in x_t; see `PlainDFT.forward`.
@@ -97,12 +92,12 @@ class DFT(PlainDFT):
 
     @staticmethod
     def _is_traced(x: Tensor) -> bool:
-        """Whether nothing is computed: a compiler watches, or only shapes are wanted (meta)."""
+        """Whether operations are only recorded, by a compiler, or only shapes computed (meta)."""
         return torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_meta
 
 
 def autocast_dtype(device_type: str) -> torch.dtype:
-    """The number format that autocast asks for on a device; float32 where it is off."""
+    """The dtype that autocast asks for on a device; float32 where it is off."""
     try:
         enabled = torch.is_autocast_enabled(device_type)
         dtype = torch.get_autocast_dtype(device_type)
