@@ -170,7 +170,7 @@ class C2FDFTModel(Resumable, SRModel):
         if self.train_options.amp == 'bf16' and not has_fast_bf16(self.device.type):
             get_root_logger().warning(
                 f'train: amp: bf16: this {self.device.type.upper()} does not multiply bfloat16 in '
-                'hardware: amp: off is as fast or faster (on a CPU, DFT computes in float32 anyway).'
+                'hardware: amp: off is as fast or faster (on a CPU DFT computes in float32 anyway).'
             )
 
     def _set_block_checkpoints(self) -> None:

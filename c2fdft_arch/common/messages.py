@@ -1,4 +1,4 @@
-"""Pieces of messages: the nearest valid name, and lists that stay short."""
+"""Parts of messages (the nearest valid name, lists kept short), and switches in variables."""
 
 from __future__ import annotations
 

@@ -4,9 +4,10 @@ An evaluation takes, beside weights, input and result of the network:
 
       whole feature maps, and the prediction of a chunk of the batch   (`_image_bytes`)
     + converted weights, and what libraries keep                      (`_fixed_bytes`)
-    + the intermediate results of one row band                        (`_pixel_bytes` per pixel)
+    + the intermediate results of one row band, and of the rows around (`_band_bytes`)
 
-The row bands are what a budget can make smaller.
+Row bands are what a budget can make smaller. A level with twice the channels gets half the pixels,
+so that a band takes the same memory at all levels.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ FLOAT32_BYTES = torch.float32.itemsize
 # Elements of the feature maps of a row band (measured). On a CPU a larger band leaves the caches,
 # and in a smaller one calling the operations takes too large a part of the time.
 BAND_ELEMENTS_CPU, BAND_ELEMENTS_GPU = 3 * 2**17, 2**24
-LEAST_BAND_PIXELS = 256
 # Pixels of the small images of a batch that are evaluated at a time.
 CHUNK_PIXELS_CPU, CHUNK_PIXELS_GPU = 128 * 128, 1024 * 1024
 # Weights of a level in another dtype or layout: at most this many times the largest kernel.
@@ -104,16 +104,15 @@ class MemoryPlan:
         if self.settings.band_pixels is not None:
             return self.settings.band_pixels
         elements = BAND_ELEMENTS_CPU if self._on_cpu else BAND_ELEMENTS_GPU
-        pixels = max(LEAST_BAND_PIXELS, elements // channels)
-        if self.settings.memory_budget_mb is None:
-            return pixels
-        left = self._budget - self._image_bytes(images) - self._fixed_bytes
-        if left < self._row_bytes:
-            least = max(plan.least_mb(images) for plan in self.of_all_timesteps())
-            given = self.settings.memory_budget_mb
-            raise MemoryBudgetError(given, least, self.height, self.width)
-        fitting = left // self._pixel_bytes(channels) - self._neighbour_pixels(channels)
-        return max(1, min(pixels, fitting))
+        if self.settings.memory_budget_mb is not None:
+            left = self._budget - self._image_bytes(images) - self._fixed_bytes
+            if left < self._band_bytes(self.width):
+                least = max(plan.least_mb(images) for plan in self.of_all_timesteps())
+                given = self.settings.memory_budget_mb
+                raise MemoryBudgetError(given, least, self.height, self.width)
+            fitting = left // self._element_bytes - self._neighbour_elements
+            elements = min(elements, fitting)
+        return max(1, elements // channels)
 
     def total_bytes(self, images: int) -> int:
         """Memory of an evaluation of so many images, beside weights, input and result.
@@ -121,18 +120,13 @@ class MemoryPlan:
         Raises MemoryBudgetError like `band_pixels`.
         """
         chunk = min(images, self.chunk_size)
-        band = 0
-        for level in range(4):
-            channels = self.dim * 2 ** max(level, 1)  # the first level is (C and) 2C on its way up
-            pixels = chunk * self.height * self.width >> 2 * level
-            pixels = min(pixels, self.band_pixels(channels, chunk))
-            pixels += self._neighbour_pixels(channels)
-            band = max(band, pixels * self._pixel_bytes(channels))
-        return self._image_bytes(chunk) + self._fixed_bytes + band
+        pixels = min(chunk * self.height * self.width, self.band_pixels(2 * self.dim, chunk))
+        return self._image_bytes(chunk) + self._fixed_bytes + self._band_bytes(pixels)
 
     def least_mb(self, images: int) -> int:
         """The smallest budget in MiB with which so many images are evaluated at a time."""
-        return math.ceil((self._image_bytes(images) + self._fixed_bytes + self._row_bytes) / MIB)
+        least = self._image_bytes(images) + self._fixed_bytes + self._band_bytes(self.width)
+        return math.ceil(least / MIB)
 
     def feature_bytes(self, images: int) -> int:
         """Memory of whole feature maps.
@@ -148,25 +142,26 @@ class MemoryPlan:
         prediction = images * self.height * self.width * RESULT_CHANNELS * FLOAT32_BYTES
         return self.feature_bytes(images) + prediction
 
-    def _pixel_bytes(self, channels: int) -> int:
-        """Memory for the intermediate results of a pixel."""
+    def _band_bytes(self, pixels: int) -> int:
+        """Memory of a row band of so many pixels of the last level, with the rows around it."""
+        return (pixels * 2 * self.dim + self._neighbour_elements) * self._element_bytes
+
+    @property
+    def _neighbour_elements(self) -> int:
+        """Elements of the feature maps in the rows around a band, at most."""
+        return 3 * self.width * 2 * self.dim
+
+    @property
+    def _element_bytes(self) -> int:
+        """Memory for the intermediate results of an element of the feature maps."""
         size = self.dtype.itemsize
         kept = 3 * size + FLOAT32_BYTES  # projected q, k, v; squares of q, then of k
         if self.dtype != torch.float32:
             kept += size  # the converted input
         first_pass = 3 * size + FLOAT32_BYTES  # q, k, v after the convolution; normalised input
         second_pass = self.ffn_factor * size + FLOAT32_BYTES + size  # hidden; input; output
-        total = int(channels * (kept + max(first_pass, second_pass)))
+        total = math.ceil(kept + max(first_pass, second_pass))
         return total * HEAP_FACTOR if self._by_libraries else total
-
-    def _neighbour_pixels(self, channels: int) -> int:
-        """Pixels of the rows around a band, at most, at a level with so many channels."""
-        return 3 * self.width * 2 * self.dim // max(channels, 2 * self.dim)
-
-    @property
-    def _row_bytes(self) -> int:
-        """Memory for the narrowest band, a row with the rows around it, at the last level."""
-        return 4 * self.width * self._pixel_bytes(2 * self.dim)
 
     @property
     def _fixed_bytes(self) -> int:

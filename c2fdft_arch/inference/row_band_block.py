@@ -122,35 +122,30 @@ class RowBandBlock:
     def _of_row_bands(self, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Yield (pixels, qkv) of one image x (H, W, C).
 
-        The depth-wise convolution needs a row above and below. Instead of computing these twice,
-        the last two projected rows of a band are carried over to the next: results lag one row.
+        The depth-wise convolution needs the projected rows above and below a band. They are not
+        computed twice: the last two of a band's window are the first two of the next.
         """
         height, width, channels = x.shape
         band_rows = max(1, self.plan.pixels // width)
-        window = self.plan.take('wide', band_rows + 3, width, 3 * channels)
+        window = self.plan.take('wide', band_rows + 2, width, 3 * channels)
         window[0].zero_()  # the row above the image
-        filled, done = 1, 0
+        first, last = 1, 0  # rows of the window: the first that is not there, the lowest
         for rows in row_bands(height, band_rows):
-            end = filled + rows.stop - rows.start
-            self.project_qkv(x[rows], window[filled:end])
-            filled = end
+            if rows.start > 0:
+                window[0] = window[last - 1]
+                window[1] = window[last]
+                first = 2
+            last = rows.stop - rows.start + 1
+            new = x[rows.start - 1 + first : rows.stop + 1]
+            self.project_qkv(new, window[first : first + len(new)])
             if rows.stop == height:
-                window[filled].zero_()  # the row below the image
-                filled += 1
-            if filled < 3:
-                continue
-            ready = filled - 2
-            qkv = self.convolve(window[None, :filled], pad_rows=0)
-            yield slice(done * width, (done + ready) * width), qkv
-            done += ready
-            window[0] = window[ready]
-            window[1] = window[ready + 1]
-            filled = 2
+                window[last].zero_()  # the row below the image
+            qkv = self.convolve(window[None, : last + 1], pad_rows=0)
+            yield slice(rows.start * width, rows.stop * width), qkv
 
     def project_qkv(self, x: Tensor, out: Tensor) -> None:
         """The 1x1 convolution of LN(x) + T to queries, keys and values."""
-        y = self.normalized(self.norm1, x.flatten(0, -2))
-        out = out.view(len(y), -1)
+        y, out = self.normalized(self.norm1, x.flatten(0, -2)), out.flatten(0, -2)
         if self.qkv_bias is None:
             torch.mm(y, self.qkv.t(), out=out)
         else:

@@ -7,6 +7,7 @@ Blocks and 3x3 convolutions are computed by the kernels in C++ where there are a
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -88,8 +89,8 @@ class TrainingForward:
         dtype = dtype or self.casts.dtype
         weight = conv.weight.to(dtype)
         bias = None if conv.bias is None else conv.bias.to(dtype)
-        y = F.conv2d(x.to(dtype).permute(0, 3, 1, 2), weight, bias, padding=conv.padding)
-        return y.permute(0, 2, 3, 1)
+        convolve = functools.partial(F.conv2d, weight=weight, bias=bias, padding=conv.padding)
+        return channels_first(convolve, x.to(dtype))
 
     def convolve_fp32(self, conv: nn.Module, x: Tensor) -> Tensor:
         """A 3x3 convolution that is always computed in float32: the first and the last one."""
@@ -101,10 +102,8 @@ class TrainingForward:
         """(B, H, W, C) to (B, H/2, W/2, 2C)."""
         if self.native is not None:
             return self.native.convolve(module.body[0], x, UNSHUFFLE)
-        y = self.convolve(module.body[0], x)
-        b, h, w, c = y.shape
-        y = y.reshape(b, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 5, 2, 4)
-        return y.reshape(b, h // 2, w // 2, 4 * c).float()
+        y = channels_first(module.body[1], self.convolve(module.body[0], x))
+        return y.float().contiguous()
 
     def up(self, module: nn.Module, x: Tensor, skip: Tensor, reduce: nn.Module | None) -> Tensor:
         """(B, H, W, C) to (B, 2H, 2W, C/2), concatenated with skip (B, 2H, 2W, C/2).
@@ -114,10 +113,12 @@ class TrainingForward:
         if self.native is not None:
             joined = self.native.convolve(module.body[0], x, SHUFFLE, skip)
         else:
-            y = self.convolve(module.body[0], x)
-            b, h, w, c = y.shape
-            y = y.reshape(b, h, w, c // 4, 2, 2).permute(0, 1, 4, 2, 5, 3)
-            y = y.reshape(b, 2 * h, 2 * w, c // 4)
+            y = channels_first(module.body[1], self.convolve(module.body[0], x))
             dtype = torch.float32 if reduce is None else y.dtype
             joined = torch.cat([y.to(dtype), skip.to(dtype)], dim=3)
         return joined if reduce is None else self.convolve(reduce, joined).float()
+
+
+def channels_first(operation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """An operation of (B, C, H, W) applied to x (B, H, W, C)."""
+    return operation(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

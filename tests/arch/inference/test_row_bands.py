@@ -115,7 +115,7 @@ def test_settings_that_cannot_be_are_refused(settings, message):
 
 
 @pytest.mark.parametrize('precision', ['auto', 'bf16'])
-def test_a_cpu_computes_in_bf16_exactly_where_it_multiplies_it(precision, monkeypatch):
+def test_a_cpu_computes_in_bf16_only_where_it_multiplies_it(precision, monkeypatch):
     for fast, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(hardware, 'has_fast_bf16', lambda device_type, fast=fast: fast)
         assert InferenceSettings(precision).dtype(torch.device('cpu')) == expected
