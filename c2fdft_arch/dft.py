@@ -75,7 +75,7 @@ class DFT(PlainDFT):
         if self.exportable or self._is_traced(x) or not self._is_float32(x):
             return super().forward(x, t)
         check_input(x, t, self.inp_channels)
-        dtype = autocast_dtype(x.device.type)
+        dtype = autocast_dtype(x.device)
         with torch.autocast(x.device.type, enabled=False):
             if self._needs_gradients(x):
                 return predict_noise(self, x, t, dtype, self.checkpoint_blocks)
@@ -96,13 +96,7 @@ class DFT(PlainDFT):
         return torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_meta
 
 
-def autocast_dtype(device_type: str) -> torch.dtype:
-    """The dtype that autocast asks for on a device; float32 where it is off."""
-    try:
-        enabled = torch.is_autocast_enabled(device_type)
-        dtype = torch.get_autocast_dtype(device_type)
-    except (TypeError, AttributeError):  # PyTorch before 2.4
-        on_cpu = device_type == 'cpu'
-        enabled = torch.is_autocast_cpu_enabled() if on_cpu else torch.is_autocast_enabled()
-        dtype = torch.get_autocast_cpu_dtype() if on_cpu else torch.get_autocast_gpu_dtype()
-    return dtype if enabled else torch.float32
+def autocast_dtype(device: torch.device) -> torch.dtype:
+    """The dtype in which autocast has matrix products computed; float32 where it is off."""
+    probe = torch.ones(1, 1, device=device)
+    return torch.mm(probe, probe).dtype

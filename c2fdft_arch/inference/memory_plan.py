@@ -31,8 +31,8 @@ CHUNK_PIXELS_CPU, CHUNK_PIXELS_GPU = 128 * 128, 1024 * 1024
 # Weights of a level in another dtype or layout: at most this many times the largest kernel.
 KERNEL_COPIES = 3
 # What oneDNN and MKL keep on a CPU whatever the image: operations compiled for the shapes of row
-# bands, and memory for matrix products. At most (measured, with AMX); their code, mapped from files
-# at the first call of a process, is not counted where a float32 call has come before.
+# bands, and memory for matrix products (measured, with AMX for bfloat16). The first call of a
+# process also maps up to 24 MiB of the libraries' code, which is not counted.
 LIBRARY_BYTES = {torch.float32: 24 * MIB, torch.bfloat16: 36 * MIB}
 # What the intermediate results of a row band take of PyTorch's heap on a CPU, in multiples of their
 # size: the heap does not fill all gaps between them (measured).
