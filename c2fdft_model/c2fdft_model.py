@@ -23,12 +23,11 @@ from c2fdft_arch.common.registry_lookup import find_registered
 from c2fdft_model.checkpointing.checkpointing import Checkpointing
 from c2fdft_model.checkpointing.run_description import RunDescription
 from c2fdft_model.data.training_clock import training_clock
+from c2fdft_model.diffusion.named_noise import seed_for
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
-from c2fdft_model.diffusion.sampling import seed_for
 from c2fdft_model.evaluation.perceptual import check_metrics
-from c2fdft_model.restoring.network_loading import load_into
 from c2fdft_model.restoring.restoration import restore
-from c2fdft_model.restoring.weights import WeightsError
+from c2fdft_model.restoring.weights import WeightsError, load_into
 from c2fdft_model.training import distributed, step
 from c2fdft_model.training.allocator import disable_malloc_trim, give_back_freed_memory
 from c2fdft_model.training.ema import ModelEMA

@@ -48,7 +48,7 @@ class NativeEvaluation(RowBandEvaluation):
             for block in blocks.children():
                 with self.stack.frame():
                     weights = self.weights(self.kernels)
-                    NativeBlock(block, self.shifts[channels], weights)(x, values)
+                    NativeBlock(block, self.time_embeddings[channels], weights)(x, values)
         return x
 
     def embed(self, x: Tensor, out: Tensor) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,14 +11,13 @@ import torch
 from torch import nn
 
 from c2fdft_arch.common.option_parsing import OptionError
-from c2fdft_arch.common.registry_lookup import find_registered
+from c2fdft_arch.common.registry_lookup import find_registered, options_of
 from c2fdft_model.checkpointing.checkpoint_files import read_training_state
 from c2fdft_model.data.dataset_options import DatasetOptions
 from c2fdft_model.data.patch_cycle import DATASET_TYPE
 from c2fdft_model.data.training_clock import training_clock
 from c2fdft_model.diffusion.options import DiffusionOptions, IRSDEOptions
-from c2fdft_model.restoring.network_loading import load_into
-from c2fdft_model.restoring.weights import WeightsError
+from c2fdft_model.restoring.weights import WeightsError, load_into
 from c2fdft_model.training import distributed
 from c2fdft_model.training.options import MixingOptions, TrainOptions
 
@@ -217,7 +215,7 @@ def _filled(cls: type, section: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _defaults(constructor: Callable[..., Any]) -> dict[str, Any]:
-    parameters = inspect.signature(constructor).parameters.values()
+    parameters = options_of(constructor).values()
     return {p.name: _plain(p.default) for p in parameters if p.default is not p.empty}
 
 

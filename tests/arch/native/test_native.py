@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from c2fdft_arch import native
-from c2fdft_arch.inference import evaluation, native_block
+from c2fdft_arch.inference import memory_plan, native_block
 from c2fdft_arch.inference.native_block import NativeWeights
 from c2fdft_arch.inference.native_network import JOIN_SHUFFLE, SAME, SHUFFLE, UNSHUFFLE, convolve3x3
 from c2fdft_arch.inference.row_bands import Stack
@@ -282,6 +282,6 @@ def test_they_are_compiled_once_and_kept_in_the_cache(tmp_path, clean_environmen
 
 
 def test_evaluation_without_kernels_is_that_of_strips(monkeypatch, used):
-    monkeypatch.setattr(evaluation, 'kernels', lambda dtype, device: None)
+    monkeypatch.setattr(memory_plan, 'kernels', lambda dtype, device: None)
     assert error_of_kernels('fp32') < 1e-5
     assert not used

@@ -19,7 +19,7 @@ import torch
 from basicsr.models import build_model
 from basicsr.utils.options import parse_options
 
-from c2fdft_model.restoring.network_loading import load_into
+from c2fdft_model.restoring.weights import load_into
 from helpers.networks import tiny_network
 from helpers.training_runs import (
     checkout,

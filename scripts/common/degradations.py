@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from demo.rain import add_rain
+
+from common.rain import add_rain
 
 Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -52,4 +53,3 @@ DEGRADATIONS: dict[str, Degradation] = {
     'noise': add_noise,
     'blur': add_motion_blur,
 }
-PROTOCOLS = {'rain': 'rain_y', 'noise': 'gopro_rgb', 'blur': 'gopro_rgb'}

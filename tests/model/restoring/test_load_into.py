@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from c2fdft_model.restoring.network_loading import load_into
-from c2fdft_model.restoring.weights import WeightsError
+from c2fdft_model.restoring.weights import WeightsError, load_into
 
 
 def network(width: int = 4) -> nn.Module:

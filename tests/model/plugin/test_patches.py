@@ -1,4 +1,4 @@
-"""Each mend of a fault of BasicSR's does what it says, once, and nothing where it is not needed."""
+"""Each patch of BasicSR does what it says, once, and nothing where it is not needed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import basicsr.train
 import pytest
@@ -17,7 +18,10 @@ from basicsr.utils import dist_util
 from basicsr.utils import options as basicsr_options
 from torch.nn.parallel import DistributedDataParallel
 
-from c2fdft_model.plugin import basicsr_patches as basicsr_patches
+from c2fdft_model.plugin.patches import table
+from c2fdft_model.plugin.patches.iterations import announce_iterations
+from c2fdft_model.plugin.patches.patch import MASTER, NOT_FIXED, Patch
+from c2fdft_model.plugin.patches.resume import load_resume_state
 
 OPTION_FILE = """
 name: parsed
@@ -55,37 +59,47 @@ def patched_functions() -> list:
     ]
 
 
-def test_mending_again_changes_nothing():
-    basicsr_patches.announce_iterations()
+def test_patching_again_changes_nothing():
+    announce_iterations()
     before = patched_functions()
-    basicsr_patches.before_import()
-    basicsr_patches.after_import()
-    basicsr_patches.announce_iterations()
+    table.before_import()
+    table.after_import()
+    announce_iterations()
     assert patched_functions() == before
 
 
-@pytest.mark.parametrize('mend', basicsr_patches.status(), ids=lambda mend: mend.name)
-def test_every_mend_names_its_fault_and_states_what_it_did(mend):
-    assert mend.fault
-    assert mend.upstream
-    assert mend.fixed_in in {basicsr_patches.MASTER, basicsr_patches.NOT_FIXED}
-    assert mend.state in {'applied', 'not needed'}
+@pytest.mark.parametrize('patch', table.status(), ids=lambda patch: patch.name)
+def test_every_patch_names_its_fault_and_states_what_it_did(patch):
+    assert patch.fault
+    assert patch.upstream
+    assert patch.fixed_in in {MASTER, NOT_FIXED}
+    assert patch.state in {'applied', 'not needed'}
 
 
-def test_failing_mend_is_reported_and_the_others_are_made(monkeypatch):
-    made = []
+def test_failing_patch_is_reported_and_the_others_are_applied():
+    applied = []
 
     def fail():
         raise ValueError('cannot')
 
-    mends = [
-        basicsr_patches.Mend(fail, 'a fault', 'none', 'never'),
-        basicsr_patches.Mend(lambda: bool(made.append(1)), 'another', 'none', 'never'),
-    ]
-    monkeypatch.setattr(basicsr_patches, 'AFTER_IMPORT', mends)
+    def succeed():
+        applied.append(1)
+        return True
+
+    failing, succeeding = (Patch(f, 'a fault', 'none', NOT_FIXED) for f in (fail, succeed))
     with pytest.raises(RuntimeError, match='fail: ValueError: cannot'):
-        basicsr_patches.after_import()
-    assert made == [1]
+        table.apply([failing, succeeding])
+    assert applied == [1]
+    assert failing.state == 'failed: ValueError: cannot'
+    assert succeeding.state == 'applied'
+
+
+def test_patch_is_applied_once():
+    calls = []
+    patch = Patch(lambda: calls.append(1) is None, 'a fault', 'none', NOT_FIXED)
+    patch()
+    patch()
+    assert calls == [1]
 
 
 def test_module_that_torchvision_dropped_can_be_imported():
@@ -98,11 +112,9 @@ def test_module_that_torchvision_dropped_can_be_imported():
 
 def run_with_stand_in(tmp_path, code: str) -> str:
     environment = {**os.environ, 'PYTHONPATH': str(tmp_path)}
-    command = [
-        sys.executable,
-        '-c',
-        'from c2fdft_model.plugin import basicsr_patches as basicsr_patches\n' + code,
-    ]
+    names = 'provide_distutils, provide_functional_tensor'
+    code = f'from c2fdft_model.plugin.patches.table import {names}\n{code}'
+    command = [sys.executable, '-c', code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -115,17 +127,18 @@ def test_module_that_torchvision_still_has_is_kept(tmp_path):
         (folder / '__init__.py').touch()
     (transforms / 'functional_tensor.py').write_text('mark = "torchvision\'s own"\n')
     code = """
-print(basicsr_patches.provide_functional_tensor(), basicsr_patches.BEFORE_IMPORT[0].state)
+provide_functional_tensor()
+print(provide_functional_tensor.state)
 from torchvision.transforms import functional_tensor
 print(functional_tensor.mark)
 """
-    assert run_with_stand_in(tmp_path, code) == "False not needed\ntorchvision's own"
+    assert run_with_stand_in(tmp_path, code) == "not needed\ntorchvision's own"
 
 
 def test_absent_torchvision_is_left_to_basicsr_to_report(tmp_path):
     (tmp_path / 'torchvision.py').write_text('raise ModuleNotFoundError("no torchvision")\n')
-    code = 'print(basicsr_patches.provide_functional_tensor())'
-    assert run_with_stand_in(tmp_path, code) == 'False'
+    code = 'provide_functional_tensor()\nprint(provide_functional_tensor.state)'
+    assert run_with_stand_in(tmp_path, code) == 'not needed'
 
 
 def test_distutils_can_be_imported_without_the_help_of_a_startup_file(tmp_path):
@@ -134,7 +147,8 @@ def test_distutils_can_be_imported_without_the_help_of_a_startup_file(tmp_path):
 import sys
 sys.meta_path[:] = [finder for finder in sys.meta_path if 'distutils' not in repr(finder).lower()]
 had = sys.version_info < (3, 12)
-print(basicsr_patches.provide_distutils() is not had)
+provide_distutils()
+print((provide_distutils.state == 'applied') is not had)
 from distutils.version import LooseVersion
 print(LooseVersion('0.10') > LooseVersion('0.9'))
 """
@@ -178,24 +192,42 @@ def test_local_rank_in_either_spelling(spelling, tmp_path, monkeypatch):
     assert parse(tmp_path, monkeypatch, *spelling).local_rank == 3
 
 
-def script_with(source: str) -> types.ModuleType:
-    script = types.ModuleType('__main__')
-    exec(source, vars(script))
-    return script
+@pytest.fixture
+def run_as_script(tmp_path, monkeypatch):
+    """Makes a module of the given source the running script, and returns it."""
+
+    def run(source: str) -> types.ModuleType:
+        path = tmp_path / 'train.py'
+        path.write_text(source)
+        script = types.ModuleType('__main__')
+        exec(compile(source, str(path), 'exec'), vars(script))
+        monkeypatch.setitem(sys.modules, '__main__', script)
+        return script
+
+    return run
 
 
-def test_faulty_resume_of_a_running_script_is_replaced(tmp_path, monkeypatch):
-    script = script_with(FAULTY)
-    monkeypatch.setitem(sys.modules, '__main__', script)
+def test_faulty_resume_of_a_running_script_is_replaced(tmp_path, monkeypatch, run_as_script):
+    script = run_as_script(FAULTY)
     parse(tmp_path, monkeypatch)
-    assert script.load_resume_state is basicsr_patches.load_resume_state
+    assert script.load_resume_state is load_resume_state
 
 
-def test_other_resume_of_a_running_script_is_kept(tmp_path, monkeypatch):
-    script = script_with(SOUND)
-    monkeypatch.setitem(sys.modules, '__main__', script)
+@pytest.mark.parametrize('source', [SOUND, ''], ids=['sound', 'none'])
+def test_a_running_script_without_the_fault_is_left_alone(
+    source, tmp_path, monkeypatch, run_as_script
+):
+    script = run_as_script(source)
+    before = dict(vars(script))
     parse(tmp_path, monkeypatch)
-    assert script.load_resume_state({}) == 'read with care'
+    assert vars(script) == before
+
+
+def test_train_script_of_basicsr_itself_is_patched(tmp_path, monkeypatch, run_as_script):
+    source = Path(basicsr.train.__file__).read_text()
+    script = run_as_script(source.split('if __name__ ==')[0])
+    parse(tmp_path, monkeypatch)
+    assert script.load_resume_state is load_resume_state
 
 
 def resume_options(path) -> dict:
@@ -203,28 +235,28 @@ def resume_options(path) -> dict:
 
 
 def test_no_state_is_named_for_a_fresh_run():
-    assert basicsr_patches.load_resume_state(resume_options(None)) is None
+    assert load_resume_state(resume_options(None)) is None
 
 
 def test_state_is_loaded_to_the_cpu_and_its_network_is_named(tmp_path):
     path = tmp_path / '7.state'
     torch.save({'epoch': 1, 'iter': 7, 'optimizers': [], 'schedulers': []}, path)
     opt = {**resume_options(str(path)), 'network_g': {}}
-    assert basicsr_patches.load_resume_state(opt)['iter'] == 7
+    assert load_resume_state(opt)['iter'] == 7
     assert opt['path']['pretrain_network_g'] == os.path.join('models', 'net_g_7.pth')
 
 
 def test_missing_state_is_named(tmp_path):
     path = str(tmp_path / '9.state')
     with pytest.raises(FileNotFoundError, match='resume_state: there is no file .*9.state'):
-        basicsr_patches.load_resume_state(resume_options(path))
+        load_resume_state(resume_options(path))
 
 
 def test_file_that_is_no_state_is_named(tmp_path):
     path = tmp_path / '9.state'
     path.write_bytes(b'not a checkpoint')
     with pytest.raises(ValueError, match='9.state cannot be read as a training state'):
-        basicsr_patches.load_resume_state(resume_options(str(path)))
+        load_resume_state(resume_options(str(path)))
 
 
 class Harmful:
@@ -236,7 +268,7 @@ def test_code_in_a_state_is_not_run(tmp_path, capsys):
     path = tmp_path / '9.state'
     torch.save({'epoch': 1, 'iter': 9, 'harm': Harmful()}, path)
     with pytest.raises(ValueError, match='cannot be read'):
-        basicsr_patches.load_resume_state(resume_options(str(path)))
+        load_resume_state(resume_options(str(path)))
     assert capsys.readouterr().out == ''
 
 
@@ -318,29 +350,29 @@ def test_the_generate_id_that_wandb_has_is_kept(monkeypatch):
 
 
 class Clock:
-    """Stands in for the training clock and keeps what it is told."""
+    """Stands in for the training clock and records its calls."""
 
     def __init__(self, monkeypatch):
         from c2fdft_model.data.training_clock import training_clock
 
-        self.told = []
-        monkeypatch.setattr(training_clock, 'start', lambda opt: self.told.append('start'))
-        monkeypatch.setattr(training_clock, 'resumed', lambda *at: self.told.append(at))
-        monkeypatch.setattr(training_clock, 'iteration', lambda i: self.told.append(i))
+        self.calls = []
+        monkeypatch.setattr(training_clock, 'start', lambda opt: self.calls.append('start'))
+        monkeypatch.setattr(training_clock, 'resumed', lambda *at: self.calls.append(at))
+        monkeypatch.setattr(training_clock, 'iteration', lambda i: self.calls.append(i))
 
 
 def test_clock_is_told_of_start_resume_and_every_iteration(monkeypatch):
-    basicsr_patches.announce_iterations()
+    announce_iterations()
     clock = Clock(monkeypatch)
     model = BaseModel({'num_gpu': 0, 'is_train': True})
     model.resume_training({'epoch': 2, 'iter': 4, 'optimizers': [], 'schedulers': []})
     for iteration in (5, 6):
         model.update_learning_rate(iteration, warmup_iter=-1)
-    assert clock.told == ['start', (4, 2), 5, 6]
+    assert clock.calls == ['start', (4, 2), 5, 6]
 
 
 def test_clock_is_not_told_of_a_test(monkeypatch):
-    basicsr_patches.announce_iterations()
+    announce_iterations()
     clock = Clock(monkeypatch)
     BaseModel({'num_gpu': 0, 'is_train': False})
-    assert clock.told == []
+    assert clock.calls == []
