@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 
 import torch
@@ -22,18 +21,18 @@ class DFT(PlainDFT):
     """The diffusion Transformer: predicts the noise in x_t from (y, x_t) and the timestep t.
 
     Options, parameters, inputs and results are those of `PlainDFT`; only how they are computed
-    differs. Without gradients images are evaluated strip by strip, in bounded memory; with
+    differs. Without gradients images are evaluated by row bands, in bounded memory; with
     gradients, by fused blocks that honour autocast. Compilers and exporters see `PlainDFT`.
     """
 
     checkpoint_blocks = False
-    """True: keep only the blocks' inputs for the backward pass, and evaluate blocks again."""
+    """True: keep only the blocks' inputs for the backward pass, and compute the rest again."""
 
     inference = InferenceSettings()
     """How images are evaluated without gradients; see `inference_settings`."""
 
     exportable = False
-    """True: always compute as `PlainDFT` does, in operations that any exporter understands."""
+    """True: always compute as `PlainDFT` does, in operations that exporters understand."""
 
     _workspace: Workspace | None = None
 
@@ -61,16 +60,12 @@ class DFT(PlainDFT):
     def inference_memory_mb(self, batch: int, height: int, width: int) -> float:
         """Memory in MiB of an evaluation of (B, 6, H, W) with the present settings.
 
-        Beside weights, input and result; of the timestep that needs most. Raises MemoryBudgetError
-        where a memory budget does not suffice.
+        It is what comes on top of weights, input and result, at the timestep that needs most.
+        Raises MemoryBudgetError where a memory budget does not suffice.
         """
         device = self.output.weight.device
-        dtypes = {self.inference.dtype(device, timestep) for timestep in (0, math.inf)}
-        plans = [
-            MemoryPlan(self.dim, self.ffn_factor, height, width, self.inference, device, dtype)
-            for dtype in dtypes
-        ]
-        return max(plan.total_bytes(batch) for plan in plans) / MIB
+        plan = MemoryPlan(self.dim, self.ffn_factor, height, width, self.inference, device)
+        return max(of_dtype.total_bytes(batch) for of_dtype in plan.of_all_timesteps()) / MIB
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Predict the noise (B, 3, H, W) in x_t; see `PlainDFT.forward`.
@@ -80,7 +75,7 @@ class DFT(PlainDFT):
         if self.exportable or self._is_traced(x) or not self._is_float32(x):
             return super().forward(x, t)
         check_input(x, t, self.inp_channels)
-        dtype = autocast_dtype(x.device.type)
+        dtype = autocast_dtype(x.device)
         with torch.autocast(x.device.type, enabled=False):
             if self._needs_gradients(x):
                 return predict_noise(self, x, t, dtype, self.checkpoint_blocks)
@@ -97,17 +92,11 @@ class DFT(PlainDFT):
 
     @staticmethod
     def _is_traced(x: Tensor) -> bool:
-        """Whether nothing is computed: a compiler watches, or only shapes are wanted (meta)."""
+        """Whether operations are only recorded, by a compiler, or only shapes computed (meta)."""
         return torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_meta
 
 
-def autocast_dtype(device_type: str) -> torch.dtype:
-    """The number format that autocast asks for on a device; float32 where it is off."""
-    try:
-        enabled = torch.is_autocast_enabled(device_type)
-        dtype = torch.get_autocast_dtype(device_type)
-    except (TypeError, AttributeError):  # PyTorch before 2.4
-        on_cpu = device_type == 'cpu'
-        enabled = torch.is_autocast_cpu_enabled() if on_cpu else torch.is_autocast_enabled()
-        dtype = torch.get_autocast_cpu_dtype() if on_cpu else torch.get_autocast_gpu_dtype()
-    return dtype if enabled else torch.float32
+def autocast_dtype(device: torch.device) -> torch.dtype:
+    """The dtype in which autocast has matrix products computed; float32 where it is off."""
+    probe = torch.ones(1, 1, device=device)
+    return torch.mm(probe, probe).dtype

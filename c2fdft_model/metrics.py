@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
+from torch import Tensor
 
 from c2fdft_model.evaluation.perceptual import bgr_to_tensor, iqa_score, lpips_distance
 
@@ -18,12 +19,12 @@ def calculate_lpips(
     weights: str | None = None,
     **kwargs,
 ) -> float:
-    """LPIPS of a result and its truth, BGR in [0, 255] as BasicSR hands them; lower is better.
+    """LPIPS of a result and its ground truth, BGR in [0, 255]; lower is better.
 
     `net` is the backbone, alex, vgg or squeeze; `weights` the file of its ImageNet weights.
     """
-    image, truth = (_cropped(bgr_to_tensor(i, input_order), crop_border) for i in (img, img2))
-    return lpips_distance(image, truth, net, weights)
+    image, gt = (_cropped(bgr_to_tensor(i, input_order), crop_border) for i in (img, img2))
+    return lpips_distance(image, gt, net, weights)
 
 
 @METRIC_REGISTRY.register()
@@ -41,9 +42,9 @@ def calculate_iqa(
     `weights` is the metric's own weights file, for machines without a network.
     """
     image = _cropped(bgr_to_tensor(img, input_order), crop_border)
-    truth = None if img2 is None else _cropped(bgr_to_tensor(img2, input_order), crop_border)
-    return iqa_score(image, truth, metric, weights)
+    gt = None if img2 is None else _cropped(bgr_to_tensor(img2, input_order), crop_border)
+    return iqa_score(image, gt, metric, weights)
 
 
-def _cropped(image, border: int):
+def _cropped(image: Tensor, border: int) -> Tensor:
     return image[..., border:-border, border:-border] if border else image

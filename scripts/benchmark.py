@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+from common.files import write_json
 
 BENCHMARKS = {
     'data': 'the training data: patches per second against two other schemes',
@@ -23,7 +23,7 @@ BENCHMARKS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one benchmark; the exit code is 0 if it ran."""
+    """Run one benchmark; the exit code is 0 if it succeeded."""
     names = '\n'.join(f'  {name:<8} {summary}' for name, summary in BENCHMARKS.items())
     parser = argparse.ArgumentParser(
         description=f'{__doc__}\n{names}',
@@ -34,11 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     module = importlib.import_module(f'benchmarks.{arguments.benchmark}')
-    benchmark_parser = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog=f'benchmark.py {arguments.benchmark}', description=module.__doc__
     )
-    module.add_arguments(benchmark_parser)
-    return module.run(benchmark_parser.parse_args(arguments.options))
+    module.add_arguments(parser)
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures there')
+    options = parser.parse_args(arguments.options)
+    figures, succeeded = module.run(options)
+    if options.json:
+        write_json(options.json, figures)
+    return 0 if succeeded else 1
 
 
 if __name__ == '__main__':

@@ -6,37 +6,35 @@
              Restormer=options/baselines/demo_restormer.yml NAFNet=options/baselines/demo_nafnet.yml
 
 A system is an option file, or the files of its stages joined by `+`, each of which starts from the
-weights of the one before; `LABEL=` names it. Every training and every measurement is a process of
-its own. Writes table.md, table.csv, table.json and grid.png. What has been trained or measured with
-the same settings is not repeated. Ends with 0, or with 2 if the comparison cannot be made.
+weights of the one before; `LABEL=` names it. Every training and every measurement runs in a process
+of its own. Writes table.md, table.csv, table.json and grid.png. What has been trained or measured
+with the same settings is not repeated. The exit code is 0, or 2 if the comparison cannot be made.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
+import statistics
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+import numpy as np
 
-from comparing import budget, report
-from comparing.systems import (
-    ComparisonError,
-    System,
-    read_systems,
-    validation_folders,
-)
-
-from c2fdft_model.evaluation import get_protocol
+from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_model.evaluation.image_protocols import IMAGE_PROTOCOLS
 from c2fdft_model.images.image_files import ImageFileError, is_image_name, read_image
-from c2fdft_model.restoring.comparison import GroundTruthIndex, image_protocols, measure
+from c2fdft_model.restoring.comparison import GroundTruthIndex, measure
+from common.files import read_json, write_json
+from common.processes import call_with_log
+from common.tables import means
+from comparing import budget, measuring, report
+from comparing.systems import ComparisonError, System, read_systems, validation_folders
 
 TRAINED, MEASURED, IMAGES = 'trained.json', 'measured.json', 'images'
+COSTS = [name for name in report.COLUMNS if name not in ('system', 'psnr')]
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -50,13 +48,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     limit.add_argument('--iters', type=int, help='iterations of training for each system')
     add('--input', type=Path, help='degraded test images (default: datasets: val of the files)')
     add('--target', type=Path, help='their ground truth')
-    add('--protocol', default='rain_y_float', choices=image_protocols(), help='of PSNR and SSIM')
+    add('--protocol', default='rain_y_float', choices=[*IMAGE_PROTOCOLS], help='of PSNR and SSIM')
     add('--output', type=Path, default=Path('results/compare'), help='folder')
-    add('--detail', type=int, default=96, help='side of the shown detail in pixels')
-    add('--measure', action='store_true', help='measure again what is trained already')
     add('--fresh', action='store_true', help='train and measure everything again')
     parsed = parser.parse_args(arguments)
-    for name in ('minutes', 'iters', 'detail'):
+    for name in ('minutes', 'iters'):
         value = getattr(parsed, name)
         if value is not None and value <= 0:
             parser.error(f'--{name} {value} must be above 0')
@@ -68,11 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     try:
         compare(args)
-    except (ComparisonError, ImageFileError, OSError) as error:
+    except (C2FDFTError, ImageFileError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print('\ninterrupted; what is measured is kept for the same command', file=sys.stderr)
+        print('\ninterrupted; run the same command again to continue', file=sys.stderr)
         return 130
     return 0
 
@@ -80,25 +76,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def compare(args: argparse.Namespace) -> None:
     """Train, measure and report."""
     systems = read_systems(args.opt, Path.cwd())
-    images, truths = images_and_truths(args, systems)
+    images = find_test_images(args, systems)
     args.output.mkdir(parents=True, exist_ok=True)
-    results = {system.label: result_of(system, images, args) for system in systems}
-    pictures, scores = judge(images, truths, list(results), args)
+    results = {system.label: result_of(system, list(images), args) for system in systems}
+    pictures, scores = compare_images(images, list(results), args)
     rows = [row_of(label, results.get(label), scores) for label in ('input', *results)]
-    written = report.write_table(args.output, rows, note(args, images))
+    text = note(args, pictures)
+    written = report.write_table(args.output, rows, text)
     psnr = {
-        image: {label: numbers['psnr'] for label, numbers in by_label.items()}
+        image: {label: metrics['psnr'] for label, metrics in by_label.items()}
         for image, by_label in scores.items()
     }
-    report.write_grid(args.output / 'grid.png', pictures, psnr, args.detail)
-    print(f'\n{report.markdown(rows)}\n{note(args, images)}')
+    report.write_grid(args.output / 'grid.png', pictures, psnr)
+    print(f'\n{report.markdown(rows)}\n{text}')
     print('wrote ' + ', '.join(str(path) for path in [*written, args.output / 'grid.png']))
 
 
-def images_and_truths(
-    args: argparse.Namespace, systems: Sequence[System]
-) -> tuple[list[Path], GroundTruthIndex]:
-    """The degraded images and their ground truth."""
+def find_test_images(args: argparse.Namespace, systems: Sequence[System]) -> dict[Path, Path]:
+    """The degraded images with their ground truth."""
     folders = validation_folders(systems, Path.cwd())
     if (args.input is None) != (args.target is None) or not (args.input or folders):
         raise ComparisonError('give the folders of the test images: --input DIR --target DIR.')
@@ -108,48 +103,55 @@ def images_and_truths(
     images = sorted(path.resolve() for path in source.iterdir() if is_image_name(path))
     if not images:
         raise ComparisonError(f'{source} has no images.')
-    truths = GroundTruthIndex(target)
-    for path in images:
-        truths.find(Path(path.name))
-    return images, truths
+    ground_truth = GroundTruthIndex(target)
+    return {path: ground_truth.find(Path(path.name)) for path in images}
 
 
 def result_of(system: System, images: Sequence[Path], args: argparse.Namespace) -> dict[str, Any]:
-    """The system's cost; a training or a measurement of the same settings is not repeated."""
-    folder = (args.output / system.label.replace('/', '_')).resolve()
-    digest = system.fingerprint(minutes=args.minutes, iters=args.iters)
-    trained = None if args.fresh else remembered(folder / TRAINED, digest)
-    if trained is None:
+    """What training and measuring a system gave; what was done with these settings is reused."""
+    folder = result_folder(system.label, args)
+    if args.fresh:
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        trained = remember(folder / TRAINED, digest, train(system, folder, args))
-    else:
-        print(f'{system.label}: trained before', flush=True)
-    digest = system.fingerprint(trained=trained, images=[str(path) for path in images])
-    measured = None if args.measure else remembered(folder / MEASURED, digest)
-    if measured is None:
-        measured = remember(folder / MEASURED, digest, costs(trained, images, folder))
-    else:
-        print(f'{system.label}: measured before', flush=True)
+    trained = once(
+        f'{system.label}: trained',
+        folder / TRAINED,
+        system.fingerprint(minutes=args.minutes, iters=args.iters),
+        lambda: train(system, folder, args),
+    )
+    measured = once(
+        f'{system.label}: measured',
+        folder / MEASURED,
+        system.fingerprint(trained=trained, images=[str(path) for path in images]),
+        lambda: call_with_log(
+            folder / 'measuring.log',
+            measuring.measure,
+            trained['options'],
+            trained['weights'],
+            images,
+            folder / IMAGES,
+        ),
+    )
     return trained | measured
 
 
-def remembered(path: Path, digest: str) -> dict[str, Any] | None:
-    """What `remember` wrote with the same digest, if it did."""
-    if not path.is_file():
-        return None
-    entry = json.loads(path.read_text())
-    return entry['result'] if entry['digest'] == digest else None
+def result_folder(label: str, args: argparse.Namespace) -> Path:
+    return (args.output / label.replace('/', '_')).resolve()
 
 
-def remember(path: Path, digest: str, result: dict[str, Any]) -> dict[str, Any]:
-    """Write a result for a later run of the same command, and return it."""
-    path.write_text(json.dumps({'digest': digest, 'result': result}, indent=2) + '\n')
+def once(title: str, path: Path, settings: str, compute: Callable[[], dict]) -> dict[str, Any]:
+    """A result that is kept in a file with the digest of its settings, computed if it is not."""
+    entry = read_json(path)
+    if entry and entry['digest'] == settings:
+        print(f'{title} before', flush=True)
+        return entry['result']
+    result = compute()
+    write_json(path, {'digest': settings, 'result': result})
     return result
 
 
 def train(system: System, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Train within the budget, saying how."""
+    """Train within the budget, in an emptied folder, saying how."""
+    shutil.rmtree(folder, ignore_errors=True)
     if args.iters:
         iterations = budget.iterations_for(system.total_iters, args.iters)
     else:
@@ -157,75 +159,50 @@ def train(system: System, folder: Path, args: argparse.Namespace) -> dict[str, A
         iterations = budget.iterations_in(system.total_iters, each, 60 * args.minutes)
     print(f'{system.label}: {" + ".join(f"{n:,}" for n in iterations)} iterations', flush=True)
     trained = budget.train(system, iterations, folder)
-    print(f'{system.label}: trained in {trained.seconds / 60:.1f} min', flush=True)
-    return asdict(trained) | {'weights': str(trained.weights)}
+    print(f'{system.label}: trained in {trained["seconds"] / 60:.1f} min', flush=True)
+    return trained
 
 
-def costs(trained: dict[str, Any], images: Sequence[Path], folder: Path) -> dict[str, Any]:
-    """Restore the images in a process of its own; what that took."""
-    job = {
-        'options': trained['options'],
-        'weights': trained['weights'],
-        'images': [str(path) for path in images],
-        'results': str(folder / IMAGES),
-        'report': str(folder / 'costs.json'),
-    }
-    (folder / 'job.json').write_text(json.dumps(job))
-    budget.run_module('comparing.measuring', [str(folder / 'job.json')], folder)
-    return json.loads((folder / 'costs.json').read_text())
-
-
-def judge(
-    images: Sequence[Path],
-    truths: GroundTruthIndex,
-    labels: Sequence[str],
-    args: argparse.Namespace,
-) -> tuple[dict, dict]:
-    """Pictures {image: {input, systems, truth}} as uint8 RGB, and scores {image: {column: ...}}."""
-    protocol = get_protocol(args.protocol)
-    pictures: dict[str, dict] = {}
-    scores: dict[str, dict] = {}
-    for path in images:
-        columns = {'input': read_image(path).colour}
-        for label in labels:
-            folder = args.output / label.replace('/', '_') / IMAGES
-            columns[label] = read_image(folder / f'{path.stem}.png').colour
-        truth = read_image(truths.find(Path(path.name))).colour
-        scores[path.stem] = {
-            name: measure(protocol, picture, truth) for name, picture in columns.items()
-        }
-        eight_bits = {**columns, 'ground truth': truth}
-        pictures[path.stem] = {k: (v * 255).round().astype('uint8') for k, v in eight_bits.items()}
+def compare_images(
+    images: dict[Path, Path], labels: Sequence[str], args: argparse.Namespace
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, dict[str, float]]]]:
+    """The pictures {image: {input, systems, ground truth}}, uint8 RGB, and the metrics likewise."""
+    protocol = IMAGE_PROTOCOLS[args.protocol]
+    pictures, scores = {}, {}
+    for path, gt_path in images.items():
+        files = {'input': path}
+        files |= {k: result_folder(k, args) / IMAGES / f'{path.stem}.png' for k in labels}
+        columns = {name: read_image(file).colour for name, file in files.items()}
+        gt = read_image(gt_path).colour
+        scores[path.stem] = {name: measure(protocol, c, gt) for name, c in columns.items()}
+        columns['ground truth'] = gt
+        pictures[path.stem] = {k: np.rint(c * 255).astype(np.uint8) for k, c in columns.items()}
     return pictures, scores
 
 
 def row_of(label: str, result: dict[str, Any] | None, scores: dict[str, dict]) -> report.Row:
-    """A system's line of the table; the scores are means over the images."""
-    each = [by_label[label] for by_label in scores.values()]
-    means = {name: sum(s[name] for s in each) / len(each) for name in each[0]}
-    if result is None:
-        return report.Row(label, scores=means)
-    per_image = result['seconds_per_image']
-    return report.Row(
-        system=label,
-        parameters_m=result['parameters'] / 1e6,
-        iterations=result['iterations'],
-        training_minutes=result['seconds'] / 60,
-        gflop=result['gflop'],
-        seconds_per_image=sum(per_image) / len(per_image),
-        peak_mib=result['peak_mib'],
-        scores=means,
-    )
+    """A system's line of the table, without a result that of the degraded images themselves."""
+    costs: report.Row = dict.fromkeys(COSTS)
+    if result is not None:
+        costs |= {
+            'parameters_m': result['parameters'] / 1e6,
+            'iterations': result['iterations'],
+            'training_minutes': result['seconds'] / 60,
+            'gflop': result['gflop'],
+            'seconds_per_image': statistics.fmean(result['seconds_per_image']),
+            'peak_mib': result['peak_mib'],
+        }
+    return {'system': label, **costs, **means([by_label[label] for by_label in scores.values()])}
 
 
-def note(args: argparse.Namespace, images: Sequence[Path]) -> str:
-    """How the numbers were made, in one paragraph."""
+def note(args: argparse.Namespace, pictures: dict[str, dict[str, np.ndarray]]) -> str:
+    """How the figures were made, in one paragraph."""
     limit = f'{args.iters:,} iterations' if args.iters else f'{args.minutes:g} minutes'
-    height, width = read_image(images[0]).colour.shape[:2]
+    height, width = next(iter(pictures.values()))['input'].shape[:2]
     return (
-        f'Each system trained for {limit}; {len(images)} test images, {args.protocol}. GFLOP: all '
-        f'network calls of one restoration at {width} x {height}, a multiplication and an addition '
-        'counted as two. Peak memory: of restoring, weights included.'
+        f'Each system trained for {limit}; {len(pictures)} test images, {args.protocol}. '
+        f'GFLOP: all network calls of one restoration at {width} x {height}, a multiplication and '
+        'an addition counted as two. Peak memory: of restoring, weights included.'
     )
 
 

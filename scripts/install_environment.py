@@ -6,13 +6,11 @@ Standard library only. Quick when there is nothing to do. Called by setup_env.sh
 from __future__ import annotations
 
 import argparse
-import ast
-import contextlib
+import importlib
 import importlib.metadata
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -22,9 +20,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BASICSR = 'basicsr==1.4.2'
+PYTHON = sys.version_info[:2]
 PIP = [sys.executable, '-m', 'pip', '--disable-pip-version-check']
 # In BasicSR's setup.py. From Python 3.13 on, exec in a function leaves locals() as they are.
-FAULTY_LINES = {
+PATCHED_LINES = {
     "exec(compile(f.read(), version_file, 'exec'))": (
         "exec(compile(f.read(), version_file, 'exec'), globals())"
     ),
@@ -61,28 +60,22 @@ def version_of(name: str) -> tuple[int, ...] | None:
 
 
 def requirements(extras: list[str]) -> list[str]:
-    """Return the requirements that setup.py states, those of the extras included."""
-    stated = {}
-    for node in ast.parse((ROOT / 'setup.py').read_text(encoding='utf-8')).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            with contextlib.suppress(ValueError):  # not a literal
-                stated[node.targets[0].id] = ast.literal_eval(node.value)
-    unknown = set(extras) - set(stated['EXTRAS_REQUIRE'])
+    """Return the requirements that pyproject.toml states, those of the extras included."""
+    tomllib = importlib.import_module('tomllib' if PYTHON >= (3, 11) else 'pip._vendor.tomli')
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))['project']
+    of_extras = project['optional-dependencies']
+    unknown = sorted(set(extras) - set(of_extras))
     if unknown:
-        known = ', '.join(stated['EXTRAS_REQUIRE'])
-        sys.exit(f'[set-up] error: no extra called {", ".join(sorted(unknown))}; there are {known}')
-    return stated['INSTALL_REQUIRES'] + sum((stated['EXTRAS_REQUIRE'][key] for key in extras), [])
+        known = ', '.join(of_extras)
+        sys.exit(f'[set-up] error: no extra called {", ".join(unknown)}; there are {known}')
+    return project['dependencies'] + [name for extra in extras for name in of_extras[extra]]
 
 
-def missing(wanted: list[str]) -> list[str]:
-    """Return the requirements that are absent or too old."""
-    result = []
-    for requirement in wanted:
-        name, _, least = requirement.partition('>=')
-        have = version_of(name)
-        if have is None or have < tuple(int(number) for number in (least or '0').split('.')):
-            result.append(requirement)
-    return result
+def is_met(requirement: str) -> bool:
+    """Whether a requirement, a name with perhaps `>=` and a version, is installed."""
+    name, _, least = requirement.partition('>=')
+    have = version_of(name)
+    return have is not None and have >= tuple(int(number) for number in (least or '0').split('.'))
 
 
 def installed_from_here() -> bool:
@@ -91,25 +84,22 @@ def installed_from_here() -> bool:
         distribution = importlib.metadata.distribution('c2fdft')
     except importlib.metadata.PackageNotFoundError:
         return False
-    address = json.loads(distribution.read_text('direct_url.json') or '{}').get('url', '')
-    if address != ROOT.as_uri():
-        return False
-    for source in (ROOT / 'c2fdft_model' / 'plugin').glob('c2fdft_autoload.*'):
-        placed = Path(str(distribution.locate_file(source.name)))
-        if not placed.is_file() or placed.read_bytes() != source.read_bytes():
-            return False
-    return True
+    address = json.loads(distribution.read_text('direct_url.json') or '{}').get('url')
+    startup_files = (ROOT / 'c2fdft_model' / 'plugin').glob('c2fdft_autoload.*')
+    placed = {path: Path(str(distribution.locate_file(path.name))) for path in startup_files}
+    return address == ROOT.as_uri() and all(
+        copy.is_file() and copy.read_bytes() == path.read_bytes() for path, copy in placed.items()
+    )
 
 
-def up_to_date(extras: list[str]) -> bool:
-    """Whether nothing is left to do; decided without importing anything large."""
-    return not missing(requirements(extras)) and installed_from_here()
+def ensure_pip() -> None:
+    """Have a pip: it installs the rest, and on Python 3.10 its TOML parser is needed too."""
+    if version_of('pip') is None:
+        subprocess.run([sys.executable, '-m', 'ensurepip', '--upgrade'], check=True)
 
 
 def install_tools() -> None:
     """Have a pip that knows editable wheels, and what builds packages without isolation."""
-    if version_of('pip') is None:
-        subprocess.run([sys.executable, '-m', 'ensurepip', '--upgrade'], check=True)
     pip_version, setuptools = version_of('pip') or (), version_of('setuptools') or ()
     if pip_version < (22,) or setuptools < (64,) or version_of('wheel') is None:
         pip('install', '--upgrade', 'pip', 'setuptools', 'wheel')
@@ -127,8 +117,8 @@ def install_torch() -> None:
 def unpack_basicsr(folder: Path) -> Path:
     """Download BasicSR's source distribution with pip and return its unpacked tree in `folder`.
 
-    pip prepares a package's metadata even for a mere download, which fails on Python 3.13; what it
-    has unpacked by then is kept, and is the same tree.
+    pip prepares a package's metadata even if it only downloads it, which fails on Python 3.13; what
+    it has unpacked by then is kept, and is the same tree.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / 'download'
@@ -149,14 +139,17 @@ def unpack_basicsr(folder: Path) -> Path:
     raise FileNotFoundError(f'pip could not download {BASICSR}:\n{done.stdout}{done.stderr}')
 
 
-def mend_setup(tree: Path) -> None:
-    """Edit the two lines of BasicSR's setup.py that fail on Python 3.13 (BasicSR #749)."""
+def patch_setup(tree: Path) -> None:
+    """Edit the two lines of BasicSR's setup.py that fail on Python 3.13 (BasicSR #749).
+
+    Raises ValueError if they are not there.
+    """
     setup = tree / 'setup.py'
     text = setup.read_text(encoding='utf-8')
-    for faulty, mended in FAULTY_LINES.items():
-        if faulty not in text and mended not in text:
-            raise ValueError(f'{setup} does not contain `{faulty}`; cannot mend it')
-        text = text.replace(faulty, mended)
+    for faulty, patched in PATCHED_LINES.items():
+        if faulty not in text and patched not in text:
+            raise ValueError(f'{setup} does not contain `{faulty}`; it cannot be patched')
+        text = text.replace(faulty, patched)
     setup.write_text(text, encoding='utf-8')
 
 
@@ -165,17 +158,14 @@ def install_basicsr() -> None:
     if version_of('basicsr') is not None:
         return
     say(f'installing {BASICSR} from its source distribution …')
-    if sys.version_info < (3, 13):
+    if PYTHON < (3, 13):
         pip('install', '--no-build-isolation', BASICSR)
         return
-    say('its setup.py fails on Python 3.13 (BasicSR #749): two lines of it are mended in a copy')
-    folder = Path(tempfile.mkdtemp(prefix='c2fdft-basicsr-'))
-    try:
-        tree = unpack_basicsr(folder)
-        mend_setup(tree)
+    say('its setup.py fails on Python 3.13 (BasicSR #749): two lines of it are patched in a copy')
+    with tempfile.TemporaryDirectory(prefix='c2fdft-basicsr-') as folder:
+        tree = unpack_basicsr(Path(folder))
+        patch_setup(tree)
         pip('install', '--no-build-isolation', str(tree))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def install_project(extras: list[str]) -> None:
@@ -187,9 +177,10 @@ def install_project(extras: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--extras', default='', help='extras of setup.py, separated by commas')
+    parser.add_argument('--extras', default='', help='extras of the project, separated by commas')
     extras = [name for name in parser.parse_args().extras.split(',') if name]
-    if up_to_date(extras):
+    ensure_pip()
+    if all(map(is_met, requirements(extras))) and installed_from_here():
         say(f'{sys.prefix} has everything')
         return
     start = time.monotonic()

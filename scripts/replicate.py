@@ -4,9 +4,9 @@
     python scripts/replicate.py --minutes 60 --photos ~/photographs
 
 The first run measures the machine and plans how long each training is, so that the core rows
-(coarse to fine, t embedding, sampling steps; three seeds of one task) fit the minutes. What is left
-of the time goes to the other rows and tasks. The same command again goes on where it stopped, with
-the plan kept. Writes results/replication/report.md.
+(coarse to fine, t embedding, sampling steps; three seeds of one task) fit the minutes. Any time
+left goes to the other rows and tasks. Running the same command again continues where it stopped,
+with the same plan. Writes results/replication/report.md.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import torch
+
+from common.degradations import DEGRADATIONS
 from replication import runner
-from replication.degradations import DEGRADATIONS
 from replication.report import write_report
 from replication.runner import Plan
 
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f'report: {write_report(args.output, plan)}')
     if not done:
         left = sum(not runner.is_done(job) for job in jobs)
-        print(f'{left} of {len(jobs)} jobs are left: the same command goes on with them')
+        print(f'{left} of {len(jobs)} jobs are left: run the same command again to continue')
     return 0
 
 
@@ -73,27 +75,24 @@ def _plan(args: argparse.Namespace, threads: int) -> Plan:
     """The plan of an earlier run of this folder, or a new one. Raises ValueError if they differ."""
     if args.fresh and (args.output / runner.PLAN_FILE).exists():
         shutil.rmtree(args.output)
+    kept = Plan.read(args.output)
+    iterations = args.iterations or (
+        kept.coarse_iterations if kept else _affordable_iterations(args, threads)
+    )
     photographs = str(args.photos.resolve()) if args.photos else None
-    plan = Plan.read(args.output)
-    if plan is None:
-        plan = Plan(_iterations(args, threads), args.seeds, tuple(args.tasks), photographs)
-        plan.write(args.output)
-        print(f'{plan.coarse_iterations} iterations of coarse training, {plan.seeds} seeds')
-        return plan
-    wanted = (args.iterations or plan.coarse_iterations, args.seeds, tuple(args.tasks), photographs)
-    kept = (plan.coarse_iterations, plan.seeds, plan.tasks, plan.photographs)
-    if wanted != kept:
+    plan = Plan(iterations, args.seeds, tuple(args.tasks), photographs)
+    if kept and kept != plan:
         raise ValueError(
-            f'{args.output} was begun with {kept} (iterations, seeds, tasks, photographs), not '
-            f'{wanted}: give the same, another --output, or --fresh.'
+            f'{args.output} was begun with {astuple(kept)} (iterations, seeds, tasks, photographs),'
+            f' not {astuple(plan)}: give the same, another --output, or --fresh.'
         )
-    print(f'going on: {plan.coarse_iterations} iterations of coarse training, {plan.seeds} seeds')
+    plan.write(args.output)
+    start = 'going on: ' if kept else ''
+    print(f'{start}{iterations} iterations of coarse training, {plan.seeds} seeds')
     return plan
 
 
-def _iterations(args: argparse.Namespace, threads: int) -> int:
-    if args.iterations:
-        return args.iterations
+def _affordable_iterations(args: argparse.Namespace, threads: int) -> int:
     torch.set_num_threads(threads)
     seconds = runner.seconds_per_iteration(args.tasks[0], args.photos, torch.device(args.device))
     print(f'{seconds:.3f} s per coarse iteration in one of {args.jobs} processes')

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up the environment, then runs the formatter's and linter's checks, the type checker and the
-# tests. Arguments go to pytest: bash scripts/run_tests.sh tests/test_sampling.py -k ddim
+# tests. Arguments go to pytest: bash scripts/run_tests.sh tests/model/diffusion -k ddim
 #   PYTHON=/path/to/python    uses that environment instead of .venv
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

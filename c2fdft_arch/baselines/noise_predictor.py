@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 
+from c2fdft_arch.baselines.probing import (
+    final_image,
+    probe_size,
+    run_copy,
+    size_multiples,
+    takes_time,
+)
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.common.padding import pad_to_multiple
 
 IMAGE_CHANNELS = 3
-POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128)
-SMALLEST_PROBE = 33
 LARGEST_CPU_PROBE = 16
 ADAPTERS_HINT = (
     '. If it only exists with other numbers of channels, add adapters: true to network_g, which '
-    'puts learned convolutions before and behind it'
+    'puts learned convolutions before and after it'
 )
 
 
@@ -59,15 +61,8 @@ class NoisePredictor(nn.Module):
         super().__init__()
         self.name = name or type(backbone).__name__
         self.takes_time = takes_time(backbone)
-        self._check_used_as_it_is(
-            time=time == 'channel' and time,
-            residual=residual,
-            unshuffle=unshuffle > 1 and unshuffle,
-            adapters=adapters,
-        )
-        if unshuffle < 1:
-            raise OptionError(f'network_g: unshuffle: {unshuffle} must be 1 or more.')
-        self.time = self._checked_time(time)
+        self._check_settings(time, residual, unshuffle, adapters)
+        self.time = 'none' if self.takes_time else time or 'channel'
         self.num_timesteps = num_timesteps
         self.unshuffle = unshuffle
         stacked = stacked_channels(self.time, unshuffle)
@@ -110,26 +105,31 @@ class NoisePredictor(nn.Module):
 
     def _backbone_output(self, stacked: Tensor, t: Tensor) -> Tensor:
         if self.takes_time:
-            return first(self.backbone(stacked, t))
+            return final_image(self.backbone(stacked, t))
         if self.unshuffle > 1:
             stacked = pixel_unshuffle(stacked, self.unshuffle)
-        return self.head(first(self.backbone(self.stem(stacked))))
+        return self.head(final_image(self.backbone(self.stem(stacked))))
 
-    def _checked_time(self, time: str | None) -> str:
+    def _check_settings(
+        self, time: str | None, residual: bool | None, unshuffle: int, adapters: bool
+    ) -> None:
+        """Refuse what does not exist, and what a backbone that takes the timestep cannot use."""
         if time not in (None, 'channel', 'none'):
             raise OptionError(f'network_g: time: {time!r} is not allowed. Allowed: channel, none.')
-        if self.takes_time:
-            return 'none'
-        return time or 'channel'
-
-    def _check_used_as_it_is(self, **settings: object) -> None:
-        """Refuse settings that have no meaning for a backbone that takes the timestep itself."""
-        for key, value in settings.items():
-            if self.takes_time and value:
-                raise OptionError(
-                    f'network_g: {key}: {str(value).lower()} does not fit {self.name}, which takes '
-                    f'the timestep itself and is used as it is; leave {key} out.'
-                )
+        if unshuffle < 1:
+            raise OptionError(f'network_g: unshuffle: {unshuffle} must be 1 or more.')
+        settings = {
+            'time: channel': time == 'channel',
+            'residual: true': residual,
+            f'unshuffle: {unshuffle}': unshuffle > 1,
+            'adapters: true': adapters,
+        }
+        given = [setting for setting, is_given in settings.items() if is_given]
+        if self.takes_time and given:
+            raise OptionError(
+                f'network_g: {given[0]} does not fit {self.name}, which takes the timestep itself '
+                f'and is used as it is; leave {given[0].split(":")[0]} out.'
+            )
 
     def _probe(self, in_channels: int, size_multiple: int | None) -> tuple[int, int]:
         """Size multiple and number of output channels of the backbone, by running it on zeros.
@@ -144,10 +144,9 @@ class NoisePredictor(nn.Module):
             if device == 'cpu' and isinstance(problem, OptionError):
                 break
             height, width = probe_size(multiple)
+            zeros = torch.zeros(1, in_channels, height, width, device=device)
             try:
-                output = run_copy(
-                    self.backbone, torch.zeros(1, in_channels, height, width, device=device)
-                )
+                output = run_copy(self.backbone, zeros)
             except Exception as error:
                 problem = error
                 continue
@@ -181,15 +180,8 @@ class NoisePredictor(nn.Module):
             raise OptionError(
                 f'network_g: backbone: {self.name} returns {out_channels} channels; noise has '
                 f'{IMAGE_CHANNELS}. Set its output channels to {IMAGE_CHANNELS}, or add '
-                'adapters: true to network_g, which puts a learned convolution behind it.'
+                'adapters: true to network_g, which puts a learned convolution after it.'
             )
-
-
-def run_copy(network: nn.Module, x: Tensor) -> Tensor:
-    """The output of a copy on the device of `x`: some networks keep tensors of their input."""
-    network = copy.deepcopy(network).to(x.device)
-    arguments = (x, torch.zeros(1, device=x.device)) if takes_time(network) else (x,)
-    return first(network(*arguments))
 
 
 def check_predicts_noise(network: nn.Module, name: str) -> None:
@@ -226,36 +218,8 @@ def stacked_channels(time: str, unshuffle: int = 1) -> int:
     return (2 * IMAGE_CHANNELS + (time == 'channel')) * unshuffle**2
 
 
-def takes_time(network: nn.Module | type[nn.Module]) -> bool:
-    """Whether the network's `forward` takes a second argument that it cannot do without."""
-    parameters = list(inspect.signature(network.forward).parameters.values())
-    if inspect.isclass(network):
-        parameters = parameters[1:]
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    needed = [p for p in parameters if p.kind in positional and p.default is p.empty]
-    return len(needed) == 2
-
-
 def drop_rgb_mean(network: nn.Module) -> None:
     """Zero the RGB mean that EDSR and RCAN subtract, which stacked images and noise do not have."""
     mean = getattr(network, 'mean', None)
     if isinstance(mean, Tensor) and mean.numel() == IMAGE_CHANNELS:
         network.mean = mean.new_zeros(1, 1, 1, 1)
-
-
-def size_multiples(network: nn.Module) -> list[int]:
-    """Multiples to try, rising: powers of two, and those of the network's window size."""
-    windows = {getattr(module, 'window_size', None) for module in network.modules()}
-    multiples = {w * p for w in windows if isinstance(w, int) and w > 0 for p in (1, 2, 4, 8)}
-    return sorted(multiples.union(POWERS_OF_TWO))
-
-
-def probe_size(multiple: int) -> tuple[int, int]:
-    """Two different sides that are odd multiples of `multiple`, and so of nothing larger."""
-    factor = -(-SMALLEST_PROBE // multiple) | 1
-    return multiple * factor, multiple * (factor + 2)
-
-
-def first(output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    """The final image of a network that also returns those of its earlier stages."""
-    return output[0] if isinstance(output, (list, tuple)) else output

@@ -8,16 +8,18 @@ each architecture stands in `BASELINES`.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from c2fdft_arch.baselines.probing import final_image
 from c2fdft_arch.common.option_parsing import OptionError, check_names
 from c2fdft_arch.common.padding import pad_to_multiple
 
@@ -63,10 +65,10 @@ BASELINES: dict[str, Baseline] = {
 
 
 class AnySize(nn.Module):
-    """Mixed into a network: pads its input by reflection, returns its final image, cropped.
+    """Mixed into a network's class: pads the input by reflection, returns the final image, cropped.
 
     Parameter names stay those of the network, so that published checkpoints fit. `noise_level`
-    (grey levels of 255), for a network that is told the noise, is appended as a constant channel.
+    (grey levels of 255), for a network that takes one, is appended as a constant channel.
     """
 
     size_multiple: int
@@ -83,8 +85,14 @@ class AnySize(nn.Module):
             longest = max(height, width)
             multiple = -(-longest // multiple) * multiple
         output = super().forward(pad_to_multiple(x, multiple))  # type: ignore[misc]
-        final = output[0] if isinstance(output, (list, tuple)) else output
-        return final[..., :height, :width]
+        return final_image(output)[..., :height, :width]
+
+
+@functools.cache
+def any_size_class(network_class: Any, size_multiple: int, square: bool) -> Any:
+    """The class of networks like `network_class` that take images of any size."""
+    limits = {'size_multiple': size_multiple, 'square': square}
+    return type(network_class.__name__, (AnySize, network_class), limits)
 
 
 class BaselineFactory:
@@ -100,42 +108,38 @@ class BaselineFactory:
     def __init__(self, name: str) -> None:
         self.name = name
         self.baseline = BASELINES[name]
-        self.__name__ = f'spandrel/{name}'
+        self.__name__ = f'spandrel/{name}'  # what the registry calls it
         self.__doc__ = f'{name} of {self.baseline.package}; licence: {self.baseline.licence}.'
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        """The network's own options, for those who look before they call."""
-        own = inspect.signature(self.network_class()).parameters.values()
-        extra = [
-            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None)
-            for key in ('weights', 'noise_level')
-        ]
-        return inspect.Signature([*own, *extra])
 
     def __call__(
         self, *, weights: str | None = None, noise_level: float | None = None, **options: Any
     ) -> nn.Module:
         """The network, with random weights or those of a file."""
-        plain = self.network_class()
-        if weights is not None:
-            if options:
-                raise OptionError(
-                    f'network_g: {self.__name__}: {", ".join(options)} follow from weights: '
-                    f'{weights}; leave them out.'
-                )
+        if weights is None:
+            network = self._new(options, takes_noise_level=noise_level is not None)
+        elif not options:
             network = self._load(weights)
         else:
-            check_names(options, inspect.signature(plain).parameters, f'network_g: {self.__name__}')
-            extra_channel = {} if noise_level is None else {'in_nc': 4}
-            network = plain(**{**self.baseline.defaults, **extra_channel, **options})
-        network.__class__ = self._any_size_class(plain)
+            raise OptionError(
+                f'network_g: {self.__name__}: {", ".join(options)} follow from weights: {weights}; '
+                'leave them out.'
+            )
         network.noise_level = noise_level  # type: ignore[assignment]
         return network
 
-    def network_class(self) -> Callable[..., nn.Module]:
+    def option_parameters(self) -> dict[str, inspect.Parameter]:
+        """The network's own options, and the two of every baseline."""
+        common = inspect.signature(self.__call__).parameters
+        own = inspect.signature(self.network_class()).parameters
+        return {**own, 'weights': common['weights'], 'noise_level': common['noise_level']}
+
+    def network_class(self) -> Any:
         """The class in spandrel; OptionError with the command to type if it is not installed."""
         return getattr(self._module(), self.name)
+
+    def architecture(self) -> Any:
+        """What spandrel knows of the network: its checkpoints and the sizes it takes."""
+        return getattr(self._module(), f'{self.baseline.module}Arch')()
 
     def _module(self) -> Any:
         package = self.baseline.package
@@ -148,14 +152,20 @@ class BaselineFactory:
                 reason = f'needs the package {package}, which is not installed'
             raise OptionError(f'network_g: type: {self.__name__} {reason}: {INSTALL}') from error
 
-    def _any_size_class(self, plain: Any) -> type[nn.Module]:
-        baseline = self.baseline
-        limits = {'size_multiple': baseline.size_multiple, 'square': baseline.square}
-        return type(self.name, (AnySize, plain), limits)
+    def _build(self, options: Mapping[str, Any]) -> nn.Module:
+        size_multiple, square = self.baseline.size_multiple, self.baseline.square
+        return any_size_class(self.network_class(), size_multiple, square)(**options)
+
+    def _new(self, options: Mapping[str, Any], takes_noise_level: bool) -> nn.Module:
+        known = inspect.signature(self.network_class()).parameters
+        check_names(options, known, f'network_g: {self.__name__}')
+        noise_channel = {'in_nc': 4} if takes_noise_level else {}
+        return self._build({**self.baseline.defaults, **noise_channel, **options})
 
     def _load(self, path: str) -> nn.Module:
+        """The network of a published checkpoint; spandrel derives the options from the weights."""
+        architecture = self.architecture()
         spandrel = importlib.import_module('spandrel')
-        architecture = getattr(self._module(), f'{self.baseline.module}Arch')()
         try:
             state_dict = spandrel.ModelLoader().load_state_dict_from_file(path)
         except Exception as error:
@@ -163,20 +173,19 @@ class BaselineFactory:
                 f'network_g: {self.__name__}: weights: {path} cannot be read: {error}'
             ) from error
         if not architecture.detect(state_dict):
+            fitting = ' or '.join(name for name in BASELINES if _fits(state_dict, name))
             raise OptionError(
                 f'network_g: {self.__name__}: weights: {path} is not a checkpoint of {self.name}'
-                f'{_what_it_is(state_dict)}.'
+                f'{fitting and f"; it fits {fitting}"}.'
             )
-        return architecture.load(state_dict).model
+        published = architecture.load(state_dict).model
+        network = self._build(published.hyperparameters)
+        network.load_state_dict(published.state_dict())
+        return network
 
 
-def _what_it_is(state_dict: Mapping[str, Tensor]) -> str:
-    names = []
-    for name, baseline in BASELINES.items():
-        try:
-            module = importlib.import_module(f'{baseline.package}.architectures.{baseline.module}')
-        except ModuleNotFoundError:
-            continue
-        if getattr(module, f'{baseline.module}Arch')().detect(state_dict):
-            names.append(name)
-    return f'; it fits {" or ".join(names)}' if names else ''
+def _fits(state_dict: Mapping[str, Tensor], name: str) -> bool:
+    try:
+        return BaselineFactory(name).architecture().detect(state_dict)
+    except OptionError:  # its package is not installed
+        return False

@@ -1,1 +1,1 @@
-"""What every room uses: option parsing, errors, looking names up."""
+"""What every room uses: option parsing, messages, errors, atomic writes, padding, hardware."""

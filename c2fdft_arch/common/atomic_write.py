@@ -15,11 +15,11 @@ _TEMPORARY = re.compile(r'\..+\.[0-9a-f]{8}\.tmp(\.\w+)?')
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[Path]:
-    """Give a new file beside `path`, which takes its place at the end of the `with` block.
+    """Yield an empty file beside `path`, which replaces it at the end of the `with` block.
 
     If the block raises, the new file is removed and `path` stays as it was. The new file has
-    `path`'s ending. With `durable` it is on the disk before it takes the place. Folders are made
-    as needed. Raises OSError.
+    `path`'s suffix and, with `durable`, is on the disk before it replaces `path`. Missing folders
+    are created. Raises OSError.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,8 +34,7 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
             temporary.unlink(missing_ok=True)
         raise
     if durable:
-        with contextlib.suppress(OSError):  # some systems cannot open a folder
-            _sync(path.parent)
+        sync_folder(path.parent)
 
 
 def write_bytes(
@@ -46,6 +45,12 @@ def write_bytes(
         temporary.write_bytes(content)
 
 
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """See that the names in a folder are on the disk, where the system can do that."""
+    with contextlib.suppress(OSError):  # some systems cannot open a folder
+        _sync(Path(folder))
+
+
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:
     """Remove what writers that were killed have left behind in a folder."""
     for leftover in Path(folder).glob('.*.tmp*'):
@@ -54,13 +59,12 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
 
 
 def _create_beside(path: Path) -> Path:
-    """An empty file that nobody else has; its name begins with a dot and cannot be foreseen."""
-    stem = os.fsdecode(os.fsencode(path.stem)[:_LONGEST_STEM])
+    """Create an empty, hidden file of a name that no other writer has and nobody can guess."""
+    stem = os.fsencode(path.stem)[:_LONGEST_STEM].decode('utf-8', 'ignore')
     while True:
         temporary = path.with_name(f'.{stem}.{secrets.token_hex(4)}.tmp{path.suffix}')
         with contextlib.suppress(FileExistsError):
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-            os.close(os.open(temporary, flags, 0o666))
+            temporary.touch(exist_ok=False)  # does not follow a link either
             return temporary
 
 

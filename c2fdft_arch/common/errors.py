@@ -1,4 +1,4 @@
-"""The base of the errors that these packages raise for what a user can mend."""
+"""The base of the errors that these packages raise for what a user can put right."""
 
 from __future__ import annotations
 

@@ -22,6 +22,16 @@ def has_fast_bf16(device_type: str) -> bool:
     return False
 
 
+def matmul_dtype(dtype: torch.dtype, device_type: str) -> torch.dtype:
+    """The dtype in which the network computes matrix products where `dtype` is asked for.
+
+    float32 instead of bfloat16 on a CPU that does not multiply it in hardware: emulating bfloat16
+    would take many times as long.
+    """
+    emulated = device_type == 'cpu' and dtype == torch.bfloat16 and not has_fast_bf16(device_type)
+    return torch.float32 if emulated else dtype
+
+
 def _cpu_flags() -> set[str]:
     """The feature flags of the first CPU as Linux names them; empty elsewhere."""
     try:

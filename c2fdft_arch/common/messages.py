@@ -1,4 +1,4 @@
-"""Pieces of messages: the nearest valid name, and lists that stay short."""
+"""Parts of messages (the nearest valid name, lists kept short), and switches in variables."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ def shortened(names: Sequence[str], shown: int = 3) -> str:
     """The first names, separated by commas, and how many more there are."""
     more = len(names) - shown
     return ', '.join(names[:shown]) + (f' and {more} more' if more > 0 else '')
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line; its kind, if it says nothing."""
+    return ' '.join(str(error).split()) or type(error).__name__
 
 
 def is_switched_off(variable: str) -> bool:

@@ -7,6 +7,7 @@ allowed and the nearest valid name.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import types
 import typing
@@ -20,7 +21,7 @@ Section = TypeVar('Section')
 
 
 class OptionError(C2FDFTError, ValueError):
-    """An option file asks for something that does not exist or cannot be; the text says what."""
+    """An option file asks for something that does not exist or is impossible; it says what."""
 
 
 def parse_section(cls: type[Section], section: Mapping[str, Any] | None, path: str) -> Section:
@@ -43,10 +44,8 @@ def parse_section(cls: type[Section], section: Mapping[str, Any] | None, path: s
         if value is not None
     }
     for name, f in fields.items():
-        has_default = (
-            f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
-        )
-        if name not in values and not has_default:
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in values:
             raise OptionError(f'{path}: {name} is missing; {_allowed(hints[name])} is expected.')
     return cls(**values)
 
@@ -81,10 +80,10 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
     if origin is tuple and isinstance(value, (list, tuple)):
         (item_hint, _) = typing.get_args(hint)
         return tuple(_convert(v, item_hint, f'{path}[{k}]') for k, v in enumerate(value))
-    if origin is not None and origin is not tuple and isinstance(value, Mapping):
-        return value
-    if isinstance(hint, type) and origin is None:
+    if origin is None and isinstance(hint, type):
         return _convert_plain(value, hint, path)
+    if origin is Mapping and isinstance(value, Mapping):
+        return value
     raise _wrong_type(value, hint, path)
 
 
@@ -113,15 +112,14 @@ def _convert_literal(value: Any, hint: Any, path: str) -> Any:
 
 
 def _convert_plain(value: Any, hint: type, path: str) -> Any:
-    if hint is float and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            raise _wrong_type(value, hint, path) from None
-    is_bool = isinstance(value, bool)
+    if isinstance(value, bool) and hint is not bool:  # to Python, true is the integer 1
+        raise _wrong_type(value, hint, path)
     if hint is int and isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, hint) and (hint is bool or not is_bool):
+    if hint is float:
+        with contextlib.suppress(TypeError, ValueError):
+            return float(value)
+    if isinstance(value, hint):
         return value
     raise _wrong_type(value, hint, path)
 

@@ -1,8 +1,9 @@
-"""Finding an architecture in a registry, with a message that helps where BasicSR's does not."""
+"""Finding an architecture in a registry, and the options that it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from c2fdft_arch.common.messages import nearest
@@ -10,9 +11,10 @@ from c2fdft_arch.common.option_parsing import OptionError
 
 
 def find_registered(registry: Iterable[tuple[str, Any]], name: object, path: str) -> Any:
-    """The entry of a BasicSR registry that `path: type: name` of an option file means.
+    """The entry `name` of a BasicSR registry, or `name`_basicsr, as BasicSR itself looks it up.
 
-    Raises OptionError, with the nearest registered name in any case of letters, if there is none.
+    `path` is the section of the option file whose `type` it is. Raises OptionError, with the
+    nearest registered name, if there is no such entry.
     """
     entries = dict(iter(registry))
     if not isinstance(name, str):
@@ -24,3 +26,12 @@ def find_registered(registry: Iterable[tuple[str, Any]], name: object, path: str
         f'{path}: type: {name} is not a registered architecture{nearest(name, entries)}. '
         f'Registered: {", ".join(sorted(entries))}.'
     )
+
+
+def options_of(constructor: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The options that a registered class or function takes, by name.
+
+    An object that builds networks of another class states their options by `option_parameters`.
+    """
+    stated = getattr(constructor, 'option_parameters', None)
+    return stated() if stated else inspect.signature(constructor).parameters

@@ -1,1 +1,1 @@
-"""The network without gradients: whole images, exactly and in bounded memory."""
+"""The network without gradients: whole images, in bounded memory."""

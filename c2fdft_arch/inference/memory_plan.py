@@ -1,4 +1,14 @@
-"""How many pixels are evaluated at a time, so that a memory budget is kept."""
+"""How many pixels are evaluated at a time, so that a memory budget is kept.
+
+An evaluation takes, beside weights, input and result of the network:
+
+      whole feature maps, and the prediction of a chunk of the batch   (`_image_bytes`)
+    + converted weights, and what libraries keep                      (`_fixed_bytes`)
+    + the intermediate results of one row band, and of the rows around (`_band_bytes`)
+
+Row bands are what a budget can make smaller. A level with twice the channels gets half the pixels,
+so that a band takes the same memory at all levels.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +17,30 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_arch.inference.settings import InferenceSettings
-from c2fdft_arch.native.bindings import kernels
+from c2fdft_arch.native.bindings import Kernels, kernels
 
 MIB = 2**20
-# Numbers in a strip of feature maps when no budget asks for less. On a CPU more would leave the
-# caches, and less would be spent on calling operations; a GPU wants more at a time.
-STRIP_NUMBERS = {'cpu': 3 * 2**17}
-STRIP_NUMBERS_ELSEWHERE = 2**24
-# Pixels of small images that are evaluated together.
-GROUP_PIXELS = {'cpu': 128 * 128}
-GROUP_PIXELS_ELSEWHERE = 1024 * 1024
-# So many times the largest kernel, in float32: weights in the layout and number format of a level.
+FLOAT32_BYTES = torch.float32.itemsize
+# Elements of the feature maps of a row band (measured). On a CPU a larger band leaves the caches,
+# and in a smaller one calling the operations takes too large a part of the time.
+BAND_ELEMENTS_CPU, BAND_ELEMENTS_GPU = 3 * 2**17, 2**24
+# Pixels of the small images of a batch that are evaluated at a time.
+CHUNK_PIXELS_CPU, CHUNK_PIXELS_GPU = 128 * 128, 1024 * 1024
+# Weights of a level in another dtype or layout: at most this many times the largest kernel.
 KERNEL_COPIES = 3
-# What oneDNN and MKL keep where they compute on a CPU, whatever the image (measured): operations
-# compiled for the shapes of strips, and memory for products.
+# What oneDNN and MKL keep on a CPU whatever the image: operations compiled for the shapes of row
+# bands, and memory for matrix products (measured, with AMX for bfloat16). The first call of a
+# process also maps up to 24 MiB of the libraries' code, which is not counted.
 LIBRARY_BYTES = {torch.float32: 24 * MIB, torch.bfloat16: 36 * MIB}
-# So many times the intermediate results of a strip, there: the heap does not fill all the gaps that
-# they leave (measured).
-STRIP_COPIES = 2
+# What the intermediate results of a row band take of PyTorch's heap on a CPU, in multiples of their
+# size: the heap does not fill all gaps between them (measured).
+HEAP_FACTOR = 2
 RESULT_CHANNELS = 3
 
 
-class MemoryBudgetError(ValueError):
+class MemoryBudgetError(C2FDFTError, ValueError):
     """An image cannot be evaluated within the memory budget; the text says what it takes."""
 
     def __init__(self, budget_mb: float, least_mb: int, height: int, width: int) -> None:
@@ -43,7 +54,7 @@ class MemoryBudgetError(ValueError):
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What the evaluation of images (B, 6, H, W) takes, and the strips that keep the budget."""
+    """The memory of an evaluation of images (B, 6, H, W), and the row bands that keep a budget."""
 
     dim: int
     ffn_factor: float
@@ -51,26 +62,39 @@ class MemoryPlan:
     width: int
     settings: InferenceSettings
     device: torch.device
-    dtype: torch.dtype  # of matrix products and convolutions
+    timestep: float = 0
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of matrix products and convolutions."""
+        return self.settings.dtype(self.device, self.timestep)
+
+    def native_kernels(self) -> tuple[Kernels, Kernels] | None:
+        """The kernels in C++ for `dtype` and for float32; None: PyTorch's operations compute.
+
+        They do where there are no kernels, and where row bands of a certain size are asked for.
+        """
+        if self.settings.band_pixels is not None:
+            return None
+        of_products, of_float32 = (kernels(d, self.device) for d in (self.dtype, torch.float32))
+        if of_products is None or of_float32 is None:
+            return None
+        return of_products, of_float32
+
+    def of_all_timesteps(self) -> list[MemoryPlan]:
+        """A plan for each dtype in which the settings evaluate some timestep."""
+        plans = [replace(self, timestep=timestep) for timestep in (0, math.inf)]
+        return list({plan.dtype: plan for plan in plans}.values())
 
     @property
     def chunk_size(self) -> int:
         """How many images of a batch are evaluated at a time."""
-        limit = GROUP_PIXELS.get(self.device.type, GROUP_PIXELS_ELSEWHERE)
+        limit = CHUNK_PIXELS_CPU if self._on_cpu else CHUNK_PIXELS_GPU
         images = max(1, limit // (self.height * self.width))
         if self.settings.memory_budget_mb is not None:
             fitting = (self._budget - self._fixed_bytes) // (2 * self._image_bytes(1))
             images = max(1, min(images, fitting))
         return images
-
-    def feature_bytes(self, images: int) -> int:
-        """Memory of whole feature maps.
-
-        The last level's features in float32, and memory for its values, which serves for the
-        features of the other levels before.
-        """
-        largest = images * self.height * self.width * 2 * self.dim
-        return largest * (torch.float32.itemsize + self.dtype.itemsize)
 
     def band_pixels(self, channels: int, images: int) -> int:
         """Pixels that are evaluated at a time at a level with so many channels.
@@ -79,90 +103,82 @@ class MemoryPlan:
         """
         if self.settings.band_pixels is not None:
             return self.settings.band_pixels
-        numbers = STRIP_NUMBERS.get(self.device.type, STRIP_NUMBERS_ELSEWHERE)
-        pixels = max(256, numbers // channels)
-        if self.settings.memory_budget_mb is None:
-            return pixels
-        left = self._budget - self._image_bytes(images) - self._fixed_bytes
-        if left < self._row_bytes:
-            least = max(plan.least_mb(images) for plan in self._of_all_timesteps())
-            given = self.settings.memory_budget_mb
-            raise MemoryBudgetError(given, least, self.height, self.width)
-        fitting = left // self._pixel_bytes(channels) - self._carried_pixels(channels)
-        return max(1, min(pixels, fitting))
+        elements = BAND_ELEMENTS_CPU if self._on_cpu else BAND_ELEMENTS_GPU
+        if self.settings.memory_budget_mb is not None:
+            left = self._budget - self._image_bytes(images) - self._fixed_bytes
+            if left < self._band_bytes(self.width):
+                least = max(plan.least_mb(images) for plan in self.of_all_timesteps())
+                given = self.settings.memory_budget_mb
+                raise MemoryBudgetError(given, least, self.height, self.width)
+            fitting = left // self._element_bytes - self._neighbour_elements
+            elements = min(elements, fitting)
+        return max(1, elements // channels)
 
     def total_bytes(self, images: int) -> int:
         """Memory of an evaluation of so many images, beside weights, input and result.
 
         Raises MemoryBudgetError like `band_pixels`.
         """
-        together = min(images, self.chunk_size)
-        strips = 0
-        for level in range(4):
-            channels = self.dim * 2 ** max(level, 1)
-            pixels = together * self.height * self.width >> 2 * level
-            pixels = min(pixels, self.band_pixels(channels, together))
-            pixels += self._carried_pixels(channels)
-            strips = max(strips, pixels * self._pixel_bytes(channels))
-        return self._image_bytes(together) + self._fixed_bytes + strips
+        chunk = min(images, self.chunk_size)
+        pixels = min(chunk * self.height * self.width, self.band_pixels(2 * self.dim, chunk))
+        return self._image_bytes(chunk) + self._fixed_bytes + self._band_bytes(pixels)
 
     def least_mb(self, images: int) -> int:
-        """The smallest budget in MiB with which so many images are evaluated together."""
-        return math.ceil((self._image_bytes(images) + self._fixed_bytes + self._row_bytes) / MIB)
+        """The smallest budget in MiB with which so many images are evaluated at a time."""
+        least = self._image_bytes(images) + self._fixed_bytes + self._band_bytes(self.width)
+        return math.ceil(least / MIB)
 
-    def _of_all_timesteps(self) -> list[MemoryPlan]:
-        """The plans of the first and the last timestep, whose number formats may differ."""
-        dtypes = [self.settings.dtype(self.device, timestep) for timestep in (math.inf, 0)]
-        return [replace(self, dtype=dtype) for dtype in dict.fromkeys([self.dtype, *dtypes])]
+    def feature_bytes(self, images: int) -> int:
+        """Memory of whole feature maps.
+
+        These are the features of the last level in float32, and its values, whose memory serves for
+        the features of the other levels before.
+        """
+        elements = images * self.height * self.width * 2 * self.dim
+        return elements * (FLOAT32_BYTES + self.dtype.itemsize)
 
     def _image_bytes(self, images: int) -> int:
-        """Memory of whole feature maps, and of a result that is not yet where it belongs."""
-        result = images * self.height * self.width * RESULT_CHANNELS * torch.float32.itemsize
-        return self.feature_bytes(images) + result
+        """Memory of whole feature maps, and of the chunk's prediction before it is copied."""
+        prediction = images * self.height * self.width * RESULT_CHANNELS * FLOAT32_BYTES
+        return self.feature_bytes(images) + prediction
+
+    def _band_bytes(self, pixels: int) -> int:
+        """Memory of a row band of so many pixels of the last level, with the rows around it."""
+        return (pixels * 2 * self.dim + self._neighbour_elements) * self._element_bytes
+
+    @property
+    def _neighbour_elements(self) -> int:
+        """Elements of the feature maps in the rows around a band, at most."""
+        return 3 * self.width * 2 * self.dim
+
+    @property
+    def _element_bytes(self) -> int:
+        """Memory for the intermediate results of an element of the feature maps."""
+        size = self.dtype.itemsize
+        kept = 3 * size + FLOAT32_BYTES  # projected q, k, v; squares of q, then of k
+        if self.dtype != torch.float32:
+            kept += size  # the converted input
+        first_pass = 3 * size + FLOAT32_BYTES  # q, k, v after the convolution; normalised input
+        second_pass = self.ffn_factor * size + FLOAT32_BYTES + size  # hidden; input; output
+        total = math.ceil(kept + max(first_pass, second_pass))
+        return total * HEAP_FACTOR if self._by_libraries else total
+
+    @property
+    def _fixed_bytes(self) -> int:
+        """Memory that does not depend on the image."""
+        largest_kernel = 9 * (8 * self.dim) * (16 * self.dim) * FLOAT32_BYTES
+        plans = [plan for plan in self.of_all_timesteps() if plan._by_libraries]
+        return KERNEL_COPIES * largest_kernel + sum(LIBRARY_BYTES[plan.dtype] for plan in plans)
 
     @property
     def _budget(self) -> int:
         return int((self.settings.memory_budget_mb or 0) * MIB)
 
-    def _pixel_bytes(self, channels: int) -> int:
-        """Memory for the intermediate results of a pixel."""
-        size = self.dtype.itemsize
-        kept = 3 * size + 4  # the projected q, k, v; the squares of q, then k
-        if self.dtype != torch.float32:
-            kept += size  # the normalised input, converted
-        first_pass = 3 * size + 4  # q, k, v behind the depth-wise convolution; the normalised input
-        second_pass = self.ffn_factor * size + 4 + size  # the hidden channels; input and output
-        numbers = int(channels * (kept + max(first_pass, second_pass)))
-        return numbers * STRIP_COPIES if self._by_libraries else numbers
-
-    def _carried_pixels(self, channels: int) -> int:
-        """Pixels of the rows around a strip, at most, at a level with so many channels."""
-        return 3 * self.width * 2 * self.dim // max(channels, 2 * self.dim)
-
     @property
-    def _row_bytes(self) -> int:
-        """Memory for the narrowest strip, a row, with the rows around it, at the last level."""
-        return 4 * self.width * self._pixel_bytes(2 * self.dim)
-
-    @property
-    def _fixed_bytes(self) -> int:
-        """Memory that does not depend on the image."""
-        largest = 9 * (8 * self.dim) * (16 * self.dim)
-        copies = KERNEL_COPIES * largest * torch.float32.itemsize
-        return copies + self._library_bytes
-
-    @property
-    def _library_bytes(self) -> int:
-        """What libraries keep from one timestep to the next, of all number formats."""
-        plans = [plan for plan in self._of_all_timesteps() if plan._by_libraries]
-        return sum(LIBRARY_BYTES[plan.dtype] for plan in plans)
+    def _on_cpu(self) -> bool:
+        return self.device.type == 'cpu'
 
     @property
     def _by_libraries(self) -> bool:
-        """Whether PyTorch evaluates the network on a CPU, and not the kernels in C++.
-
-        As `evaluation` decides.
-        """
-        needed = (self.dtype, torch.float32)
-        known = all(kernels(dtype, self.device) is not None for dtype in needed)
-        return self.device.type == 'cpu' and (self.settings.band_pixels is not None or not known)
+        """Whether PyTorch's operations compute on a CPU, by oneDNN and MKL."""
+        return self._on_cpu and self.native_kernels() is None

@@ -50,7 +50,7 @@ class NativeEvaluation(RowBandEvaluation):
         with self.stack.frame():
             values = self.stack.push((b, h * w, channels), self.dtype)
             for block in blocks.children():
-                apply_block(self.kernels, block, self.shifts[channels], x, values)
+                apply_block(self.kernels, block, self.time_embeddings[channels], x, values)
         return x
 
     def embed(self, x: Tensor, out: Tensor) -> None:
@@ -86,17 +86,17 @@ class NativeEvaluation(RowBandEvaluation):
 
 
 def apply_block(
-    kernels: Kernels, block: DiffusionTransformerBlock, shift: Tensor | None, x: Tensor,
+    kernels: Kernels, block: DiffusionTransformerBlock, time_embedding: Tensor | None, x: Tensor,
     values: Tensor,
 ) -> None:  # fmt: skip
     """Apply a block to feature maps x (B, H, W, C) in float32, in place.
 
-    `shift` is T (C,), one for all images, or None. Pixels of x may lie apart, but rows follow each
-    other. `values` (B, H * W, C), in the kernels' number format, is memory for the values of all
-    pixels.
+    `time_embedding` is T (C,), one for all images, or None. Pixels of x may lie apart, but rows
+    follow each other. `values` (B, H * W, C), of the kernels' dtype, is memory for the values of
+    all pixels.
     """
     attention, ffn, norm1, norm2 = block.attn, block.ffn, block.norm1.body, block.norm2.body
-    shifts = None if shift is None else per_image(shift[None], len(x))
+    time_embeddings = None if time_embedding is None else per_image(time_embedding[None], len(x))
     attention_parameters = (
         attention.qkv.weight, attention.qkv.bias, attention.qkv_dwconv.weight,
         attention.qkv_dwconv.bias, attention.temperature, attention.project_out.weight,
@@ -105,10 +105,12 @@ def apply_block(
     expand, contract = ffn.project_in, ffn.project_out
     kernels.transformer_block(
         features_of(x),
-        attention_of(attention.heads, (norm1.weight, norm1.bias, shifts), attention_parameters),
+        attention_of(
+            attention.heads, (norm1.weight, norm1.bias, time_embeddings), attention_parameters
+        ),
         feed_forward_of(
             len(expand.weight),
-            (norm2.weight, norm2.bias, shifts),
+            (norm2.weight, norm2.bias, time_embeddings),
             (expand.weight, expand.bias, contract.weight, contract.bias),
         ),
         *tile_grid(*x.shape[:3]),

@@ -1,4 +1,4 @@
-"""The network evaluated strip by strip: exact, in bounded memory, without gradients."""
+"""The network evaluated by row bands: without gradients, in bounded memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from c2fdft_arch.inference.memory_plan import MemoryPlan
@@ -18,8 +19,8 @@ from c2fdft_arch.network.plain_dft import PlainDFT
 class RowBandEvaluation:
     """One evaluation of a network, for images that share their timestep.
 
-    Feature maps are (B, H, W, C) in float32, whatever the number format of matrix products: what
-    the blocks add to them is small beside what they hold, and would be rounded away.
+    Feature maps are (B, H, W, C) in float32, whatever the dtype of matrix products: what the blocks
+    add to them is small beside what they hold, and would be rounded away.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class RowBandEvaluation:
         self.plan = plan
         self.dtype = plan.dtype
         self.workspace = workspace
-        self.shifts = {
+        self.time_embeddings = {
             channels: None if embedding is None else embedding[0]
             for channels, embedding in network.embeddings(t).items()
         }
@@ -37,14 +38,14 @@ class RowBandEvaluation:
     def __call__(self, x: Tensor) -> Tensor:
         """Predict the noise in x (B, 6, H, W)."""
         net, c = self.network, self.network.dim
-        # What the last level works on is the concatenation of what comes up to it and of what the
-        # first level made. Each is made where it will be needed: nothing is moved, and the largest
+        # The last level works on the concatenation of the upsampled features and of the first
+        # level's. Both are computed in their half of `joined`: nothing is moved, and the largest
         # feature maps exist once.
         shape = len(x), *x.shape[2:], 2 * c
         joined = self.workspace.take('joined', shape, torch.float32, x.device)
         values = math.prod(shape) * self.dtype.itemsize
         self.stack = Stack(self.workspace.take('values', (values,), torch.uint8, x.device))
-        from_below, encoded1 = joined.split(c, dim=3)
+        upsampled, encoded1 = joined.split(c, dim=3)
         self.embed(x, out=encoded1)
         self.level(net.encoder_level1, encoded1)
         with self.stack.frame():
@@ -57,7 +58,7 @@ class RowBandEvaluation:
                 decoded3 = self.level(net.decoder_level3, encoded3)
                 self.up(net.up3_2, decoded3, encoded2, net.reduce_chan_level2)
             decoded2 = self.level(net.decoder_level2, encoded2)
-            self.up(net.up2_1, decoded2, from_below, None)
+            self.up(net.up2_1, decoded2, upsampled, None)
         self.level(net.decoder_level1, joined)
         return self.output(joined, x)
 
@@ -67,39 +68,34 @@ class RowBandEvaluation:
         with self.stack.frame():
             values = self.stack.push((b, h * w, channels), self.dtype)
             pixels = self.plan.band_pixels(channels, b)
-            plan = RowBandPlan(pixels, b * h * w, self.dtype, x.device, self.workspace, self.stack)
+            plan = RowBandPlan(pixels, self.dtype, x.device, self.workspace, self.stack)
             for block in blocks.children():
                 with self.stack.frame():
-                    RowBandBlock(block, self.shifts[channels], plan)(x, values)
+                    RowBandBlock(block, self.time_embeddings[channels], plan)(x, values)
         return x
 
-    def strips(self, x: Tensor, multiple: int = 1) -> Iterator[tuple[int, int]]:
-        """The strips in which feature maps (B, H, W, C) pass through a 3x3 convolution."""
+    def bands(self, x: Tensor, multiple: int = 1) -> Iterator[slice]:
+        """The rows of each band in which feature maps (B, H, W, C) pass a 3x3 convolution."""
         images, height, width, channels = x.shape
         rows = self.plan.band_pixels(channels, images) // (images * width)
         return row_bands(height, rows, multiple)
 
     def embed(self, x: Tensor, out: Tensor) -> None:
-        """The opening convolution, always in float32: (B, 6, H, W) to (B, H, W, C)."""
-
-        def store(first: int, end: int, strip: Tensor) -> None:
-            out[:, first:end] = strip
-
+        """The first convolution, always in float32: (B, 6, H, W) to (B, H, W, C)."""
         weight = self.network.patch_embed.proj.weight
-        conv3x3(x.permute(0, 2, 3, 1), weight, None, self.strips(out), store)
+        for rows, band in conv3x3(x.permute(0, 2, 3, 1), weight, None, self.bands(out)):
+            out[:, rows] = band
 
     def down(self, module: nn.Module, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H/2, W/2, 2C): 3x3 convolution, then pixel-unshuffle."""
         b, h, w, c = x.shape
         result = self.stack.push((b, h // 2, w // 2, c // 2, 2, 2), torch.float32)
-
-        def unshuffle(first: int, end: int, strip: Tensor) -> None:
-            pairs = strip.reshape(b, (end - first) // 2, 2, w // 2, 2, c // 2)
-            result[:, first // 2 : end // 2] = pairs.permute(0, 1, 3, 5, 2, 4)
-
+        unshuffled = result.permute(0, 1, 4, 2, 5, 3)  # (B, H/2, 2, W/2, 2, C/2)
         with self.stack.frame():
             kernel = self.kernel(module.body[0].weight)
-            conv3x3(x, kernel, None, self.strips(x, multiple=2), unshuffle)
+            for rows, band in conv3x3(x, kernel, None, self.bands(x, multiple=2)):
+                half = slice(rows.start // 2, rows.stop // 2)
+                unshuffled[:, half] = band.reshape(b, -1, 2, w // 2, 2, c // 2)
         return result.flatten(3)
 
     def up(self, module: nn.Module, x: Tensor, target: Tensor, reduce: nn.Module | None) -> None:
@@ -108,59 +104,40 @@ class RowBandEvaluation:
         With `reduce`, the 1x1 convolution of the concatenation with the skip: `target` holds the
         skip, and is overwritten by the result. The concatenation never exists as a whole.
         """
-        reduction = None if reduce is None else reduce.weight.flatten(1).to(self.dtype).t()
-
-        def join(pixels: Tensor, strip: Tensor) -> None:
-            if reduce is None or reduction is None:
-                pixels.copy_(strip)
-                return
-            both = torch.cat([strip, pixels.to(self.dtype)], dim=3)
-            pixels.copy_((both.flatten(0, 2) @ reduction).view(pixels.shape))
-            if reduce.bias is not None:
-                pixels += reduce.bias
-
         # One corner of each 2 x 2 square at a time: a quarter of the kernel, and no shuffling.
         for number, (row, column) in enumerate(itertools.product(range(2), repeat=2)):
             corner = target[:, row::2, column::2]
-
-            def emit(first: int, end: int, strip: Tensor, corner: Tensor = corner) -> None:
-                join(corner[:, first:end], strip)
-
             with self.stack.frame():
                 kernel = self.kernel(module.body[0].weight[number::4])
-                conv3x3(x, kernel, None, self.strips(x), emit)
+                for rows, band in conv3x3(x, kernel, None, self.bands(x)):
+                    skip = corner[:, rows]
+                    skip.copy_(band if reduce is None else self.reduced(reduce, band, skip))
+
+    def reduced(self, reduce: nn.Module, band: Tensor, skip: Tensor) -> Tensor:
+        """The 1x1 convolution `reduce` of the concatenation of a band and the skip."""
+        joined = torch.cat([band, skip.to(self.dtype)], dim=3)
+        result = F.linear(joined, reduce.weight.flatten(1).to(self.dtype))
+        return result if reduce.bias is None else result + reduce.bias
 
     def kernel(self, weight: Tensor) -> Tensor:
-        """A kernel (C', C, 3, 3) in the number format and layout of the convolutions."""
+        """A kernel (C', C, 3, 3) in the dtype and memory layout of the convolutions."""
         channels_last = weight.permute(0, 2, 3, 1)
         kernel = self.stack.push(channels_last.shape, self.dtype).copy_(channels_last)
         return kernel.permute(0, 3, 1, 2)
 
     def output(self, features: Tensor, x: Tensor) -> Tensor:
-        """The closing convolution, in float32, and the global residual: (B, 3, H, W)."""
+        """The last convolution, in float32, and the global residual: (B, 3, H, W)."""
         net = self.network
         if net.dual_pixel_task:
             self.add_embedding(features, x)
         result = torch.empty(x.shape[0], net.out_channels, *x.shape[2:], device=x.device)
-
-        def store(first: int, end: int, strip: Tensor) -> None:
-            result[:, :, first:end] = strip.permute(0, 3, 1, 2)
-            if not net.dual_pixel_task:
-                result[:, :, first:end] += x[:, -net.out_channels :, first:end]
-
-        conv3x3(features, net.output.weight, net.output.bias, self.strips(features), store)
-        return result
+        bands = self.bands(features)
+        for rows, band in conv3x3(features, net.output.weight, net.output.bias, bands):
+            result[:, :, rows] = band.permute(0, 3, 1, 2)
+        return result if net.dual_pixel_task else result.add_(x[:, -net.out_channels :])
 
     def add_embedding(self, features: Tensor, x: Tensor) -> None:
-        """features (B, H, W, 2C) += the 1x1 convolution of the opening one, computed once more."""
-        skip = self.network.skip_conv
-        weight = skip.weight.flatten(1).t()
-
-        def add(first: int, end: int, strip: Tensor) -> None:
-            rows = features[:, first:end]
-            rows += (strip.flatten(0, 2) @ weight).view(rows.shape)
-            if skip.bias is not None:
-                rows += skip.bias
-
-        opening = self.network.patch_embed.proj.weight
-        conv3x3(x.permute(0, 2, 3, 1), opening, None, self.strips(features), add)
+        """features (B, H, W, 2C) += the 1x1 convolution of the first one, computed once more."""
+        skip, weight = self.network.skip_conv, self.network.patch_embed.proj.weight
+        for rows, band in conv3x3(x.permute(0, 2, 3, 1), weight, None, self.bands(features)):
+            features[:, rows] += F.linear(band, skip.weight.flatten(1), skip.bias)

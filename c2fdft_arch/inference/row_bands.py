@@ -1,14 +1,14 @@
-"""Row strips of (H, W, C) feature maps: reusable memory, and 3x3 convolutions strip by strip.
+"""Row bands of (H, W, C) feature maps: reusable memory, and 3x3 convolutions band by band.
 
 Feature maps are channels-last, so that a 1x1 convolution is the product of a (pixels, C) matrix
-with a (C, C') one, and rows r0 .. r1 of an image are one contiguous piece of memory.
+with a (C, C') one, and rows r0 .. r1 of an image are contiguous in memory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +18,10 @@ ALIGNMENT = 64  # bytes, of a cache line
 
 
 class Workspace:
-    """Memory for intermediate results, kept from strip to strip and from block to block.
+    """Memory for intermediate results, kept from band to band and from block to block.
 
-    Freshly allocated memory has to be provided page by page by the operating system, which takes
-    longer than most of what is computed in it.
+    The operating system provides freshly allocated memory page by page, which takes longer than
+    most of what is computed in it.
     """
 
     def __init__(self) -> None:
@@ -32,25 +32,25 @@ class Workspace:
     ) -> Tensor:
         """An uninitialised tensor that stays valid until the same name is taken again.
 
-        Timesteps of different number formats share the memory of a name.
+        Tensors of one name share their memory whatever their dtypes.
         """
         size = math.prod(shape) * dtype.itemsize
         key = name, device
         if key not in self._buffers or len(self._buffers[key]) < size:
-            self._buffers.pop(key, None)  # before the larger one is made
+            self._buffers.pop(key, None)  # free the smaller one before the larger is made
             self._buffers[key] = torch.empty(size, dtype=torch.uint8, device=device)
         return self._buffers[key][:size].view(dtype).view(shape)
 
 
 class Stack:
-    """A piece of memory in which tensors are laid one after another, and dropped from the end."""
+    """A stack of tensors in one block of memory."""
 
     def __init__(self, memory: Tensor) -> None:
         self.memory = memory  # bytes
         self.used = 0
 
     def push(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """An uninitialised tensor behind those that are there, or elsewhere if it does not fit."""
+        """An uninitialised tensor on top of the stack, or elsewhere if it does not fit."""
         size = math.prod(shape) * dtype.itemsize
         if self.used + size > len(self.memory):
             return torch.empty(shape, dtype=dtype, device=self.memory.device)
@@ -60,7 +60,7 @@ class Stack:
 
     @contextlib.contextmanager
     def frame(self) -> Iterator[None]:
-        """Drop, at the end of a `with` block, what was pushed inside it."""
+        """Pop, at the end of a `with` block, what was pushed inside it."""
         used = self.used
         try:
             yield
@@ -68,33 +68,39 @@ class Stack:
             self.used = used
 
 
-def row_bands(height: int, rows: int, multiple: int = 1) -> Iterator[tuple[int, int]]:
-    """Split `height` rows into strips (first, end) of about `rows` rows, in steps of `multiple`."""
+def row_bands(height: int, rows: int, multiple: int = 1) -> Iterator[slice]:
+    """Split `height` rows into bands of about `rows` rows, in steps of `multiple`."""
     units = height // multiple
     count = -(-units // max(1, rows // multiple))
     bounds = [units * i // count * multiple for i in range(count + 1)]
-    return zip(bounds, bounds[1:], strict=False)
+    return map(slice, bounds, bounds[1:])
+
+
+def pixel_bands(images: int, pixels: int, limit: int) -> Iterator[tuple[slice, slice]]:
+    """Split (images, pixels) into whole images or parts of one, of up to `limit` pixels each."""
+    if pixels <= limit:
+        for some in row_bands(images, limit // pixels):
+            yield some, slice(0, pixels)
+        return
+    for image in range(images):
+        for part in row_bands(pixels, limit):
+            yield slice(image, image + 1), part
 
 
 def conv3x3(
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    strips: Iterable[tuple[int, int]],
-    emit: Callable[[int, int, Tensor], None],
-) -> None:
-    """Convolve (B, H, W, C) with a 3x3 kernel and call emit(first, end, result) for each strip.
+    features: Tensor, weight: Tensor, bias: Tensor | None, bands: Iterable[slice]
+) -> Iterator[tuple[slice, Tensor]]:
+    """Convolve (B, H, W, C) with a 3x3 kernel; yield the rows of each band and its result.
 
-    `result` (B, end - first, W, C') is in the kernel's number format. The rows above and below a
-    strip are read from `features`; outside the image they are zero.
+    The result (B, rows, W, C') has the kernel's dtype. The rows above and below a band are read
+    from `features`; outside the image they are zero.
     """
     height = features.shape[1]
-    for first, end in strips:
-        top, bottom = max(first - 1, 0), min(end + 1, height)
-        piece = features[:, top:bottom].to(weight.dtype).permute(0, 3, 1, 2)
-        inside = top < first and end < bottom
-        result = F.conv2d(piece, weight, bias, padding=(0 if inside else 1, 1)).permute(0, 2, 3, 1)
-        if not inside:
-            # padded at both ends for one that needs it: drop what was computed past the other
-            result = result[:, first - top : first - top + end - first]
-        emit(first, end, result)
+    for rows in bands:
+        top, bottom = max(rows.start - 1, 0), min(rows.stop + 1, height)
+        window = features[:, top:bottom].to(weight.dtype).permute(0, 3, 1, 2)
+        inside = top < rows.start and rows.stop < bottom
+        result = F.conv2d(window, weight, bias, padding=(0 if inside else 1, 1))
+        if not inside:  # it is padded above and below: drop the row computed past a neighbour
+            result = result[:, :, rows.start - top :][:, :, : rows.stop - rows.start]
+        yield rows, result.permute(0, 2, 3, 1)

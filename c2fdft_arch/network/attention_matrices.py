@@ -1,8 +1,15 @@
 """The small matrices of channel attention, and their gradients.
 
-Per image and head the sums over pixels are q^T k (c, c), here "products", and the squared norms of
-q and k, here "squares" (2, B, heads, c). They determine the attention matrix A, and with the output
-projection W_o, which is linear like A, one matrix for the image: W_o A.
+With q, k and v (pixels, c) of a head, c = C / heads, the attention matrix of Eq. 6 is
+
+    A = softmax(temperature * q^T k / (|q| |k|))  (c, c), row i of q's channel i,
+
+with |q| and |k| the norms of each channel over the pixels. It takes two sums over pixels: q^T k,
+here "products" (B, heads, c, c), and the squared norms, "squares" (2, B, heads, c), of q and of k.
+
+What the block adds is W_o A v: the output projection W_o of all heads' A v. Both are linear, so
+they are one matrix for the image, the projected attention W_o A (B, C, C). It is kept transposed,
+since feature maps (pixels, C) are multiplied from the right: v (W_o A)^T.
 """
 
 from __future__ import annotations
@@ -13,26 +20,26 @@ from torch import Tensor
 NORMALIZE_EPS = 1e-12
 
 
-def by_output(w_o: Tensor, heads: int) -> Tensor:
+def project_attention(attention: Tensor, w_o: Tensor) -> Tensor:
+    """(W_o A)^T (B, C, C) from A (B, heads, c, c) and the output projection (C, C, 1, 1)."""
+    projected = _by_head(w_o, attention.shape[1]) @ attention  # (B, heads, C, c)
+    return projected.transpose(2, 3).flatten(1, 2)
+
+
+def project_attention_backward(
+    d_projected: Tensor, attention: Tensor, w_o: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of A and of w_o, given that of (W_o A)^T (B, C, C)."""
+    b, heads, width, _ = attention.shape
+    d_by_head = d_projected.view(b, heads, width, -1).transpose(2, 3)
+    d_w_o = (d_by_head @ attention.transpose(2, 3)).sum(0)  # (heads, C, c)
+    d_attention = _by_head(w_o, heads).transpose(1, 2) @ d_by_head
+    return d_attention, d_w_o.transpose(0, 1).reshape(w_o.shape)
+
+
+def _by_head(w_o: Tensor, heads: int) -> Tensor:
     """The output projection (C, C, 1, 1) as (heads, C, c): what each head contributes."""
     return w_o.flatten(1).view(len(w_o), heads, -1).permute(1, 0, 2)
-
-
-def mixing_matrix(attention: Tensor, w_o: Tensor) -> Tensor:
-    """(W_o A)^T (B, C, C) from A (B, heads, c, c) and the output projection (C, C, 1, 1)."""
-    mixed = by_output(w_o, attention.shape[1]) @ attention  # (B, heads, C, c)
-    return mixed.transpose(2, 3).flatten(1, 2)
-
-
-def mixing_matrix_backward(
-    d_mixing: Tensor, attention: Tensor, w_o: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Gradients of the attention matrices and of w_o, given that of (W_o A)^T (B, C, C)."""
-    b, heads, width, _ = attention.shape
-    d_by_head = d_mixing.view(b, heads, width, -1).transpose(2, 3)
-    d_w_o = (d_by_head @ attention.transpose(2, 3)).sum(0)  # (heads, C, c)
-    d_attention = by_output(w_o, heads).transpose(1, 2) @ d_by_head
-    return d_attention, d_w_o.transpose(0, 1).reshape(w_o.shape)
 
 
 def attention_matrix(products: Tensor, squares: Tensor, temperature: Tensor) -> Tensor:

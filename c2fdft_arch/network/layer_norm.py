@@ -9,23 +9,25 @@ from c2fdft_arch.network.plain_dft import LAYER_NORM_EPS
 
 
 def layer_norm(
-    x: Tensor, shift: Tensor | None, weight: Tensor, bias: Tensor | None
+    x: Tensor, time_embedding: Tensor | None, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """LN(x) + T for x (B, ..., C) and T (B, C) or None; also the mean and 1 / deviation of x.
+    """LN(x) + T for x (B, ..., C) and the time embedding T (B, C), (1, C) or None.
 
+    Also gives the mean and the reciprocal standard deviation of each pixel, for the backward pass.
     Without a bias it is the `BiasFree` norm, which divides by the deviation but keeps the mean.
     """
     if bias is not None:
-        if shift is not None and len(shift) == 1:
-            bias, shift = bias + shift[0], None  # one addition for the image, not one per pixel
+        if time_embedding is not None and len(time_embedding) == 1:
+            # One addition for the image, not one per pixel.
+            bias, time_embedding = bias + time_embedding[0], None
         y, mean, rstd = torch.native_layer_norm(x, weight.shape, weight, bias, LAYER_NORM_EPS)
     else:
-        # The deviation comes with a layer norm whose other result is overwritten: over so few
-        # channels that is several times faster than torch.var.
+        # A layer norm gives the deviation several times faster than torch.var does over so few
+        # channels; its other result is overwritten.
         y, mean, rstd = torch.native_layer_norm(x, weight.shape, weight, weight, LAYER_NORM_EPS)
         torch.mul(x, rstd, out=y).mul_(weight)
-    if shift is not None:
-        y += shift.view(len(shift), *(1,) * (x.dim() - 2), -1)
+    if time_embedding is not None:
+        y += time_embedding.view(len(time_embedding), *(1,) * (x.dim() - 2), -1)
     return y, mean, rstd
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from torch import Tensor
+
+from c2fdft_arch.common.messages import nearest
 
 SIZE_MULTIPLE = 8
 LAYER_NORM_TYPES = ('WithBias', 'BiasFree')
@@ -45,18 +46,11 @@ def check_options(
             f'inp_channels: {inp_channels} given; the noisy image is its last {out_channels} '
             'channels (out_channels), so at least as many are needed'
         )
-    check_layer_norm_type(LayerNorm_type)
-
-
-def check_layer_norm_type(name: str) -> None:
-    """Raise ValueError, with the nearest valid name, unless `name` is a known layer norm."""
-    if name in LAYER_NORM_TYPES:
-        return
-    by_lower = {known.lower(): known for known in LAYER_NORM_TYPES}
-    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.4)
-    hint = f'; did you mean {by_lower[close[0]]}?' if close else ''
-    allowed = ' or '.join(LAYER_NORM_TYPES)
-    raise ValueError(f'LayerNorm_type: {name!r} given; it is {allowed}{hint}')
+    if LayerNorm_type not in LAYER_NORM_TYPES:
+        raise ValueError(
+            f'LayerNorm_type: {LayerNorm_type!r} given; it is {" or ".join(LAYER_NORM_TYPES)}'
+            f'{nearest(str(LayerNorm_type), LAYER_NORM_TYPES)}'
+        )
 
 
 def check_input(x: Tensor, t: Tensor, inp_channels: int) -> None:

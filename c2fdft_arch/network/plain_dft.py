@@ -20,7 +20,7 @@ LAYER_NORM_EPS = 1e-5
 
 
 class ChannelNormBody(nn.Module):
-    """A layer norm over the last dimension; `BiasFree` keeps the mean and has no shift."""
+    """LN over the last dimension; `BiasFree` does not subtract the mean and has no bias."""
 
     def __init__(self, channels: int, kind: str) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class ChannelNormBody(nn.Module):
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm of (B, C, H, W) over the channels of each pixel."""
+    """LN of Eqs. 6 and 7: of (B, C, H, W), over the channels of each pixel."""
 
     def __init__(self, channels: int, kind: str) -> None:
         super().__init__()
@@ -46,7 +46,12 @@ class ChannelNorm(nn.Module):
 
 
 class DiffusionSelfAttention(nn.Module):
-    """DFSA (Eq. 6): attention among channels, with queries and keys normalised over pixels."""
+    """A(Q, K, V) of Eq. 6, attention among channels, and an output projection.
+
+    Q, K, V = Split(W_d W_p x), with W_p a 1x1 and W_d a depth-wise 3x3 convolution. Queries and
+    keys are normalised over the pixels, as in Zamir et al. 2022; `temperature` is the paper's
+    1 / alpha, one for each head.
+    """
 
     def __init__(self, channels: int, heads: int, bias: bool) -> None:
         super().__init__()
@@ -70,7 +75,7 @@ class DiffusionSelfAttention(nn.Module):
 
 
 class DiffusionFeedForward(nn.Module):
-    """DFN (Eq. 7): two 1x1 convolutions with an exact GELU between them."""
+    """W_p phi W_p of Eq. 7: two 1x1 convolutions, with phi the GELU in its erf form."""
 
     def __init__(self, channels: int, ffn_factor: float, bias: bool) -> None:
         super().__init__()
@@ -83,10 +88,10 @@ class DiffusionFeedForward(nn.Module):
 
 
 class DiffusionTransformerBlock(nn.Module):
-    """DFTB: x + DFSA(LN(x) + T), then x + DFN(LN(x) + T).
+    """DFTB: x + DFSA(LN(x) + T) (Eq. 6), then x + DFN(LN(x) + T) (Eq. 7).
 
-    The paper's Eq. 6 writes T behind the convolutions; the released weights were trained with T
-    in front of them, which is what is computed here.
+    Eq. 6 adds T behind the convolutions; the released weights were trained with T in front of
+    them, which is what is computed here.
     """
 
     def __init__(
@@ -98,15 +103,15 @@ class DiffusionTransformerBlock(nn.Module):
         self.norm2 = ChannelNorm(channels, norm_kind)
         self.ffn = DiffusionFeedForward(channels, ffn_factor, bias)
 
-    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
-        """Transform x (B, C, H, W); `embedding` is T (B, C), or None for a network without it."""
-        shift = 0.0 if embedding is None else embedding[:, :, None, None]
-        x = x + self.attn(self.norm1(x) + shift)
-        return x + self.ffn(self.norm2(x) + shift)
+    def forward(self, x: Tensor, time_embedding: Tensor | None) -> Tensor:
+        """Transform x (B, C, H, W) with T (B, C), or None for a network without it."""
+        t = 0.0 if time_embedding is None else time_embedding[:, :, None, None]
+        x = x + self.attn(self.norm1(x) + t)
+        return x + self.ffn(self.norm2(x) + t)
 
 
 class PatchEmbedding(nn.Module):
-    """The 3x3 convolution that opens the network."""
+    """The first convolution, 3x3, from cat(y, x_t) to the features F_0."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -143,7 +148,7 @@ class Upsample(nn.Module):
 
 
 class PlainDFT(nn.Module):
-    """Predict the noise in x_t from (degraded image y, noisy image x_t, timestep t).
+    """Predict the noise in x_t from (degraded image y, noisy image x_t, timestep t): Fig. 2.
 
     A four-level U-shape of Transformer blocks with channels C, 2C, 4C, 8C going down and
     4C, 2C, 2C coming up: the last skip is concatenated without a reduction.

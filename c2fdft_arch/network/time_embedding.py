@@ -18,8 +18,8 @@ def embed_timesteps(t: Tensor, channels: int) -> Tensor:
     (Vaswani et al. 2017, as used by Wang et al., Eqs. 6 and 7). Nothing is learned.
     """
     half = channels // 2
-    # Kept in float32 and in this order of operations: at t = 999 the phase carries an error of
-    # 3e-5 either way, and trained weights have seen exactly this one.
+    # In float32 and in this order of operations: at t = 999 the phase has a rounding error of 3e-5
+    # in any order, and the released weights were trained with this one.
     step = math.log(MAX_PERIOD) / (half - 1)
     index = torch.arange(half, dtype=torch.float32, device=t.device)
     phase = t.to(torch.float32)[:, None] * torch.exp(index * -step)[None, :]

@@ -1,8 +1,30 @@
 """A Transformer block for training: few, large operations that keep little for the backward pass.
 
-Feature maps are (B, H, W, C), so that 1x1 convolutions are matrix products over all pixels. Each
-half of a block is one autograd function. Both keep the stream of features in float32; matrix
-products and convolutions run in the number format of `CastCache`.
+Each half of a block is one autograd function. Feature maps are (B, H, W, C), so that 1x1
+convolutions are matrix products over all pixels. With n = H W, c = C / heads, F = ffn_factor C and
+T the time embedding (B, C) or None; steps marked * are in float32, the others in the dtype of
+`CastCache`, and d_name is the gradient of name:
+
+    AttentionBranch                                FeedForwardBranch
+    x         (B, H, W, C)  *                      x       (B, H, W, C)  *
+      | LN(x) + T: norm_weight, norm_bias            | LN(x) + T: norm_weight, norm_bias
+    y         (B, H, W, C)                         y       (B, H, W, C)
+      | 1x1 convolution: w_qkv, b_qkv                | 1x1 convolution: w_in, b_in
+    z         (B, H, W, 3C)                        hidden  (B, H, W, F)
+      | 3x3 depth-wise: w_dw, b_dw                   | GELU
+    qk        (2, B heads, n, c), v (B, n, C)      active  (B, H, W, F), not kept
+      | sums over pixels                             | 1x1 convolution: w_out, b_out
+    products  (B, heads, c, c), squares            out     = x + that    *
+              (2, B, heads, c)  *
+      | normalise, temperature, softmax
+    attention A (B, heads, c, c)  *
+      | output projection w_o
+    projected (W_o A)^T (B, C, C)
+      | v @ projected + b_o
+    out       = x + that    *
+
+Both take x, T, the cast cache and then the parameters from top to bottom, and give the gradients in
+that order. The kernels in C++ have functions of the same arguments (`native_branches`).
 """
 
 from __future__ import annotations
@@ -15,8 +37,8 @@ from torch.autograd.function import once_differentiable
 from c2fdft_arch.network.attention_matrices import (
     attention_matrix,
     attention_matrix_backward,
-    mixing_matrix,
-    mixing_matrix_backward,
+    project_attention,
+    project_attention_backward,
 )
 from c2fdft_arch.network.layer_norm import layer_norm, layer_norm_backward
 from c2fdft_arch.network.plain_dft import DiffusionTransformerBlock
@@ -28,7 +50,7 @@ from c2fdft_arch.training.native_branches import (
 
 
 class CastCache:
-    """Weights in the number format of matrix products, each converted once per training step."""
+    """Weights in the dtype of matrix products, each converted once per training step."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
@@ -45,82 +67,70 @@ class CastCache:
 def apply_block(
     block: DiffusionTransformerBlock,
     x: Tensor,
-    shift: Tensor | None,
-    casts: CastCache | NativeTraining,
+    time_embedding: Tensor | None,
+    backend: CastCache | NativeTraining,
 ) -> Tensor:
-    """DFTB of feature maps x (B, H, W, C) in float32; `shift` is T (B, C) or None.
+    """DFTB of feature maps x (B, H, W, C) in float32; `time_embedding` is T (B, C) or None.
 
-    It is computed in PyTorch's operations, or by kernels in C++ if those are what is given.
+    `backend` is NativeTraining for the kernels in C++, CastCache for PyTorch's operations.
     """
     attention, ffn = block.attn, block.ffn
     norm1, norm2 = block.norm1.body, block.norm2.body
-    native = isinstance(casts, NativeTraining)
+    native = isinstance(backend, NativeTraining)
     x = (NativeAttentionBranch if native else AttentionBranch).apply(
-        x, shift, casts, norm1.weight, norm1.bias, attention.qkv.weight, attention.qkv.bias,
-        attention.qkv_dwconv.weight, attention.qkv_dwconv.bias, attention.temperature,
-        attention.project_out.weight, attention.project_out.bias,
+        x, time_embedding, backend, norm1.weight, norm1.bias, attention.qkv.weight,
+        attention.qkv.bias, attention.qkv_dwconv.weight, attention.qkv_dwconv.bias,
+        attention.temperature, attention.project_out.weight, attention.project_out.bias,
     )  # fmt: skip
     return (NativeFeedForwardBranch if native else FeedForwardBranch).apply(
-        x, shift, casts, norm2.weight, norm2.bias, ffn.project_in.weight, ffn.project_in.bias,
-        ffn.project_out.weight, ffn.project_out.bias,
+        x, time_embedding, backend, norm2.weight, norm2.bias, ffn.project_in.weight,
+        ffn.project_in.bias, ffn.project_out.weight, ffn.project_out.bias,
     )  # fmt: skip
 
 
 class AttentionBranch(torch.autograd.Function):
-    """x + DFSA(LN(x) + T)."""
+    """x + DFSA(LN(x) + T): the left column of the drawing."""
 
     @staticmethod
     def forward(
-        ctx,
-        x,
-        shift,
-        casts,
-        norm_weight,
-        norm_bias,
-        w_qkv,
-        b_qkv,
-        w_dw,
-        b_dw,
-        temperature,
-        w_o,
-        b_o,
-    ):
-        b, h, w, c = x.shape
-        y, mean, rstd = layer_norm(x, shift, norm_weight, norm_bias)
+        ctx, x, time_embedding, casts, norm_weight, norm_bias, w_qkv, b_qkv, w_dw, b_dw,
+        temperature, w_o, b_o,
+    ):  # fmt: skip
+        (b, h, w, c), heads = x.shape, len(temperature)
+        y, mean, rstd = layer_norm(x, time_embedding, norm_weight, norm_bias)
         y = y.to(casts.dtype)
         z = convolve(y, casts(w_qkv), casts(b_qkv))
         qkv = convolve(z, casts(w_dw), casts(b_dw)).reshape(b, h * w, 3 * c)
-        qk, v = by_head(qkv, temperature.shape[0])
-        heads = temperature.shape[0]
+        qk, v = by_head(qkv, heads)
         products = torch.bmm(qk[0].transpose(1, 2), qk[1]).float().unflatten(0, (b, heads))
         squares = (qk * qk).sum(2).float().unflatten(1, (b, heads))
         attention = attention_matrix(products, squares, temperature)
-        mixing = mixing_matrix(attention, w_o).to(casts.dtype)
+        projected = project_attention(attention, w_o).to(casts.dtype)
         if casts.dtype == x.dtype:
-            out = torch.baddbmm(x.view(b, h * w, c), v, mixing).view(x.shape)
+            out = torch.baddbmm(x.view(b, h * w, c), v, projected).view(x.shape)
         else:
-            out = x + torch.bmm(v, mixing).view(x.shape)
+            out = x + torch.bmm(v, projected).view(x.shape)
         if b_o is not None:
             out += b_o
         ctx.save_for_backward(
-            x, y, mean, rstd, z, qk, v, products, squares, attention, mixing, norm_weight,
+            x, y, mean, rstd, z, qk, v, products, squares, attention, projected, norm_weight,
             norm_bias, w_qkv, w_dw, temperature, w_o,
         )  # fmt: skip
         ctx.casts = casts
-        ctx.biases = b_qkv is not None, b_dw is not None, b_o is not None
+        ctx.has_b_qkv, ctx.has_b_dw, ctx.has_b_o = (bias is not None for bias in (b_qkv, b_dw, b_o))
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        (x, y, mean, rstd, z, qk, v, products, squares, attention, mixing, norm_weight, norm_bias,
-         w_qkv, w_dw, temperature, w_o) = ctx.saved_tensors  # fmt: skip
+        (x, y, mean, rstd, z, qk, v, products, squares, attention, projected, norm_weight,
+         norm_bias, w_qkv, w_dw, temperature, w_o) = ctx.saved_tensors  # fmt: skip
         casts, (b, h, w, c) = ctx.casts, x.shape
         grad = grad.contiguous()
         d_out = grad.to(casts.dtype).view(b, h * w, c)
 
-        d_mixing = torch.bmm(v.transpose(1, 2), d_out).float()
-        d_attention, d_w_o = mixing_matrix_backward(d_mixing, attention, w_o)
+        d_projected = torch.bmm(v.transpose(1, 2), d_out).float()
+        d_attention, d_w_o = project_attention_backward(d_projected, attention, w_o)
         d_products, d_squares, d_temperature = attention_matrix_backward(
             d_attention, attention, products, squares, temperature
         )
@@ -128,27 +138,24 @@ class AttentionBranch(torch.autograd.Function):
         d_qk = qk * (2 * d_squares).to(casts.dtype).flatten(1, 2)[:, :, None]
         d_qk[0].baddbmm_(qk[1], d_products.transpose(1, 2))
         d_qk[1].baddbmm_(qk[0], d_products)
-        d_qkv = by_pixel(d_qk, torch.bmm(d_out, mixing.transpose(1, 2)))
-        d_z, d_w_dw, d_b_dw = convolve_backward(
-            d_qkv.view(b, h, w, 3 * c), z, casts(w_dw), ctx.biases[1]
-        )
-        d_y, d_w_qkv, d_b_qkv = convolve_backward(d_z, y, casts(w_qkv), ctx.biases[0])
+        d_qkv = by_pixel(d_qk, torch.bmm(d_out, projected.transpose(1, 2))).view(b, h, w, 3 * c)
+        d_z, d_w_dw, d_b_dw = convolve_backward(d_qkv, z, casts(w_dw), ctx.has_b_dw)
+        d_y, d_w_qkv, d_b_qkv = convolve_backward(d_z, y, casts(w_qkv), ctx.has_b_qkv)
         d_x, d_norm_weight, d_norm_bias = layer_norm_backward(
             d_y.to(x.dtype), x, mean, rstd, norm_weight, norm_bias
         )
-        d_b_o = grad.sum((0, 1, 2)) if ctx.biases[2] else None
         return (
-            d_x.add_(grad), None, None, d_norm_weight, d_norm_bias, full(d_w_qkv), full(d_b_qkv),
-            full(d_w_dw), full(d_b_dw), d_temperature, d_w_o, d_b_o,
+            d_x.add_(grad), None, None, d_norm_weight, d_norm_bias, d_w_qkv, d_b_qkv, d_w_dw,
+            d_b_dw, d_temperature, d_w_o, grad.sum((0, 1, 2)) if ctx.has_b_o else None,
         )  # fmt: skip
 
 
 class FeedForwardBranch(torch.autograd.Function):
-    """x + DFN(LN(x) + T); the GELU is computed again in the backward pass."""
+    """x + DFN(LN(x) + T): the right column; the backward pass computes the GELU again."""
 
     @staticmethod
-    def forward(ctx, x, shift, casts, norm_weight, norm_bias, w_in, b_in, w_out, b_out):
-        y, mean, rstd = layer_norm(x, shift, norm_weight, norm_bias)
+    def forward(ctx, x, time_embedding, casts, norm_weight, norm_bias, w_in, b_in, w_out, b_out):
+        y, mean, rstd = layer_norm(x, time_embedding, norm_weight, norm_bias)
         y = y.to(casts.dtype)
         hidden = convolve(y, casts(w_in), casts(b_in))
         out = x + convolve(F.gelu(hidden), casts(w_out), None)
@@ -156,52 +163,45 @@ class FeedForwardBranch(torch.autograd.Function):
             out += b_out
         ctx.save_for_backward(x, y, mean, rstd, hidden, norm_weight, norm_bias, w_in, w_out)
         ctx.casts = casts
-        ctx.biases = b_in is not None, b_out is not None
+        ctx.has_b_in, ctx.has_b_out = b_in is not None, b_out is not None
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         x, y, mean, rstd, hidden, norm_weight, norm_bias, w_in, w_out = ctx.saved_tensors
-        casts = ctx.casts
-        grad = grad.contiguous()
-        d_active, d_w_out, _ = convolve_backward(
-            grad.to(casts.dtype), F.gelu(hidden), casts(w_out), False
-        )
+        casts, grad = ctx.casts, grad.contiguous()
+        d_out = grad.to(casts.dtype)
+        d_active, d_w_out, _ = convolve_backward(d_out, F.gelu(hidden), casts(w_out), False)
         d_hidden = torch.ops.aten.gelu_backward(d_active, hidden)
-        d_y, d_w_in, d_b_in = convolve_backward(d_hidden, y, casts(w_in), ctx.biases[0])
+        d_y, d_w_in, d_b_in = convolve_backward(d_hidden, y, casts(w_in), ctx.has_b_in)
         d_x, d_norm_weight, d_norm_bias = layer_norm_backward(
             d_y.to(x.dtype), x, mean, rstd, norm_weight, norm_bias
         )
-        d_b_out = grad.sum((0, 1, 2)) if ctx.biases[1] else None
+        d_b_out = grad.sum((0, 1, 2)) if ctx.has_b_out else None
         return (
-            d_x.add_(grad), None, None, d_norm_weight, d_norm_bias, full(d_w_in), full(d_b_in),
-            full(d_w_out), d_b_out,
+            d_x.add_(grad), None, None, d_norm_weight, d_norm_bias, d_w_in, d_b_in, d_w_out,
+            d_b_out,
         )  # fmt: skip
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A convolution of (B, H, W, C) by a 1x1 kernel, or depth-wise by a 3x3 one."""
+    """A convolution of x (B, H, W, C): by a 1x1 kernel, or depth-wise by a 3x3 one."""
     groups = weight.shape[0] // weight.shape[1] if weight.shape[2] == 3 else 1
     y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, 1, weight.shape[2] // 2, 1, groups)
     return y.permute(0, 2, 3, 1)
 
 
 def convolve_backward(
-    d_y: Tensor, x: Tensor, weight: Tensor, bias: bool
+    d_y: Tensor, x: Tensor, weight: Tensor, has_bias: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Gradients of x, weight and, if there is one, bias of `convolve`."""
+    """Gradients of x, and in float32 of weight and, if there is one, bias of `convolve`."""
     groups = weight.shape[0] // weight.shape[1] if weight.shape[2] == 3 else 1
     d_x, d_weight, d_bias = torch.ops.aten.convolution_backward(
         d_y.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2), weight, [weight.shape[0]], [1, 1],
-        [weight.shape[2] // 2] * 2, [1, 1], False, [0, 0], groups, [True, True, bias],
+        [weight.shape[2] // 2] * 2, [1, 1], False, [0, 0], groups, [True, True, has_bias],
     )  # fmt: skip
-    return d_x.permute(0, 2, 3, 1), d_weight, d_bias if bias else None
-
-
-def full(gradient: Tensor | None) -> Tensor | None:
-    """The gradient of a weight in the weight's own format."""
-    return None if gradient is None else gradient.float()
+    return d_x.permute(0, 2, 3, 1), d_weight.float(), d_bias.float() if has_bias else None
 
 
 def by_head(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ compute again, in passing, what would take longer to read back.
 Arguments, the same in both halves, and what `backward` returns for each:
 
     x            (B, H, W, C) float32                                 d_x
-    shift        T (B, C) or None                                     None: T is not trained
+    time_embedding  T (B, C) or None                                  None: T is not trained
     native       NativeTraining                                       None
     norm_weight  (C,)                                                 d_scale
     norm_bias    (C,) or None                                         d_offset, or None
@@ -50,7 +50,7 @@ from c2fdft_arch.native.structures import (
 )
 from c2fdft_arch.network.attention_matrices import (
     attention_matrix_backward,
-    mixing_matrix_backward,
+    project_attention_backward,
 )
 from c2fdft_arch.network.plain_dft import PlainDFT
 
@@ -92,10 +92,10 @@ class NativeAttentionBranch(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, x, shift, native, norm_weight, norm_bias, w_qkv, b_qkv, w_dw, b_dw, temperature, w_o,
-        b_o,
+        ctx, x, time_embedding, native, norm_weight, norm_bias, w_qkv, b_qkv, w_dw, b_dw,
+        temperature, w_o, b_o,
     ):  # fmt: skip
-        x, shift = x.contiguous(), per_image(shift, len(x))
+        x, time_embedding = x.contiguous(), per_image(time_embedding, len(x))
         (b, h, w, c), heads = x.shape, len(temperature)
         values = x.new_empty(b, h * w, c, dtype=native.dtype)
         # The gradient's kernel reads whole microkernels of rows.
@@ -107,7 +107,7 @@ class NativeAttentionBranch(torch.autograd.Function):
             x.new_empty(b, c, c),  # W_o A
         )
         parameters = (w_qkv, b_qkv, w_dw, b_dw, temperature, w_o, b_o)
-        norm = (norm_weight, norm_bias, shift)
+        norm = (norm_weight, norm_bias, time_embedding)
         out = torch.empty_like(x)
         native.kernels.attention(
             features_of(x), attention_of(heads, norm, parameters, matrices), *tile_grid(b, h, w),
@@ -127,9 +127,9 @@ class NativeAttentionBranch(torch.autograd.Function):
         )  # fmt: skip
         kernels, (b, _, _, c), heads = ctx.native.kernels, x.shape, len(temperature)
         grad = grad.contiguous()
-        d_mixing = x.new_empty(b, c, c)  # of (W_o A)^T
-        kernels.mixing_gradient(features_of(x), *addresses(values, grad, d_mixing))
-        d_attention, d_w_o = mixing_matrix_backward(d_mixing, attention, w_o)
+        d_projected = x.new_empty(b, c, c)  # of (W_o A)^T
+        kernels.mixing_gradient(features_of(x), *addresses(values, grad, d_projected))
+        d_attention, d_w_o = project_attention_backward(d_projected, attention, w_o)
         d_products, d_squares, d_temperature = attention_matrix_backward(
             d_attention, attention, products, squares.view(2, b, heads, -1), temperature
         )
@@ -151,11 +151,11 @@ class NativeFeedForwardBranch(torch.autograd.Function):
     """x + DFN(LN(x) + T); see the module for the arguments."""
 
     @staticmethod
-    def forward(ctx, x, shift, native, norm_weight, norm_bias, w_in, b_in, w_out, b_out):
-        x, shift = x.contiguous(), per_image(shift, len(x))
+    def forward(ctx, x, time_embedding, native, norm_weight, norm_bias, w_in, b_in, w_out, b_out):
+        x, time_embedding = x.contiguous(), per_image(time_embedding, len(x))
         chunks = -(-x[..., 0].numel() // CHUNK_PIXELS)
         before_gelu = x.new_empty(chunks, CHUNK_PIXELS, len(w_in), dtype=native.dtype)
-        norm, parameters = (norm_weight, norm_bias, shift), (w_in, b_in, w_out, b_out)
+        norm, parameters = (norm_weight, norm_bias, time_embedding), (w_in, b_in, w_out, b_out)
         out = torch.empty_like(x)
         native.kernels.feed_forward(
             features_of(x), feed_forward_of(len(w_in), norm, parameters),

@@ -1,19 +1,20 @@
 """The network evaluated for training: channels-last, with fused blocks.
 
-Blocks and 3x3 convolutions are computed by kernels in C++ where there are any (`native_branches`),
-else in PyTorch's operations (`blocks`).
+Blocks and 3x3 convolutions are computed by the kernels in C++ where there are any
+(`native_branches`), else in PyTorch's operations (`block`).
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from c2fdft_arch.common.hardware import has_fast_bf16
+from c2fdft_arch.common.hardware import matmul_dtype
 from c2fdft_arch.native.structures import SHUFFLE, UNSHUFFLE
 from c2fdft_arch.network.plain_dft import PlainDFT
 from c2fdft_arch.training.block import CastCache, apply_block
@@ -25,34 +26,31 @@ def predict_noise(
 ) -> Tensor:
     """Predict the noise (B, 3, H, W) in x (B, 6, H, W) for timesteps t (B,), differentiably.
 
-    Matrix products and convolutions are computed in `dtype`; everything else, and the features
-    that the blocks add to, in float32. On a CPU that does not multiply bfloat16 only the kernels in
-    C++ compute in it: PyTorch's operations would take twenty times as long as in float32. With
-    `checkpoint_blocks` only the blocks' inputs are kept for the backward pass, and each block is
-    evaluated again there.
+    Matrix products and convolutions are computed in `dtype` (see `matmul_dtype`); everything else,
+    and the features that the blocks add to, in float32. With `checkpoint_blocks` only the blocks'
+    inputs are kept for the backward pass, and each block is evaluated again there.
     """
-    return _Training(network, t, dtype, checkpoint_blocks)(x)
+    dtype = matmul_dtype(dtype, x.device.type)
+    return TrainingForward(network, t, dtype, checkpoint_blocks)(x)
 
 
-class _Training:
-    """One evaluation; feature maps are (B, H, W, C) in float32."""
+class TrainingForward:
+    """One forward pass with gradients; feature maps are (B, H, W, C) in float32."""
 
     def __init__(
         self, network: PlainDFT, t: Tensor, dtype: torch.dtype, checkpoint_blocks: bool
     ) -> None:
         self.network = network
-        self.embeddings = network.embeddings(t)
-        on_cpu = network.output.weight.device.type == 'cpu'
-        slow = on_cpu and dtype == torch.bfloat16 and not has_fast_bf16('cpu')
-        self.casts = CastCache(torch.float32 if slow else dtype)
+        self.time_embeddings = network.embeddings(t)
+        self.casts = CastCache(dtype)
         self.native = NativeTraining.of(network, dtype)
-        self.exact = NativeTraining.of(network, torch.float32)
+        self.native_fp32 = NativeTraining.of(network, torch.float32)
         self.checkpoint_blocks = checkpoint_blocks
 
     def __call__(self, x: Tensor) -> Tensor:
         net = self.network
         image = x.permute(0, 2, 3, 1).contiguous()
-        embedded = self.convolve_exactly(net.patch_embed.proj, image)
+        embedded = self.convolve_fp32(net.patch_embed.proj, image)
         encoded1 = self.level(net.encoder_level1, embedded)
         encoded2 = self.level(net.encoder_level2, self.down(net.down1_2, encoded1))
         encoded3 = self.level(net.encoder_level3, self.down(net.down2_3, encoded2))
@@ -65,47 +63,47 @@ class _Training:
         features = self.level(net.decoder_level1, features)
         if net.dual_pixel_task:
             features = features + self.convolve(net.skip_conv, embedded, torch.float32)
-        result = self.convolve_exactly(net.output, features).permute(0, 3, 1, 2)
+        result = self.convolve_fp32(net.output, features).permute(0, 3, 1, 2)
         return result if net.dual_pixel_task else result + x[:, -net.out_channels :]
 
     def level(self, blocks: nn.Module, x: Tensor) -> Tensor:
-        shift = self.embeddings[x.shape[3]]
+        time_embedding = self.time_embeddings[x.shape[3]]
         for block in blocks.children():
-            apply = functools.partial(apply_block, block, shift=shift, casts=self.caster_of(block))
+            apply = functools.partial(
+                apply_block, block, time_embedding=time_embedding, backend=self.backend_of(block)
+            )
             if self.checkpoint_blocks:
                 x = checkpoint(apply, x, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = apply(x)
         return x
 
-    def caster_of(self, block: nn.Module) -> CastCache | NativeTraining:
-        """What computes a block: the kernels where they take it, else PyTorch's operations."""
+    def backend_of(self, block: nn.Module) -> CastCache | NativeTraining:
+        """The kernels in C++ where they take the block, else PyTorch's operations."""
         if self.native is not None and self.native.suits(block):
             return self.native
         return self.casts
 
     def convolve(self, conv: nn.Module, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """A convolution of (B, H, W, C), by default in the number format of matrix products."""
+        """A convolution of (B, H, W, C), by default in the dtype of matrix products."""
         dtype = dtype or self.casts.dtype
         weight = conv.weight.to(dtype)
         bias = None if conv.bias is None else conv.bias.to(dtype)
-        y = F.conv2d(x.to(dtype).permute(0, 3, 1, 2), weight, bias, padding=conv.padding)
-        return y.permute(0, 2, 3, 1)
+        convolve = functools.partial(F.conv2d, weight=weight, bias=bias, padding=conv.padding)
+        return channels_first(convolve, x.to(dtype))
 
-    def convolve_exactly(self, conv: nn.Module, x: Tensor) -> Tensor:
+    def convolve_fp32(self, conv: nn.Module, x: Tensor) -> Tensor:
         """A 3x3 convolution that is always computed in float32: the first and the last one."""
-        if self.exact is not None:
-            return self.exact.convolve(conv, x)
+        if self.native_fp32 is not None:
+            return self.native_fp32.convolve(conv, x)
         return self.convolve(conv, x, torch.float32)
 
     def down(self, module: nn.Module, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H/2, W/2, 2C)."""
         if self.native is not None:
             return self.native.convolve(module.body[0], x, UNSHUFFLE)
-        y = self.convolve(module.body[0], x)
-        b, h, w, c = y.shape
-        y = y.reshape(b, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 5, 2, 4)
-        return y.reshape(b, h // 2, w // 2, 4 * c).float()
+        y = channels_first(module.body[1], self.convolve(module.body[0], x))
+        return y.float().contiguous()
 
     def up(self, module: nn.Module, x: Tensor, skip: Tensor, reduce: nn.Module | None) -> Tensor:
         """(B, H, W, C) to (B, 2H, 2W, C/2), concatenated with skip (B, 2H, 2W, C/2).
@@ -115,10 +113,12 @@ class _Training:
         if self.native is not None:
             joined = self.native.convolve(module.body[0], x, SHUFFLE, skip)
         else:
-            y = self.convolve(module.body[0], x)
-            b, h, w, c = y.shape
-            y = y.reshape(b, h, w, c // 4, 2, 2).permute(0, 1, 4, 2, 5, 3)
-            y = y.reshape(b, 2 * h, 2 * w, c // 4)
+            y = channels_first(module.body[1], self.convolve(module.body[0], x))
             dtype = torch.float32 if reduce is None else y.dtype
             joined = torch.cat([y.to(dtype), skip.to(dtype)], dim=3)
         return joined if reduce is None else self.convolve(reduce, joined).float()
+
+
+def channels_first(operation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """An operation of (B, C, H, W) applied to x (B, H, W, C)."""
+    return operation(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

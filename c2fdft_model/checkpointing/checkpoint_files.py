@@ -1,25 +1,25 @@
-"""Writing checkpoints so that a crash at any moment leaves whole files only, and finding them.
+"""Checkpoints on disk: each file is there whole or not at all, whenever the process is killed.
 
-An iteration is saved as two files, BasicSR's: the network `models/net_g_<i>.pth` and, after it, the
+An iteration is saved as BasicSR's two files: the network `models/net_g_<i>.pth` and, after it, the
 training state `training_states/<i>.state`. A state therefore never exists without its network.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pickle
-import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+
+from c2fdft_arch.common.atomic_write import replacing, write_bytes
+from c2fdft_model.training import distributed
 
 PathLike = str | os.PathLike[str]
-STATE_SUFFIX = '.state'
 UNREADABLE = (
     pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError,
 )  # fmt: skip
@@ -33,66 +33,16 @@ def network_file(models: PathLike, iteration: int | str) -> Path:
 
 def state_file(training_states: PathLike, iteration: int) -> Path:
     """Where BasicSR keeps the training state of an iteration."""
-    return Path(training_states) / f'{iteration}{STATE_SUFFIX}'
+    return Path(training_states) / f'{iteration}.state'
 
 
 def save_checkpoint(content: Mapping[str, Any], path: PathLike) -> None:
     """Write what `torch.save` takes, all of it or nothing. Raises OSError."""
     try:
-        _write(path, lambda stream: torch.save(content, stream))
+        with replacing(path, durable=True) as new, open(new, 'wb') as stream:
+            torch.save(content, stream)
     except RuntimeError as error:  # what torch.save makes of a full disk
         raise OSError(f'{path}: {error}') from error
-
-
-def save_json(content: Mapping[str, Any], path: PathLike) -> None:
-    """Write a JSON file, all of it or nothing. Raises OSError."""
-    text = json.dumps(content, indent=2) + '\n'
-    _write(path, lambda stream: stream.write(text.encode()))
-
-
-def read_json(path: PathLike) -> dict[str, Any]:
-    """A JSON object from a file; empty if the file is missing or damaged."""
-    try:
-        content = json.loads(Path(path).read_text(encoding='utf-8'))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _write(path: PathLike, write: Callable[[Any], object]) -> None:
-    """Write beside the file, sync, rename: `path` is the old file or the new one, never a part."""
-    path = Path(path)
-    # BasicSR takes no file for a checkpoint that begins with a dot.
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with open(temporary, 'wb') as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    # Some systems cannot open a folder; the rename is then as safe as they make it.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def remove_temporaries(*folders: PathLike) -> None:
-    """Remove what writers that were killed have left behind."""
-    for folder in folders:
-        for leftover in Path(folder).glob('.*.tmp'):
-            if re.fullmatch(r'\..+\.(pth|state|json)\.\d+\.tmp', leftover.name):
-                leftover.unlink(missing_ok=True)
 
 
 def read_training_state(path: str) -> dict:
@@ -104,7 +54,7 @@ def read_training_state(path: str) -> dict:
         raise FileNotFoundError(f'path: resume_state: there is no file {path}')
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except UNREADABLE as error:
         raise ValueError(
             f'path: resume_state: {path} cannot be read as a training state '
             f'({type(error).__name__}: {error})'
@@ -116,10 +66,7 @@ def read_training_state(path: str) -> dict:
 
 def saved_iterations(training_states: PathLike) -> list[int]:
     """The iterations that have a training state, newest first."""
-    folder = Path(training_states)
-    if not folder.is_dir():
-        return []
-    stems = [path.name[: -len(STATE_SUFFIX)] for path in folder.glob(f'*{STATE_SUFFIX}')]
+    stems = [path.stem for path in Path(training_states).glob('*.state')]
     return sorted((int(stem) for stem in stems if stem.isdigit()), reverse=True)
 
 
@@ -154,57 +101,23 @@ def resumable_iterations(
             yield iteration
 
 
-def prune(
-    training_states: PathLike,
-    models: PathLike,
-    keep_last: int,
-    newest: int | None = None,
-    spared: int | None = None,
-) -> list[int]:
-    """Remove all but the newest `keep_last` iterations; returns those that were removed.
-
-    `spared` stays too. Iterations above `newest`, if it is given, are left alone and not counted:
-    a run that goes on from an earlier state has not come to them yet.
-
-    The state goes first, so that a crash in between leaves no state without a network. Files
-    without a number (`net_g_latest.pth`, `net_g_best.pth`) stay.
-    """
-    counted = [i for i in saved_iterations(training_states) if newest is None or i <= newest]
-    removed = [iteration for iteration in counted[keep_last:] if iteration != spared]
-    for iteration in removed:
-        state_file(training_states, iteration).unlink(missing_ok=True)
-        network_file(models, iteration).unlink(missing_ok=True)
-    return removed
-
-
+@dataclass
 class Checkpoints:
-    """The checkpoints of one run, in BasicSR's folders.
+    """The checkpoints of one run, in BasicSR's folders; rank 0 writes them.
 
-    `keep_last`: how many of them to keep, None for all. `complain` takes a text when one cannot be
-    written, after which training goes on: a full disk may be emptied, a lost run not.
-
-    A checkpoint is good once an iteration that began with its weights was finite: the step before
-    it was saved may have ruined them, which only the next iteration tells. The newest good one is
-    kept, whatever `keep_last` says.
+    A checkpoint is known to be good once an iteration that began with its weights was finite: the
+    last step before it was saved may have ruined them. The last one known to be good is kept,
+    whatever `keep_last` says.
     """
 
-    def __init__(
-        self,
-        models: PathLike,
-        training_states: PathLike,
-        keep_last: int | None,
-        complain: Callable[[str], object],
-    ) -> None:
-        self.models = models
-        self.training_states = training_states
-        self.keep_last = keep_last
-        self.newest: int | None = None
-        self.good: int | None = None
-        self._complain = complain
-
-    def tidy(self) -> None:
-        """Remove what a process that was killed while saving has left behind."""
-        remove_temporaries(self.models, self.training_states)
+    models: PathLike
+    training_states: PathLike
+    keep_last: int | None
+    """How many to keep; None for all."""
+    report: Callable[[str], object]
+    """Takes a text if one cannot be written. Training goes on: there may be space again later."""
+    newest: int | None = None
+    good: int | None = None
 
     def save(
         self, label: int | str, network: Mapping[str, Any], state: Mapping[str, Any] | None = None
@@ -215,7 +128,7 @@ class Checkpoints:
             if state is not None:
                 save_checkpoint(state, state_file(self.training_states, int(label)))
         except OSError as error:
-            self._complain(
+            self.report(
                 f'Checkpoint {label} could not be written: {error}. Training goes on; last '
                 f'checkpoint: {self.last()}.'
             )
@@ -226,60 +139,65 @@ class Checkpoints:
         return True
 
     def resumed(self, iteration: int, good: int | None) -> None:
-        """Training goes on from the checkpoint of `iteration`; `good` is the newest good one."""
+        """Training goes on from `iteration`; `good` is the last one known to be good."""
         self.newest, self.good = iteration, good
 
     def newest_is_good(self) -> None:
         """An iteration that began with the newest checkpoint's weights was finite."""
-        if self.newest != self.good:
+        if self.newest != self.good and distributed.rank() == 0:
             self.good = self.newest
             self._prune()
 
     def _prune(self) -> None:
-        if self.keep_last:
-            prune(self.training_states, self.models, self.keep_last, self.newest, self.good)
+        """Remove all but the newest `keep_last` iterations and the last one known to be good.
+
+        Iterations above the newest are not counted and stay: a run that was resumed from an earlier
+        state has not come to them yet. The state goes first, so that a crash in between leaves no
+        state without its network.
+        """
+        if not self.keep_last or self.newest is None:
+            return
+        counted = [i for i in saved_iterations(self.training_states) if i <= self.newest]
+        for iteration in counted[self.keep_last :]:
+            if iteration != self.good:
+                state_file(self.training_states, iteration).unlink(missing_ok=True)
+                network_file(self.models, iteration).unlink(missing_ok=True)
 
     def save_best(self, network: Mapping[str, Any] | None, record: Mapping[str, Any]) -> None:
         """Write the record of the best results and, unless None, the network that has them.
 
-        Like `save`, this only complains if they cannot be written.
+        Like `save`, this only reports if they cannot be written.
         """
         if network is not None and not self.save('best', network):
             return
         try:
-            save_json(record, self._record_file())
+            text = json.dumps(record, indent=2) + '\n'
+            write_bytes(self._record_file(), text.encode(), durable=True)
         except OSError as error:
-            self._complain(
+            self.report(
                 f'The best results could not be written: {self._record_file()}: {error}. '
                 'Training goes on.'
             )
 
     def record(self) -> dict[str, Any]:
-        """The record of the best results; empty if there is none."""
-        return read_json(self._record_file())
-
-    def saved(self) -> list[int]:
-        """The iterations that have a training state, newest first."""
-        return saved_iterations(self.training_states)
+        """The record of the best results; empty if it is missing or damaged."""
+        try:
+            record = json.loads(self._record_file().read_text(encoding='utf-8'))
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
 
     def last(self) -> str:
         """The newest checkpoint from which training can go on, for a message."""
-        iterations = self.saved()
+        iterations = saved_iterations(self.training_states)
         return str(network_file(self.models, iterations[0])) if iterations else 'none yet'
 
     def last_good(self) -> str:
-        """The newest good checkpoint, for a message."""
-        if self.good is None or not state_file(self.training_states, self.good).exists():
-            return 'none (after none of them an iteration was finite)'
-        return str(network_file(self.models, self.good))
+        """The last checkpoint known to be good, for a message; the same in every rank."""
+        text = 'none (after none of them an iteration was finite)'
+        if self.good is not None and state_file(self.training_states, self.good).exists():
+            text = str(network_file(self.models, self.good))
+        return distributed.broadcast_object(text)
 
     def _record_file(self) -> Path:
         return network_file(self.models, 'best').with_suffix('.json')
-
-
-def network_content(networks: Mapping[str, nn.Module]) -> dict[str, dict[str, torch.Tensor]]:
-    """The parameters of networks by key (`params`, `params_ema`), as BasicSR saves them."""
-    return {
-        key: {name: value.detach().cpu() for name, value in network.state_dict().items()}
-        for key, network in networks.items()
-    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -13,39 +14,37 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class SignalHandler:
-    """Turns signals into a request that is met at the next moment at which all is consistent.
+    """Calls `leave` when a signal comes, or at `unblock` for one that came while it was blocked.
 
-    Between `begin()` and `end()` (an iteration, or the writing of a checkpoint) a signal is only
-    noted. Outside, where the process waits for data or validates, `leave` is called at once if
-    `may_leave_alone`; otherwise the ranks have to agree first, and the request waits.
+    It is blocked during an iteration and while a checkpoint is written. Otherwise the process
+    waits for data or validates, which takes too long to wait for. Without `leave_at_once`, for
+    processes that have to agree on it first, signals are noted only.
 
     A second SIGINT is Python's own KeyboardInterrupt.
     """
 
-    def __init__(self, leave: Callable[[], None], may_leave_alone: bool) -> None:
-        self.signal_number: int | None = None
+    def __init__(self, leave: Callable[[], None], leave_at_once: bool) -> None:
+        self._signal_number: int | None = None
         self._leave = leave
-        self._may_leave_alone = may_leave_alone
-        self._busy = 0
+        self._leave_at_once = leave_at_once
+        self._blocked = False
         self._process = os.getpid()
         self._previous: dict[int, Any] = {}
 
     @property
     def requested(self) -> bool:
         """Whether a signal has come."""
-        return self.signal_number is not None
+        return self._signal_number is not None
 
     @property
     def exit_code(self) -> int:
         """128 + the signal's number, as shells report it; SIGTERM's if another rank was told."""
-        return 128 + (self.signal_number or signal.SIGTERM)
+        return 128 + (self._signal_number or signal.SIGTERM)
 
     def install(self) -> None:
         """Take over the signals; only the main thread can."""
-        if self._previous or threading.current_thread() is not threading.main_thread():
-            return
-        for number in SIGNALS:
-            self._previous[number] = signal.signal(number, self._note)
+        if not self._previous and threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
 
     def remove(self) -> None:
         """Give the signals back."""
@@ -53,27 +52,42 @@ class SignalHandler:
             signal.signal(number, handler)
         self._previous = {}
 
-    def begin(self) -> None:
-        """From here on a signal has to wait."""
-        self._busy += 1
+    def block(self) -> None:
+        """Only note signals from here on."""
+        self._blocked = True
 
-    def end(self) -> None:
-        """All is consistent again."""
-        self._busy = max(0, self._busy - 1)
+    def unblock(self) -> None:
+        """Act on signals again, and on one that was noted."""
+        self._blocked = False
+        if self.requested and self._leave_at_once:
+            self._leave()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a loader's worker that was forked from this process
             return
         if self.requested and number == signal.SIGINT:
             signal.default_int_handler(number, frame)
-        self.signal_number = number
-        # A signal to the whole group ends the loader's workers too. PyTorch raises an error in
-        # the midst of whatever runs when one dies, and the iteration would be lost.
+        self._signal_number = number
+        # A signal to the whole group ends the loader's workers too. When one dies, PyTorch raises
+        # an error from its own handler, wherever the program is, and the iteration would be lost.
         if hasattr(signal, 'SIGCHLD'):
-            signal.signal(signal.SIGCHLD, _nothing)
-        if self._may_leave_alone and not self._busy:
-            self._leave()
+            signal.signal(signal.SIGCHLD, _ignore)
+        if not self._blocked:
+            sys.unraisablehook = self._leave_again
+            self.unblock()
+
+    def _leave_again(self, dropped: Any) -> None:
+        """Call `leave` once more if Python has dropped its SystemExit.
+
+        It drops what is raised in a destructor or right after a fork, which is where the loader
+        stops and starts its workers. The process would then wait for data from dead ones.
+        """
+        if isinstance(dropped.exc_value, SystemExit) and hasattr(signal, 'setitimer'):
+            signal.signal(signal.SIGALRM, lambda number, frame: self._leave())
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        else:
+            sys.__unraisablehook__(dropped)
 
 
-def _nothing(number: int, frame: FrameType | None) -> None:
-    """A handler that does nothing; SIG_IGN would change how children end."""
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Do nothing. Unlike SIG_IGN, this leaves it to the parent to collect its children."""

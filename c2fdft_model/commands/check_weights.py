@@ -13,9 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from c2fdft_model.restoring.weights import (
+    EMA_KEY,
     Checkpoint,
     build_network,
     network_arguments,
@@ -43,28 +42,30 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Print what the checkpoint holds; the exit code is 0, or 2 if it cannot be loaded."""
     args = parse_arguments(arguments)
     try:
         checkpoint = read_checkpoint(args.file, args.param_key)
         build_network(checkpoint)
+        description = describe(checkpoint)
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    for label, text in describe(args.file, checkpoint):
+    for label, text in description:
         print(f'{label:<11} {text}')
     return 0
 
 
-def describe(path: Path, checkpoint: Checkpoint) -> list[tuple[str, str]]:
+def describe(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """What can be said of a checkpoint, and what cannot, as pairs of a label and a sentence."""
-    content = torch.load(path, map_location='cpu', weights_only=True)
+    path, prefix = checkpoint.path, checkpoint.prefix
     network = network_arguments(checkpoint.parameters)
     count = sum(parameter.numel() for parameter in checkpoint.parameters.values())
     norm = network['LayerNorm_type']
     return [
         ('file', f'{path} ({path.stat().st_size / 1e6:.1f} MB)'),
-        ('keys', _keys(content, checkpoint)),
-        ('names', _prefix(content, checkpoint)),
+        ('keys', _keys(checkpoint)),
+        ('names', f'with the prefix {prefix}' if prefix else 'plain, without a prefix'),
         ('network', _network(network)),
         ('parameters', f'{count:,}'),
         ('layer norm', norm),
@@ -75,29 +76,19 @@ def describe(path: Path, checkpoint: Checkpoint) -> list[tuple[str, str]]:
     ]
 
 
-def _keys(content: dict, checkpoint: Checkpoint) -> str:
+def _keys(checkpoint: Checkpoint) -> str:
     if not checkpoint.key:
         return 'none, the file is the parameters themselves'
-    others = [key for key in content if key != checkpoint.key]
-    text = f'{checkpoint.key} (loaded)' + ''.join(f', {key}' for key in others)
-    if {'params', 'params_ema'} <= content.keys():
-        text += f'; they differ by {_largest_difference(content):.2g} at most'
+    keys = [f'{checkpoint.key} (loaded)', *checkpoint.other_keys]
+    text = ', '.join(keys)
+    if {'params', EMA_KEY} <= {checkpoint.key, *checkpoint.other_keys}:
+        text += f'; they differ by {_largest_difference(checkpoint.path):.2g} at most'
     return text
 
 
-def _largest_difference(content: dict) -> float:
-    raw, average = content['params'], content['params_ema']
-    return max(
-        (raw[name].float() - average[name].float()).abs().max().item()
-        for name in raw.keys() & average.keys()
-    )
-
-
-def _prefix(content: dict, checkpoint: Checkpoint) -> str:
-    names = content[checkpoint.key] if checkpoint.key else content
-    stored, plain = next(iter(names)), next(iter(checkpoint.parameters))
-    prefix = stored.removesuffix(plain)
-    return f'with the prefix {prefix}' if prefix else 'plain, without a prefix'
+def _largest_difference(path: Path) -> float:
+    raw, ema = (read_checkpoint(path, key).parameters for key in ('params', EMA_KEY))
+    return max((raw[name] - ema[name]).abs().max().item() for name in raw.keys() & ema.keys())
 
 
 def _network(network: dict) -> str:

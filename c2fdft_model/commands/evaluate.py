@@ -13,24 +13,20 @@ import csv
 import math
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from c2fdft_model.evaluation import (
-    PROTOCOLS,
-    UNITS,
-    Measurements,
-    Protocol,
-    get_protocol,
-    measure_all,
-    summary,
-)
+from c2fdft_model.evaluation.evaluation_set import Measurements, measure_all
+from c2fdft_model.evaluation.image_protocols import UNITS, Protocol
+from c2fdft_model.evaluation.problems import summary
+from c2fdft_model.evaluation.protocols import PROTOCOLS, find_evaluation_set, get_protocol
 
 PROBLEMS_SHOWN = 20
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     listed = '\n'.join(f'  {p.name:<17} {p.description}' for p in PROTOCOLS.values())
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -40,11 +36,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('protocol', help='one of the protocols below')
     parser.add_argument('results', type=Path, help='folder of results, or their .mat file')
     parser.add_argument(
-        'truth',
+        'gt',
         type=Path,
         help='folder or .mat file of the ground truth; for dnd info.mat, for sidd the noisy blocks',
     )
-    parser.add_argument('--csv', type=Path, help='also write the number of every image here')
+    parser.add_argument('--csv', type=Path, help='also write the metrics of every image here')
     parser.add_argument('--suffix', help='take the results named <name>_SUFFIX (default: any)')
     parser.add_argument(
         '--workers', type=int, default=os.cpu_count() or 1, help='processes (default: %(default)s)'
@@ -53,34 +49,26 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def write_csv(path: Path, protocol: Protocol, measured: Measurements) -> None:
-    """One line an image, then one line a problem, then the mean."""
+    """One line for each image, then one for each problem, then the mean."""
+    rows: list[dict] = [{'image': name, **metrics} for name, metrics in measured.metrics.items()]
+    rows += [{'image': p.name, 'problem': f'{p.kind}: {p.reason}'} for p in measured.problems]
+    rows.append({'image': 'mean', **{name: measured.mean(name) for name in protocol.metrics}})
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file)
-        writer.writerow(['protocol', 'image', *protocol.numbers, 'problem'])
-        for name, numbers in measured.numbers.items():
-            writer.writerow([protocol.name, name, *(numbers[n] for n in protocol.numbers), ''])
-        for problem in measured.problems:
-            blanks = [''] * len(protocol.numbers)
-            writer.writerow(
-                [protocol.name, problem.name, *blanks, f'{problem.kind}: {problem.reason}']
-            )
-        means = [measured.mean(n) for n in protocol.numbers]
-        writer.writerow([protocol.name, 'mean', *means, ''])
+        writer = csv.DictWriter(file, ['protocol', 'image', *protocol.metrics, 'problem'])
+        writer.writeheader()
+        writer.writerows({'protocol': protocol.name, **row} for row in rows)
 
 
 def report(protocol: Protocol, measured: Measurements, notes: list[str]) -> str:
-    """The numbers, each with its protocol, and what was left out."""
-    count = len(measured.numbers)
-    width = max((len(n) for n in protocol.numbers), default=0)
+    """The mean metrics, each with its protocol, and what was left out."""
+    count = len(measured.metrics)
+    width = max(map(len, protocol.metrics), default=0)
     lines = [f'{protocol.name}: {protocol.description}']
-    for number in protocol.numbers:
-        unit = UNITS.get(number, '')
-        lines.append(
-            f'{protocol.name}  {number:<{width}} {measured.mean(number):9.4f} {unit}'.rstrip()
-            + f'  (mean of {count})'
-        )
-    if not protocol.numbers:
+    for metric in protocol.metrics:
+        value = f'{measured.mean(metric):9.4f} {UNITS.get(metric, "")}'.rstrip()
+        lines.append(f'{protocol.name}  {metric:<{width}} {value}  (mean of {count})')
+    if not protocol.metrics:
         lines.append(f'{protocol.name}  {count} items checked, no fault found in them')
     lines += [f'note: {note}' for note in notes + _infinite(protocol, measured)]
     lines.append(f'problems: {summary(measured.problems)}')
@@ -92,9 +80,9 @@ def report(protocol: Protocol, measured: Measurements, notes: list[str]) -> str:
 
 
 def _infinite(protocol: Protocol, measured: Measurements) -> list[str]:
-    if 'psnr' not in protocol.numbers:
+    if 'psnr' not in protocol.metrics:
         return []
-    values = [numbers['psnr'] for numbers in measured.numbers.values()]
+    values = [metrics['psnr'] for metrics in measured.metrics.values()]
     finite = [value for value in values if math.isfinite(value)]
     if len(finite) == len(values):
         return []
@@ -104,22 +92,25 @@ def _infinite(protocol: Protocol, measured: Measurements) -> list[str]:
     return [note]
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write the table; the exit code is 0, 1 or 2 as the module says."""
     args = parse_arguments(arguments)
     try:
         protocol = get_protocol(args.protocol)
-        work = protocol.find_work(args.results, args.truth, args.suffix)
+        found = find_evaluation_set(protocol, args.results, args.gt, args.suffix)
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
 
     def bar(outcomes):
-        return tqdm(outcomes, total=work.count, desc=protocol.name, unit='image', disable=None)
+        return tqdm(
+            outcomes, total=len(found.items), desc=protocol.name, unit='image', disable=None
+        )
 
-    measured = measure_all(protocol.measure, work, args.workers, bar)
-    print(report(protocol, measured, work.notes))
+    measured = measure_all(protocol.measure, found, args.workers, bar)
+    print(report(protocol, measured, found.notes))
     if args.csv:
         write_csv(args.csv, protocol, measured)
-    if not measured.numbers:
+    if not measured.metrics:
         return 2
     return 1 if measured.problems else 0

@@ -4,7 +4,7 @@
 
 Counts the pairs and says exactly what is missing or odd. Then training images go into LMDBs,
 datasets/train/NAME/{input,target}.lmdb, and test images are linked into the folders
-datasets/test/NAME/{input,target}. A run that was interrupted goes on where it stopped if it is
+datasets/test/NAME/{input,target}. A run that was interrupted continues where it stopped if it is
 started again.
 """
 
@@ -13,27 +13,27 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from c2fdft_model.commands.prepare_lmdb import add_store_arguments, store
+from c2fdft_model.commands.prepare_lmdb import add_store_arguments, store, with_errors_printed
 from c2fdft_model.data.dataset_layouts import (
+    BLURS,
     Split,
     SplitReport,
     check_dnd,
     expected_tree,
-    find_part,
+    find_split,
     gopro,
     rain13k,
     realblur,
     sidd,
     sidd_validation,
 )
-from c2fdft_model.data.lmdb.plan import StoreOptions, file_sources
+from c2fdft_model.data.lmdb.plan import PairSource, StoreOptions, file_sources
 
 SIDD_SIZE, SIDD_STRIDE = 512, 384
-SHOWN = 30
+PROBLEMS_SHOWN = 30
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -41,20 +41,19 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('dataset', choices=('rain13k', 'gopro', 'realblur', 'sidd', 'dnd'))
-    parser.add_argument('--root', required=True, type=Path, help='folder it was unpacked into')
-    parser.add_argument('--out', type=Path, default=Path('datasets'), help='default: datasets')
-    parser.add_argument('--check', action='store_true', help='check only, write nothing')
-    parser.add_argument(
-        '--allow-incomplete', action='store_true', help='go on with the pairs that are there'
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add('dataset', choices=('rain13k', 'gopro', 'realblur', 'sidd', 'dnd'))
+    add('--root', required=True, type=Path, help='folder it was unpacked into')
+    add('--out', type=Path, default=Path('datasets'), help='default: datasets')
+    add('--check', action='store_true', help='check only, write nothing')
+    add('--allow-incomplete', action='store_true', help='continue with the pairs that are there')
+    add(
         '--blur',
-        choices=('blur', 'blur_gamma'),
+        choices=BLURS,
         default='blur',
         help='GoPro: which blurred images; published results use blur, the default',
     )
-    parser.add_argument('--copy', action='store_true', help='copy test images, do not link them')
+    add('--copy', action='store_true', help='copy test images, do not link them')
     add_store_arguments(parser)
     return parser.parse_args(argv)
 
@@ -62,112 +61,103 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 1 if something is missing, odd or cannot be written."""
     arguments = parse_arguments(argv)
-    try:
+
+    def run() -> int:
         if not arguments.root.is_dir():
             raise ValueError(f'--root {arguments.root}: there is no such folder.')
-        problems = check_and_prepare(arguments)
-    except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('\nInterrupted; the same command goes on from here.', file=sys.stderr)
-        return 130
-    return 1 if problems and not arguments.allow_incomplete else 0
+        if arguments.dataset == 'dnd':
+            problems = prepare_dnd(arguments.root)
+        else:
+            problems = check_and_prepare(arguments)
+        return 1 if problems and not arguments.allow_incomplete else 0
+
+    return with_errors_printed(run)
 
 
 def check_and_prepare(arguments: argparse.Namespace) -> list[str]:
     """Check everything first, then write, unless there are problems; returns the problems."""
-    if arguments.dataset == 'dnd':
-        return prepare_dnd(arguments.root)
-    parts = {
+    splits = {
         'rain13k': rain13k,
         'gopro': lambda: gopro(arguments.blur),
         'realblur': realblur,
         'sidd': sidd,
     }[arguments.dataset]()
-    found = find_all(arguments.root, parts)
-    problems = [problem for one in found for problem in one.problems]
-    blocks: list = []
+    reports = find_all(arguments.root, splits)
+    problems = [problem for report in reports for problem in report.problems]
+    blocks: list[PairSource] = []
     if arguments.dataset == 'sidd':
-        blocks, odd = sidd_validation(arguments.root)
+        blocks, block_problems = sidd_validation(arguments.root)
         print(f'val/SIDD: {len(blocks):,} blocks')
-        problems += odd
-    if not found and not blocks:
+        problems += block_problems
+    if not reports and not blocks:
         raise ValueError(
             f'{arguments.root}: nothing of {arguments.dataset} is there. Looked for\n'
-            f'{expected_tree(parts)}'
+            f'{expected_tree(splits)}'
         )
-    report(problems)
+    print_problems(problems)
     if problems and not arguments.allow_incomplete:
-        print('Nothing was written. --allow-incomplete goes on with the pairs that are there.')
+        print('Nothing was written. --allow-incomplete continues with the pairs that are there.')
     elif not arguments.check:
-        write_all(found, arguments)
+        write_all(reports, arguments)
         if blocks:
-            store(
-                blocks, arguments.out / 'val/SIDD', StoreOptions(**encoding(arguments)), arguments
-            )
+            options = StoreOptions(encoding=arguments.store, level=arguments.level)
+            store(blocks, arguments.out / 'val/SIDD', options, arguments)
     return problems
 
 
-def report(problems: Sequence[str]) -> None:
+def print_problems(problems: Sequence[str]) -> None:
     """Print the first problems and how many more there are."""
-    for problem in problems[:SHOWN]:
+    for problem in problems[:PROBLEMS_SHOWN]:
         print(f'PROBLEM: {problem}')
-    if len(problems) > SHOWN:
-        print(f'PROBLEM: ... and {len(problems) - SHOWN:,} more')
+    if len(problems) > PROBLEMS_SHOWN:
+        print(f'PROBLEM: ... and {len(problems) - PROBLEMS_SHOWN:,} more')
 
 
-def find_all(root: Path, parts: Sequence[Split]) -> list[SplitReport]:
-    """Look for every part and print what there is of it."""
-    found = []
-    for part in parts:
-        one = find_part(root, part)
-        if one is None:
-            print(f'{part.place}: not there, skipped')
+def find_all(root: Path, splits: Sequence[Split]) -> list[SplitReport]:
+    """Look for every split and print what there is of it."""
+    reports = []
+    for split in splits:
+        report = find_split(root, split)
+        if report is None:
+            print(f'{split.place}: not there, skipped')
             continue
-        print(f'{part.place}: {len(one.pairs):,} pairs of {part.count:,}')
-        for note in one.notes:
+        print(f'{split.place}: {len(report.pairs):,} pairs of {split.count:,}')
+        for note in report.notes:
             print(f'  {note}')
-        found.append(one)
-    return found
+        reports.append(report)
+    return reports
 
 
-def write_all(found: Sequence[SplitReport], arguments: argparse.Namespace) -> None:
-    """Training parts into LMDBs, test parts into folders."""
-    for one in found:
-        if not one.pairs:
+def write_all(reports: Sequence[SplitReport], arguments: argparse.Namespace) -> None:
+    """Training splits into LMDBs, test splits into folders."""
+    size, stride = arguments.size, arguments.stride
+    if arguments.dataset == 'sidd' and size is None:
+        size, stride = SIDD_SIZE, SIDD_STRIDE
+    for report in reports:
+        out = arguments.out / report.split.place
+        if not report.pairs:
             continue
-        out = arguments.out / one.part.place
-        if one.part.is_training:
-            cut = arguments.dataset == 'sidd' and arguments.size is None
-            options = StoreOptions(
-                SIDD_SIZE if cut else arguments.size,
-                SIDD_STRIDE if cut else arguments.stride,
-                **encoding(arguments),
-            )
-            store(file_sources(one.lq_folder, one.gt_folder, one.pairs), out, options, arguments)
+        if report.split.is_training:
+            sources = file_sources(report.lq_folder, report.gt_folder, report.pairs)
+            options = StoreOptions(size, stride, arguments.store, arguments.level)
+            store(sources, out, options, arguments)
         else:
-            take_over(one, out, arguments.copy)
+            link_or_copy(report, out, arguments.copy)
 
 
-def encoding(arguments: argparse.Namespace) -> dict:
-    """Arguments of `StoreOptions` that do not depend on the data set."""
-    return {'encoding': arguments.store, 'level': arguments.level}
-
-
-def take_over(found: SplitReport, out: Path, copy: bool) -> None:
+def link_or_copy(report: SplitReport, out: Path, copy: bool) -> None:
     """Link or copy the files of all pairs to `out`/input and `out`/target, under equal names.
 
     Raises ValueError if other files are there.
     """
-    for side, folder in (('input', found.lq_folder), ('target', found.gt_folder)):
+    for side, folder in (('input', report.lq_folder), ('target', report.gt_folder)):
         place = out / side
         if place.resolve() == folder.resolve():
-            print(f'{place}: {len(found.pairs):,} images, already in place')
+            print(f'{place}: {len(report.pairs):,} images, already in place')
             continue
         files = {
             pair.name.replace('/', '-') + Path(relative).suffix: folder / relative
-            for pair in found.pairs
+            for pair in report.pairs
             for relative in [pair.lq if side == 'input' else pair.gt]
         }
         place.mkdir(parents=True, exist_ok=True)
@@ -195,7 +185,7 @@ def provide(source: Path, target: Path, copy: bool) -> None:
 def prepare_dnd(root: Path) -> list[str]:
     """DND is tested from its own files: check them and say how."""
     whole, problems = check_dnd(root)
-    report(problems)
+    print_problems(problems)
     if not problems:
         print(
             f'DND: {whole}. It has no clean images and is tested from these files; next:\n'

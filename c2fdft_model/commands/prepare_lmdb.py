@@ -3,22 +3,22 @@
     python scripts/prepare_lmdb.py --input rainy --target clean --out datasets/train/Rain
 
 Folders of any depth, files of any names in PNG, JPEG, TIFF, BMP and others, 8 and 16 bits. A run
-that was interrupted goes on where it stopped if it is started again.
+that was interrupted continues where it stopped if it is started again.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from c2fdft_model.data.lmdb.plan import PairSource, StoreOptions, file_sources, windows_of
+from c2fdft_model.data.lmdb.plan import PairSource, StoreOptions, file_sources, sub_images
 from c2fdft_model.data.lmdb.verify import verify_pairs
 from c2fdft_model.data.lmdb.write_pairs import Summary, write_pairs
-from c2fdft_model.data.pairing import list_images, pair_files
+from c2fdft_model.data.pairing import pair_folders
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -26,40 +26,36 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        '--input', '--lq', required=True, type=Path, help='folder of degraded images'
-    )
-    parser.add_argument('--target', '--gt', required=True, type=Path, help='folder of clean images')
-    parser.add_argument(
-        '--out', required=True, type=Path, help='folder for input.lmdb and target.lmdb'
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add('--input', '--lq', required=True, type=Path, help='folder of degraded images')
+    add('--target', '--gt', required=True, type=Path, help='folder of clean images')
+    add('--out', required=True, type=Path, help='folder for input.lmdb and target.lmdb')
+    add(
         '--input-template',
         default='{}',
         metavar='T',
         help='name of a degraded image without suffix, {} for what it shares with the clean one',
     )
-    parser.add_argument(
-        '--target-template', default='{}', metavar='T', help='the same for clean images'
-    )
+    add('--target-template', default='{}', metavar='T', help='the same for clean images')
     add_store_arguments(parser)
     return parser.parse_args(argv)
 
 
 def add_store_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that say how images are stored."""
-    parser.add_argument('--size', type=int, help='cut images into squares of this side')
-    parser.add_argument('--stride', type=int, help='distance of the squares (default: --size)')
-    parser.add_argument(
+    add = parser.add_argument
+    add('--size', type=int, help='cut images into squares of this side')
+    add('--stride', type=int, help='distance of the squares (default: --size)')
+    add(
         '--store',
         choices=('png', 'raw'),
         default='png',
         help='raw is uncompressed: about twice the disk space, and hardly any time to read',
     )
-    parser.add_argument('--level', type=int, default=1, choices=range(10), help='PNG compression')
-    parser.add_argument('--threads', type=int, help='default: one for each core')
-    parser.add_argument('--verify', action='store_true', help='read everything back and compare')
-    parser.add_argument('--overwrite', action='store_true', help='replace LMDBs of other images')
+    add('--level', type=int, default=1, choices=range(10), help='PNG compression')
+    add('--threads', type=int, help='default: one for each core')
+    add('--verify', action='store_true', help='read everything back and compare')
+    add('--overwrite', action='store_true', help='replace LMDBs of other images')
 
 
 def store(
@@ -70,7 +66,7 @@ def store(
     Raises SystemExit naming what differs if they do not hold what they should.
     """
     paths = out / 'input.lmdb', out / 'target.lmdb'
-    total = sum(len(windows_of(source, options)) for source in sources)
+    total = sum(len(sub_images(source, options)) for source in sources)
     with tqdm(total=total, unit='pair', desc=f'Write {out}') as bar:
         summary = write_pairs(
             sources,
@@ -104,25 +100,30 @@ def describe(summary: Summary, paths: Sequence[Path]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 1 for an error, which is printed."""
-    arguments = parse_arguments(argv)
+    return with_errors_printed(lambda: prepare(parse_arguments(argv)))
+
+
+def prepare(arguments: argparse.Namespace) -> int:
+    """Pair the folders and store them; returns 0.
+
+    Raises ValueError and OSError for what cannot be read, paired or stored.
+    """
+    options = StoreOptions(arguments.size, arguments.stride, arguments.store, arguments.level)
+    pairs = pair_folders(
+        arguments.input, arguments.target, arguments.input_template, arguments.target_template
+    )
+    sources = file_sources(arguments.input, arguments.target, pairs)
+    store(sources, arguments.out, options, arguments)
+    return 0
+
+
+def with_errors_printed(command: Callable[[], int]) -> int:
+    """The command's exit code; 1 after an error, which is printed, and 130 after Ctrl-C."""
     try:
-        options = StoreOptions(arguments.size, arguments.stride, arguments.store, arguments.level)
-        pairs = pair_files(
-            list_images(arguments.input),
-            list_images(arguments.target),
-            arguments.input_template,
-            arguments.target_template,
-        )
-        store(
-            file_sources(arguments.input, arguments.target, pairs),
-            arguments.out,
-            options,
-            arguments,
-        )
+        return command()
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print('\nInterrupted; the same command goes on from here.', file=sys.stderr)
+        print('\nInterrupted; the same command continues from here.', file=sys.stderr)
         return 130
-    return 0

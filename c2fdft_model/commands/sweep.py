@@ -23,13 +23,15 @@ from tqdm import tqdm
 
 from c2fdft_arch.common.option_parsing import OptionError, parse_section
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
+from c2fdft_model.diffusion.process import DiffusionProcess
+from c2fdft_model.evaluation import perceptual
 from c2fdft_model.evaluation.perceptual import WEIGHTS_VARIABLE, MetricUnavailable
 from c2fdft_model.plugin import autoload
 
 Row = dict[str, float | int | str]
 SECONDS = 'seconds'
-LPIPS = 'lpips'
-LOWER_IS_BETTER = 'lower'
+LPIPS = {'lpips': {'type': 'calculate_lpips', 'better': 'lower'}}
+"""As an entry of `val: metrics:`."""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
@@ -49,34 +51,33 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[argparse.Na
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Restore, measure, write and draw; the exit code is 0, or 2 if something cannot be."""
     args, for_basicsr = parse_arguments(arguments)
     if args.lpips_weights:
         os.environ[WEIGHTS_VARIABLE] = args.lpips_weights
     try:
         opt = read_options(args.opt, for_basicsr)
-        processes = {s: process_with(opt.get('diffusion'), s) for s in sorted(set(args.steps))}
-    except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    metrics = dict(opt.get('val', {}).get('metrics') or {})
-    if not args.no_lpips:
-        metrics |= lpips_if_there()
-    output = args.output or Path('results') / f'{opt["name"]}_sampling_steps'
-    output.mkdir(parents=True, exist_ok=True)
-
-    rows: list[Row] = []
-    try:
+        options = parse_section(DiffusionOptions, opt.get('diffusion'), 'diffusion')
+        processes = {
+            steps: build_process(dataclasses.replace(options, sampling_timesteps=steps))
+            for steps in sorted(set(args.steps))
+        }
+        metrics = dict(opt.get('val', {}).get('metrics') or {})
+        if not args.no_lpips and has_lpips():
+            metrics |= LPIPS
+        output = args.output or Path('results') / f'{opt["name"]}_sampling_steps'
+        output.mkdir(parents=True, exist_ok=True)
+        rows: list[Row] = []
         for row in sweep(opt, processes, metrics, args.limit):
             rows.append(row)
-            # after every row: what is there survives an interruption
+            # after every row, so that an interruption leaves those before it
             write_csv(output / 'steps.csv', rows)
             (output / 'steps.md').write_text(markdown(rows, opt['name']))
     except (ValueError, OSError, MetricUnavailable) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     print(markdown(rows, opt['name']))
-    for path in draw(output / 'steps.png', rows, metrics):
-        print(f'wrote {path}')
+    draw(output / 'steps.png', rows, metrics)
     print(f'wrote {output / "steps.csv"} and {output / "steps.md"}')
     return 0
 
@@ -94,30 +95,24 @@ def read_options(path: str, arguments: list[str]) -> dict:
     finally:
         sys.argv = before
     if opt['model_type'] != 'C2FDFTModel':
-        raise OptionError(f'{path}: model_type is {opt["model_type"]}: C2FDFTModel is wanted.')
+        raise OptionError(f'{path}: model_type is {opt["model_type"]}: C2FDFTModel is expected.')
     return opt
 
 
-def process_with(section: dict | None, steps: int):
-    """The diffusion process of the option file with another number of sampling steps."""
-    options = parse_section(DiffusionOptions, section, 'diffusion')
-    return build_process(dataclasses.replace(options, sampling_timesteps=steps))
-
-
-def lpips_if_there() -> dict[str, dict]:
-    """LPIPS as an entry of `val: metrics:`, or nothing and a line that says why."""
-    from c2fdft_model.evaluation.perceptual import lpips_distance
-
+def has_lpips() -> bool:
+    """Whether LPIPS can be measured; prints why if not."""
     grey = torch.full((1, 3, 64, 64), 0.5)
     try:
-        lpips_distance(grey, grey)
+        perceptual.lpips_distance(grey, grey)
     except MetricUnavailable as error:
         print(f'LPIPS is left out: {error}')
-        return {}
-    return {LPIPS: {'type': 'calculate_lpips', 'better': LOWER_IS_BETTER}}
+        return False
+    return True
 
 
-def sweep(opt: dict, processes: dict, metrics: dict, limit: int | None) -> Iterable[Row]:
+def sweep(
+    opt: dict, processes: dict[int, DiffusionProcess], metrics: dict, limit: int | None
+) -> Iterable[Row]:
     """One row for each test set and number of steps: the means of the metrics and of the time."""
     from basicsr.data import build_dataset
     from basicsr.models import build_model
@@ -179,16 +174,10 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
 def markdown(rows: Sequence[Row], name: str) -> str:
     """The rows as a table; with several test sets one after the other."""
     columns = list(rows[0])
-    lines = [
-        f'Sampling steps, {name}',
-        '',
-        f'| {" | ".join(columns)} |',
-        '|---' * len(columns) + '|',
-    ]
-    for row in rows:
-        cells = (_cell(column, row[column]) for column in columns)
-        lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join(lines) + '\n'
+    table = [columns, *([_cell(column, row[column]) for column in columns] for row in rows)]
+    lines = [f'| {" | ".join(cells)} |' for cells in table]
+    lines.insert(1, '|---' * len(columns) + '|')
+    return f'Sampling steps, {name}\n\n' + '\n'.join(lines) + '\n'
 
 
 def _cell(column: str, value: float | int | str) -> str:
@@ -198,8 +187,8 @@ def _cell(column: str, value: float | int | str) -> str:
     return f'{value:.{digits}f}'
 
 
-def draw(path: Path, rows: Sequence[Row], metrics: dict) -> list[Path]:
-    """Every metric against the steps (above) and against the seconds per image (below)."""
+def draw(path: Path, rows: Sequence[Row], metrics: dict) -> None:
+    """Draw every metric against the steps (above) and against the seconds per image (below)."""
     try:
         import matplotlib
 
@@ -207,7 +196,7 @@ def draw(path: Path, rows: Sequence[Row], metrics: dict) -> list[Path]:
         from matplotlib import pyplot
     except ImportError:
         print('No plot: it needs matplotlib, pip install c2fdft[plot]')
-        return []
+        return
     figure, axes = pyplot.subplots(
         2, len(metrics), figsize=(4 * len(metrics), 6.4), squeeze=False, layout='constrained'
     )
@@ -225,4 +214,4 @@ def draw(path: Path, rows: Sequence[Row], metrics: dict) -> list[Path]:
     axes[0, 0].legend()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
-    return [path]
+    print(f'wrote {path}')

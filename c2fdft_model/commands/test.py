@@ -2,7 +2,7 @@
 
     python scripts/test.py -opt options/derain_test.yml
 
-The same arguments as BasicSR's basicsr/test.py; results/ come to lie in the current folder
+The same arguments as BasicSR's basicsr/test.py; results/ is written into the current folder
 (`python -m basicsr.test` of an installed BasicSR writes them into site-packages).
 """
 

@@ -2,7 +2,7 @@
 
     python scripts/train.py -opt options/derain_fine.yml
 
-The same arguments as BasicSR's basicsr/train.py; experiments/ and tb_logger/ come to lie in the
+The same arguments as BasicSR's basicsr/train.py; experiments/ and tb_logger/ are written into the
 current folder (`python -m basicsr.train` of an installed BasicSR writes them into site-packages).
 """
 

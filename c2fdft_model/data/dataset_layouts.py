@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from c2fdft_model.data.lmdb.plan import PairSource
+from c2fdft_arch.common.messages import shortened
+from c2fdft_model.data.lmdb.plan import PairSource, file_stamp
 from c2fdft_model.data.mat_files import (
     DND_BOXES,
     DND_IMAGES,
@@ -19,20 +21,22 @@ from c2fdft_model.data.mat_files import (
     variable_names,
 )
 from c2fdft_model.data.pairing import (
+    SHOWN,
     ImagePair,
     PairingError,
     list_images,
     match_files,
-    shortened,
     sizes_or_problems,
 )
 
+BLURS = ('blur', 'blur_gamma')
+"""GoPro's two kinds of blurred images; published results use the first."""
 SIDD_NOISY, SIDD_CLEAN = 'ValidationNoisyBlocksSrgb', 'ValidationGtBlocksSrgb'
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the pairs of a part lie below the root, and how names match (see `match_files`)."""
+    """Where the pairs of a split lie below the root, and how names match (see `match_files`)."""
 
     lq: str
     gt: str
@@ -49,7 +53,7 @@ class Layout:
 class Split:
     """A training or test set: the layouts it may have, its number of pairs, its place with us.
 
-    Training parts become LMDBs, test parts stay folders of files.
+    Training splits become LMDBs, test splits stay folders of files.
     """
 
     place: str
@@ -64,12 +68,12 @@ class Split:
 
 @dataclass
 class SplitReport:
-    """What was found of a part: the pairs, and what is missing or odd, in words."""
+    """What was found of a split: the pairs, and what is missing or odd, in words."""
 
-    part: Split
+    split: Split
     lq_folder: Path
     gt_folder: Path
-    pairs: list[ImagePair]
+    pairs: list[ImagePair] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -90,14 +94,14 @@ def rain13k() -> list[Split]:
 def gopro(blur: str = 'blur') -> list[Split]:
     """GoPro, as folders of pairs or as the original sequences; `blur` or `blur_gamma`."""
 
-    def part(role: str, count: int) -> Split:
+    def split(role: str, count: int) -> Split:
         originals = (
             Layout(folder, folder, '{}/' + blur + '/{}', '{}/sharp/{}')
             for folder in (f'GOPRO_Large/{role}', role)
         )
         return _input_target(f'{role}/GoPro', count, *originals)
 
-    return [part('train', 2103), part('test', 1111)]
+    return [split('train', 2103), split('test', 1111)]
 
 
 def realblur() -> list[Split]:
@@ -112,64 +116,71 @@ def sidd() -> list[Split]:
     return [Split('train/SIDD', 320, tuple(Layout(f, f, *templates) for f in folders))]
 
 
-def find_part(root: Path, part: Split) -> SplitReport | None:
-    """Look for a part below `root`; None if none of its layouts is there."""
-    first_failure = None
-    for layout in part.layouts:
+def find_split(root: Path, split: Split) -> SplitReport | None:
+    """Look for a split below `root`; None if none of its layouts is there."""
+    failure = None
+    for layout in split.layouts:
         lq_folder, gt_folder = root / layout.lq, root / layout.gt
         if not (lq_folder.is_dir() or gt_folder.is_dir()):
             continue
+        report = SplitReport(split, lq_folder, gt_folder)
         try:
             lq_files, gt_files = list_images(lq_folder), list_images(gt_folder)
-            matched = match_files(lq_files, gt_files, layout.lq_template, layout.gt_template)
+            report.pairs, *unmatched = match_files(
+                lq_files, gt_files, layout.lq_template, layout.gt_template
+            )
         except PairingError as error:
             # The folder may be there for another layout.
-            first_failure = first_failure or SplitReport(
-                part, lq_folder, gt_folder, [], [str(error)]
-            )
+            report.problems.append(str(error))
+            failure = failure or report
             continue
-        return _judge(SplitReport(part, lq_folder, gt_folder, matched[0]), *matched[1:], lq_files)
-    return first_failure
+        _check_completeness(report, *unmatched)
+        _check_sizes(report)
+        _note_blur(report, lq_files)
+        return report
+    return failure
 
 
-def _judge(
-    found: SplitReport, lonely_lq: Sequence[str], lonely_gt: Sequence[str], lq_files: Sequence[str]
-) -> SplitReport:
-    for lonely, folder, what in (
-        (lonely_lq, found.lq_folder, 'clean'),
-        (lonely_gt, found.gt_folder, 'degraded'),
+def _check_completeness(report: SplitReport, lq_unmatched: list[str], gt_unmatched: list[str]):
+    for unmatched, folder, other in (
+        (lq_unmatched, report.lq_folder, 'clean'),
+        (gt_unmatched, report.gt_folder, 'degraded'),
     ):
-        if lonely:
-            found.problems.append(
-                f'{folder}: {len(lonely)} images have no {what} partner: {shortened(lonely)}.'
+        if unmatched:
+            report.problems.append(
+                f'{folder}: {len(unmatched)} images have no {other} partner: '
+                f'{shortened(unmatched, SHOWN)}.'
             )
-    if len(found.pairs) != found.part.count:
-        found.problems.append(
-            f'{found.part.place}: {len(found.pairs):,} pairs found, the published data set has '
-            f'{found.part.count:,}.'
+    if len(report.pairs) != report.split.count:
+        report.problems.append(
+            f'{report.split.place}: {len(report.pairs):,} pairs found, the published data set has '
+            f'{report.split.count:,}.'
         )
-    _drop_unusable(found)
-    kinds = {kind for kind in ('blur', 'blur_gamma') if any(f'/{kind}/' in f for f in lq_files)}
-    used = {Path(pair.lq).parent.name for pair in found.pairs} & {'blur', 'blur_gamma'}
-    if used and kinds - used:
-        found.notes.append(
-            f'{found.lq_folder}: {", ".join(used)} is used, {", ".join(kinds - used)} is left out; '
-            'published results use blur.'
-        )
-    return found
 
 
-def _drop_unusable(found: SplitReport) -> None:
-    looked_at = sizes_or_problems(found.lq_folder, found.gt_folder, found.pairs)
-    found.problems += [text for text in looked_at if isinstance(text, str)]
-    found.pairs = [
-        pair for pair, size in zip(found.pairs, looked_at, strict=True) if not isinstance(size, str)
+def _check_sizes(report: SplitReport) -> None:
+    """Name pairs of different sizes and files that are no images, and leave them out."""
+    sizes = sizes_or_problems(report.lq_folder, report.gt_folder, report.pairs)
+    report.problems += [text for text in sizes if isinstance(text, str)]
+    report.pairs = [
+        pair for pair, size in zip(report.pairs, sizes, strict=True) if not isinstance(size, str)
     ]
 
 
-def expected_tree(parts: Sequence[Split]) -> str:
+def _note_blur(report: SplitReport, lq_files: Sequence[str]) -> None:
+    """Say which of GoPro's blurred images are used, if there are two kinds."""
+    kinds = {kind for kind in BLURS if any(f'/{kind}/' in file for file in lq_files)}
+    used = kinds & {Path(pair.lq).parent.name for pair in report.pairs}
+    if used and kinds - used:
+        report.notes.append(
+            f'{report.lq_folder}: {", ".join(used)} is used, {", ".join(kinds - used)} is left '
+            'out; published results use blur.'
+        )
+
+
+def expected_tree(splits: Sequence[Split]) -> str:
     """The layouts that were looked for, for messages."""
-    return '\n'.join(f'  {layout}' for part in parts for layout in part.layouts)
+    return '\n'.join(f'  {layout}' for split in splits for layout in split.layouts)
 
 
 def find_file(root: Path, name: str) -> Path | None:
@@ -182,12 +193,10 @@ def sidd_validation(root: Path) -> tuple[list[PairSource], list[str]]:
 
     Raises MatFileError for a file that cannot be read as such.
     """
-    paths = [find_file(root, f'{name}.mat') for name in (SIDD_NOISY, SIDD_CLEAN)]
-    names = zip(paths, (SIDD_NOISY, SIDD_CLEAN), strict=True)
-    missing = [f'{root}: {name}.mat is missing.' for path, name in names if path is None]
-    if missing or None in paths:
-        return [], missing
-    noisy_path, clean_path = (Path(str(path)) for path in paths)
+    noisy_path, clean_path = (find_file(root, f'{name}.mat') for name in (SIDD_NOISY, SIDD_CLEAN))
+    if noisy_path is None or clean_path is None:
+        found = ((SIDD_NOISY, noisy_path), (SIDD_CLEAN, clean_path))
+        return [], [f'{root}: {name}.mat is missing.' for name, path in found if path is None]
     noisy = read_sidd_blocks(noisy_path, SIDD_NOISY)
     clean = read_sidd_blocks(clean_path, SIDD_CLEAN)
     if noisy.shape != clean.shape or noisy.dtype != np.uint8 or clean.dtype != np.uint8:
@@ -198,25 +207,25 @@ def sidd_validation(root: Path) -> tuple[list[PairSource], list[str]]:
     problems = []
     if noisy.shape != SIDD_BLOCKS:
         problems.append(f'{noisy_path} is {noisy.shape}, the published array is {SIDD_BLOCKS}.')
-    stamp = ' '.join(f'{p.stat().st_size}:{p.stat().st_mtime_ns}' for p in (noisy_path, clean_path))
+    stamp = file_stamp(noisy_path, clean_path)
     sources = [
-        _block_source(noisy[scene, block], clean[scene, block], scene, block, stamp, noisy_path)
-        for scene in range(noisy.shape[0])
-        for block in range(noisy.shape[1])
+        PairSource(
+            f'{scene + 1:04d}_{block + 1:02d}',
+            noisy.shape[2:4],
+            stamp,
+            f'{noisy_path}[{scene}, {block}]',
+            f'{clean_path}[{scene}, {block}]',
+            partial(_block_pair, noisy, clean, scene, block),
+        )
+        for scene, block in np.ndindex(noisy.shape[:2])
     ]
     return sources, problems
 
 
-def _block_source(
-    noisy: np.ndarray, clean: np.ndarray, scene: int, block: int, stamp: str, path: Path
-) -> PairSource:
-    name = f'{scene + 1:04d}_{block + 1:02d}'
-    place = f'[{scene}, {block}]'
-    size = (noisy.shape[0], noisy.shape[1])
-    clean_name = str(path.with_name(f'{SIDD_CLEAN}.mat'))
-    return PairSource(
-        name, size, stamp, str(path) + place, clean_name + place, lambda: (noisy, clean)
-    )
+def _block_pair(
+    noisy: np.ndarray, clean: np.ndarray, scene: int, block: int
+) -> tuple[np.ndarray, np.ndarray]:
+    return noisy[scene, block], clean[scene, block]
 
 
 def check_dnd(root: Path) -> tuple[str, list[str]]:

@@ -24,7 +24,7 @@ class DatasetOptions:
     dataroot_gt: str
     """Folder or LMDB of the clean images."""
     io_backend: Mapping[str, Any]
-    """`type: lmdb` or `type: disk`, and arguments for BasicSR's backend of that name."""
+    """`type: lmdb`, with arguments of `lmdb.open` if any, or `type: disk`."""
     phase: str = 'train'
     """`train`, `val` or `test`; BasicSR sets it. Anything but `train` gives whole images."""
     name: str = ''
@@ -69,11 +69,8 @@ class DatasetOptions:
     """Must be true."""
 
     def __post_init__(self) -> None:
-        positive(
-            _PATH,
-            self,
-            *('scale', 'crops_per_image', 'batch_size_per_gpu', 'dataset_enlarge_ratio'),
-        )
+        counts = ('scale', 'crops_per_image', 'batch_size_per_gpu', 'dataset_enlarge_ratio')
+        positive(_PATH, self, *counts)
         self._check_backend()
         if self.phase == 'train':
             self._check_loader()
@@ -94,6 +91,19 @@ class DatasetOptions:
             batches = self.mini_batch_sizes or (self.batch_size_per_gpu,)
             return PatchCycle.build((self.gt_size or 0,), batches, iters[:1])
         return PatchCycle.build(self.gt_sizes, self.mini_batch_sizes, iters)
+
+    def replicas_of(self, loaded: int) -> int:
+        """For how many GPUs of one process a loader asks for `loaded` samples.
+
+        Raises RuntimeError if that is no multiple of the batch size per GPU.
+        """
+        replicas, rest = divmod(loaded, self.batch_size_per_gpu)
+        if rest or not replicas:
+            raise RuntimeError(
+                f"The data loader's batch of {loaded} is no multiple of {_PATH}: "
+                f'batch_size_per_gpu: {self.batch_size_per_gpu}.'
+            )
+        return replicas
 
     def _check_backend(self) -> None:
         kind = self.io_backend.get('type')
@@ -134,13 +144,13 @@ class DatasetOptions:
 
     def _check_batches(self) -> None:
         cycle = self.cycle
-        for size in cycle.batch_sizes:
-            if size > self.batch_size_per_gpu:
-                raise OptionError(
-                    f'{_PATH}: mini_batch_sizes: {size} is larger than '
-                    f"batch_size_per_gpu: {self.batch_size_per_gpu}, the loader's batch. Set "
-                    f'batch_size_per_gpu: {max(cycle.batch_sizes)}.'
-                )
+        largest_batch = max(cycle.batch_sizes)
+        if largest_batch > self.batch_size_per_gpu:
+            raise OptionError(
+                f'{_PATH}: mini_batch_sizes: {largest_batch} is larger than batch_size_per_gpu: '
+                f"{self.batch_size_per_gpu}, the loader's batch. Set batch_size_per_gpu: "
+                f'{largest_batch}.'
+            )
         largest = max(cycle.patch_sizes)
         if self.gt_size is not None and self.gt_size != largest:
             raise OptionError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from c2fdft_arch.common.option_parsing import OptionError
 
@@ -20,6 +22,11 @@ def epoch_samples(loader_batch: int, world_size: int = 1, enlarge_ratio: int = 1
     per_batch = loader_batch * world_size
     batches = max(1, min(EPOCH_BATCHES, EPOCH_SAMPLES // per_batch))
     return per_batch * math.ceil(batches / enlarge_ratio)
+
+
+def replicas(opt: Mapping[str, Any]) -> int:
+    """GPUs that one process drives by itself (`DataParallel`), by BasicSR's options."""
+    return 1 if opt.get('dist') else max(1, int(opt.get('num_gpu') or 0))
 
 
 def check_reach(

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import base64
 import csv
-import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import scipy.io
+
+from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_arch.common.messages import nearest
 
 SIDD_BLOCKS = (40, 32, 256, 256, 3)
 """Scenes, blocks of a scene, height, width and RGB of SIDD's validation and benchmark arrays."""
@@ -28,23 +30,17 @@ _HDF5_SIGNATURE = b'\x89HDF\r\n\x1a\n'
 _MATLAB_HEADER_BYTES = 512
 
 
-class MatFileError(ValueError):
+class MatFileError(C2FDFTError, ValueError):
     """A MATLAB file that cannot be read, lacks a variable or holds one of the wrong shape."""
 
     kind = '.mat file'
-
-
-def is_hdf5(path: Path) -> bool:
-    """Whether a file is of MATLAB's version 7.3 (HDF5, with or without MATLAB's own header)."""
-    with open(path, 'rb') as file:
-        head = file.read(_MATLAB_HEADER_BYTES + len(_HDF5_SIGNATURE))
-    return head.startswith(_HDF5_SIGNATURE) or head[_MATLAB_HEADER_BYTES:] == _HDF5_SIGNATURE
+    """What an evaluation counts such problems under."""
 
 
 def variable_names(path: str | Path) -> list[str]:
     """The variables of a MATLAB file."""
     path = Path(path)
-    if is_hdf5(path):
+    if _is_hdf5(path):
         with _open_hdf5(path) as file:
             return [name for name in file if not name.startswith('#')]
     with _readable(path):
@@ -62,17 +58,12 @@ def read_array(
     (naming those that are there) or a wrong shape.
     """
     path = Path(path)
-    name = _first_present(path, [variable] if isinstance(variable, str) else list(variable))
-    if is_hdf5(path):
-        with _open_hdf5(path) as file:
-            # HDF5 files list MATLAB's axes in reverse
-            array = np.asarray(file[name]).T
-    else:
-        with _readable(path):
-            array = scipy.io.loadmat(path, variable_names=[name])[name]
-    if not np.issubdtype(array.dtype, np.number):
+    names = [variable] if isinstance(variable, str) else variable
+    name, array = _read_variable(path, *names)
+    if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.number):
         raise MatFileError(f'{path}: `{name}` is not a numeric array.')
-    _check_shape(path, name, array.shape, shape)
+    if shape is not None:
+        _check_shape(path, name, array, shape)
     return array
 
 
@@ -98,24 +89,9 @@ def read_dnd_boxes(path: str | Path) -> list[np.ndarray]:
     [first row, first column, last row, last column], counted from 1, last ones included.
     """
     path = Path(path)
-    _first_present(path, ['info'])
-    if is_hdf5(path):
-        with _open_hdf5(path) as file:
-            info = file['info']
-            if 'boundingboxes' not in info:
-                raise MatFileError(
-                    f'{path}: `info` has no `boundingboxes`; it has {_listed(info)}.'
-                )
-            boxes = [np.asarray(file[ref]).T for ref in np.asarray(info['boundingboxes']).ravel()]
-    else:
-        with _readable(path):
-            info = scipy.io.loadmat(path, variable_names=['info'])['info']
-        if 'boundingboxes' not in (info.dtype.names or ()):
-            names = _listed(info.dtype.names or ())
-            raise MatFileError(f'{path}: `info` has no `boundingboxes`; it has {names}.')
-        boxes = [np.asarray(box) for box in info['boundingboxes'].item().ravel()]
+    _, boxes = _read_variable(path, 'info', field='boundingboxes')
     for box in boxes:
-        _check_shape(path, 'boundingboxes', box.shape, (None, 4))
+        _check_shape(path, 'boundingboxes', box, (None, 4))
     return [box.astype(int) for box in boxes]
 
 
@@ -137,20 +113,9 @@ def write_dnd_image(target: str | Path | BinaryIO, patches: Sequence[np.ndarray]
 def read_dnd_image(path: str | Path) -> list[np.ndarray]:
     """Reads one image of a DND submission back and checks its three variables; the boxes."""
     path = Path(path)
-    for name in ('Idenoised', 'israw', 'eval_version'):
-        _first_present(path, [name])
-    if is_hdf5(path):
-        with _open_hdf5(path) as file:
-            patches = [np.asarray(file[ref]).T for ref in np.asarray(file['Idenoised']).ravel()]
-            israw = bool(np.asarray(file['israw']).ravel()[0])
-            version = ''.join(chr(code) for code in np.asarray(file['eval_version']).ravel())
-    else:
-        with _readable(path):
-            content = scipy.io.loadmat(path)
-        patches = list(content['Idenoised'].ravel())
-        israw = bool(content['israw'].ravel()[0])
-        version = str(content['eval_version'].ravel()[0])
-    if israw:
+    names = ('Idenoised', 'israw', 'eval_version')
+    patches, israw, version = (_read_variable(path, name)[1] for name in names)
+    if israw.any():
         raise MatFileError(f'{path}: `israw` is true; sRGB submissions say false.')
     if version != '1.0':
         raise MatFileError(f"{path}: `eval_version` is {version!r}; the server wants '1.0'.")
@@ -169,7 +134,7 @@ def write_sidd_submission(
     folder.mkdir(parents=True, exist_ok=True)
     if blocks.dtype != np.uint8:
         raise MatFileError(f'SIDD submissions are uint8, these blocks are {blocks.dtype}.')
-    _check_shape(folder, 'DenoisedBlocksSrgb', blocks.shape, (None, None, None, None, 3))
+    _check_shape(folder, 'DenoisedBlocksSrgb', blocks, (None, None, None, None, 3))
     content = {
         'DenoisedBlocksSrgb': blocks,
         'TimeMPSrgb': float(seconds_per_megapixel),
@@ -197,31 +162,71 @@ def read_sidd_csv(path: str | Path, block_shape: Sequence[int] = SIDD_BLOCKS[2:]
     return np.stack(blocks)
 
 
-def _first_present(path: Path, names: list[str]) -> str:
+def _read_variable(path: Path, *names: str, field: str | None = None) -> tuple[str, Any]:
+    """The first variable there is of these names, or a field of this struct.
+
+    Returns the name, and an array, text, or a cell array as a list of arrays.
+    """
     present = variable_names(path)
-    for name in names:
-        if name in present:
-            return name
-    wanted = ' or '.join(f'`{name}`' for name in names)
-    near = difflib.get_close_matches(names[0], present, 1)
-    hint = f' Did you mean `{near[0]}`?' if near else ''
-    raise MatFileError(f'{path}: no variable {wanted}; it has {_listed(present)}.{hint}')
+    name = next((name for name in names if name in present), None)
+    if name is None:
+        wanted = ' or '.join(f'`{name}`' for name in names)
+        hint = nearest(names[0], present)
+        raise MatFileError(f'{path}: no variable {wanted}; it has {_listed(present)}{hint}.')
+    if _is_hdf5(path):
+        with _open_hdf5(path) as file:
+            value = file[name]
+            if field is not None:
+                _check_field(path, name, field, list(value) if hasattr(value, 'keys') else ())
+                value = value[field]
+            return name, _from_hdf5(value, file)
+    with _readable(path):
+        value = scipy.io.loadmat(path, variable_names=[name])[name]
+    if field is not None:
+        _check_field(path, name, field, value.dtype.names or ())
+        value = value[field].item()
+    return name, _from_scipy(value)
 
 
-def _listed(names) -> str:
+def _check_field(path: Path, name: str, field: str, present: Sequence[str]) -> None:
+    if field not in present:
+        raise MatFileError(f'{path}: `{name}` has no `{field}`; it has {_listed(present)}.')
+
+
+def _from_scipy(value: np.ndarray) -> Any:
+    if value.dtype == object:
+        return list(value.ravel())
+    return ''.join(value.ravel()) if value.dtype.kind == 'U' else value
+
+
+def _from_hdf5(value: Any, file: Any) -> Any:
+    # HDF5 files list MATLAB's axes in reverse, and hold cells and text as numbers.
+    array = np.asarray(value)
+    if array.dtype == object:
+        return [np.asarray(file[reference]).T for reference in array.ravel()]
+    is_text = value.attrs.get('MATLAB_class') == b'char'
+    return ''.join(map(chr, array.ravel())) if is_text else array.T
+
+
+def _listed(names: Iterable[str]) -> str:
     return ', '.join(f'`{name}`' for name in names) or 'none'
 
 
-def _check_shape(path, name: str, shape: Sequence[int], wanted) -> None:
-    if wanted is None:
-        return
-    fits = len(shape) == len(wanted) and all(
-        w in (None, s) for s, w in zip(shape, wanted, strict=True)
+def _check_shape(path: Path, name: str, array: np.ndarray, wanted: Sequence[int | None]) -> None:
+    fits = array.ndim == len(wanted) and all(
+        size in (None, found) for size, found in zip(wanted, array.shape, strict=True)
     )
     if not fits:
         expected = ' x '.join('any' if size is None else str(size) for size in wanted)
-        found = ' x '.join(str(size) for size in shape)
+        found = ' x '.join(map(str, array.shape))
         raise MatFileError(f'{path}: `{name}` has the shape {found}; {expected} is wanted.')
+
+
+def _is_hdf5(path: Path) -> bool:
+    """Whether a file is of MATLAB's version 7.3 (HDF5, with or without MATLAB's own header)."""
+    with open(path, 'rb') as file:
+        head = file.read(_MATLAB_HEADER_BYTES + len(_HDF5_SIGNATURE))
+    return head.startswith(_HDF5_SIGNATURE) or head[_MATLAB_HEADER_BYTES:] == _HDF5_SIGNATURE
 
 
 @contextmanager

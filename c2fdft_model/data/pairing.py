@@ -11,13 +11,16 @@ from pathlib import Path
 
 import lmdb
 
+from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_arch.common.messages import shortened
 from c2fdft_model.images.image_io import IMAGE_SUFFIXES, ImageReadError, image_size
 
 _META_LINE = re.compile(r'(?P<key>.+)\.[^.\s]+ \((?P<h>\d+),\s*(?P<w>\d+),\s*(?P<c>\d+)\) \d+\s*')
-_SHOWN = 10
+SHOWN = 10
+"""So many files or problems are named in a message."""
 
 
-class PairingError(ValueError):
+class PairingError(C2FDFTError, ValueError):
     """Two image sets that do not fit together; the text names the images."""
 
 
@@ -53,23 +56,22 @@ def list_images(folder: str | Path) -> list[str]:
     return sorted(found)
 
 
-def pair_files(
-    lq_files: Sequence[str],
-    gt_files: Sequence[str],
+def pair_folders(
+    lq_folder: str | Path,
+    gt_folder: str | Path,
     lq_template: str = '{}',
     gt_template: str = '{}',
 ) -> list[ImagePair]:
-    """Match relative paths by what stands for `{}` in their templates, which leave out suffixes.
+    """The pairs of two folders, matched by name as `match_files` does.
 
-    With `lq_template='{}x2'` the clean `a/b.png` belongs to `a/bx2.jpg`. A template may hold
-    several `{}`; all must agree. Of several files that differ by suffix alone, those with the same
-    suffix belong together.
-
-    Raises PairingError naming files without a partner.
+    Raises PairingError if a folder has no images, and naming images without a partner.
     """
-    pairs, lonely_lq, lonely_gt = match_files(lq_files, gt_files, lq_template, gt_template)
-    _refuse_unpaired(lonely_lq, f'degraded images ({lq_template})')
-    _refuse_unpaired(lonely_gt, f'clean images ({gt_template})')
+    lq_files, gt_files = list_images(lq_folder), list_images(gt_folder)
+    pairs, *unmatched = match_files(lq_files, gt_files, lq_template, gt_template)
+    sides = f'degraded images ({lq_template})', f'clean images ({gt_template})'
+    for files, side in zip(unmatched, sides, strict=True):
+        if files:
+            raise PairingError(f'{len(files)} {side} have no partner: {shortened(files, SHOWN)}.')
     return pairs
 
 
@@ -79,7 +81,12 @@ def match_files(
     lq_template: str = '{}',
     gt_template: str = '{}',
 ) -> tuple[list[ImagePair], list[str], list[str]]:
-    """Like `pair_files`, but returns degraded and clean files without a partner beside the pairs.
+    """Match relative paths by what stands for `{}` in their templates, which leave out suffixes.
+
+    With `lq_template='{}x2'` the clean `a/b.png` belongs to `a/bx2.jpg`. A template may hold
+    several `{}`; all must agree. Of several files that differ by suffix alone, those with the same
+    suffix belong together. Returns the pairs, and the degraded and the clean files without a
+    partner.
 
     Raises PairingError if it is not clear what belongs together.
     """
@@ -94,15 +101,26 @@ def match_files(
     return pairs, _without(lq_names, gt_names), _without(gt_names, lq_names)
 
 
+def listed_pairs(meta_info_file: str | Path, lq_template: str = '{}') -> list[ImagePair]:
+    """The pairs that a text file selects: each line begins with the path of a clean image.
+
+    As in BasicSR, a degraded image lies at the top of its folder and has the clean one's suffix.
+    Raises OSError if the file cannot be read.
+    """
+    pairs = []
+    lines = Path(meta_info_file).read_text().splitlines()
+    for gt in (os.path.normpath(line.strip().split(' ')[0]) for line in lines if line.strip()):
+        stem, suffix = os.path.splitext(os.path.basename(gt))
+        pairs.append(ImagePair(os.path.splitext(gt)[0], lq_template.format(stem) + suffix, gt))
+    return pairs
+
+
 def _by_name(files: Iterable[str], template: str) -> dict[str, list[str]]:
     if '{}' not in template:
         raise PairingError(f'template {template!r}: there must be a {{}} for what pairs share.')
-    if template == '{}':
-        pattern = re.compile('(.+)')
-    else:
-        # A greedy first group may span folders, the others stay within one name.
-        parts = [re.escape(part) for part in template.split('{}')]
-        pattern = re.compile(parts[0] + '(.+)' + '([^/]+)'.join(parts[1:]))
+    # A greedy first group may span folders, the others stay within one name.
+    first, *others = (re.escape(part) for part in template.split('{}'))
+    pattern = re.compile(first + '(.+)' + '([^/]+)'.join(others))
     names: dict[str, list[str]] = {}
     for file in files:
         match = pattern.fullmatch(os.path.splitext(file)[0])
@@ -115,16 +133,6 @@ def _by_name(files: Iterable[str], template: str) -> dict[str, list[str]]:
 
 def _without(ours: dict[str, list[str]], theirs: dict[str, list[str]]) -> list[str]:
     return sorted(file for name in ours.keys() - theirs.keys() for file in ours[name])
-
-
-def _refuse_unpaired(lonely: list[str], what: str) -> None:
-    if lonely:
-        raise PairingError(f'{len(lonely)} {what} have no partner: {shortened(lonely)}.')
-
-
-def shortened(names: Sequence[str]) -> str:
-    """The first ten names, for messages."""
-    return ', '.join(names[:_SHOWN]) + (', ...' if len(names) > _SHOWN else '')
 
 
 def _pair_by_suffix(name: str, lq_group: list[str], gt_group: list[str]) -> list[ImagePair]:
@@ -155,7 +163,7 @@ def sizes_or_problems(
 ) -> list[tuple[int, int] | str]:
     """For each pair, height and width of its clean image, or in words why it cannot be used."""
 
-    def look_at(pair: ImagePair) -> tuple[int, int] | str:
+    def check(pair: ImagePair) -> tuple[int, int] | str:
         lq, gt = Path(lq_folder, pair.lq), Path(gt_folder, pair.gt)
         try:
             lq_size, gt_size = image_size(lq), image_size(gt)
@@ -166,7 +174,7 @@ def sizes_or_problems(
         return f'{lq} is {_size(lq_size)}, {gt} is {_size(gt_size)}.'
 
     with ThreadPoolExecutor(8) as threads:
-        return list(threads.map(look_at, pairs))
+        return list(threads.map(check, pairs))
 
 
 def _size(size: tuple[int, int]) -> str:
@@ -175,8 +183,8 @@ def _size(size: tuple[int, int]) -> str:
 
 def _raise_if_any(problems: list[str], what: str) -> None:
     if problems:
-        more = [f'... and {len(problems) - _SHOWN} more'] if len(problems) > _SHOWN else []
-        listed = '\n  '.join(problems[:_SHOWN] + more)
+        more = [f'... and {len(problems) - SHOWN} more'] if len(problems) > SHOWN else []
+        listed = '\n  '.join(problems[:SHOWN] + more)
         raise PairingError(f'{len(problems)} {what}:\n  {listed}')
 
 
@@ -222,8 +230,8 @@ def pair_lmdbs(lq_folder: str | Path, gt_folder: str | Path, scale: int = 1) -> 
         only_lq, only_gt = sorted(lq.keys() - gt.keys()), sorted(gt.keys() - lq.keys())
         raise PairingError(
             f'{lq_folder} and {gt_folder} are not of one image set: '
-            f'{len(only_lq)} keys are in the first alone ({", ".join(only_lq[:3])}), '
-            f'{len(only_gt)} in the second alone ({", ".join(only_gt[:3])}).'
+            f'{len(only_lq)} keys are in the first alone ({shortened(only_lq)}), '
+            f'{len(only_gt)} in the second alone ({shortened(only_gt)}).'
         )
     problems = [
         f'{key}: {_size(lq[key])} in {lq_folder}, {_size(gt[key])} in {gt_folder}.'

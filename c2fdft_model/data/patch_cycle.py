@@ -5,8 +5,10 @@ Iterations are counted from 1, as BasicSR's training loop counts them.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from c2fdft_arch.common.option_parsing import OptionError
 
@@ -54,7 +56,8 @@ class PatchCycle:
             )
         for size in self.patch_sizes:
             if size % PATCH_MULTIPLE:
-                below, above = size // PATCH_MULTIPLE * PATCH_MULTIPLE, -(-size // 8) * 8
+                below = size // PATCH_MULTIPLE * PATCH_MULTIPLE
+                above = below + PATCH_MULTIPLE
                 nearest = f'{below} or {above}' if below else f'{above}'
                 raise OptionError(
                     f'datasets: train: gt_sizes: {size} must be a multiple of {PATCH_MULTIPLE}, '
@@ -70,16 +73,16 @@ class PatchCycle:
             iters = tuple(iters) * len(patch_sizes)
         return cls(tuple(patch_sizes), tuple(batch_sizes), tuple(iters))
 
+    def __str__(self) -> str:
+        """`360 x 32x32 for 10000, ...`: batch size, patch size and iterations of each phase."""
+        phases = zip(self.patch_sizes, self.batch_sizes, self.iters, strict=True)
+        return ', '.join(f'{batch} x {size}x{size} for {length}' for size, batch, length in phases)
+
     def phase_index(self, iteration: int) -> int:
         """Number of the phase, from 0, that iteration 1, 2, ... falls into."""
         if iteration < 1:
             raise ValueError(f'iteration {iteration}: iterations are counted from 1.')
-        place = (iteration - 1) % sum(self.iters)
-        for index, length in enumerate(self.iters):
-            if place < length:
-                return index
-            place -= length
-        raise AssertionError('unreachable: place is below the sum of iters')
+        return bisect_right(list(accumulate(self.iters)), (iteration - 1) % sum(self.iters))
 
     def phase_at(self, iteration: int) -> Phase:
         """The phase of iteration 1, 2, ..."""

@@ -44,10 +44,9 @@ class Crop:
 
 @dataclass(frozen=True)
 class ImageDraw:
-    """One image to decode, its place in the stream, and the crops to take from it."""
+    """One image to decode, and the crops to take from it."""
 
     image: int
-    position: int
     crops: tuple[Crop, ...]
 
 
@@ -55,7 +54,6 @@ class ImageDraw:
 class BatchPlan:
     """All that has to be loaded for one iteration."""
 
-    iteration: int
     patch_size: int
     draws: tuple[ImageDraw, ...]
 
@@ -86,14 +84,10 @@ class SampleStream:
         crops = draw_crops(positions, self.crops_per_image, self.seed)
         last = phase.batch_size - (count - 1) * self.crops_per_image
         draws = [
-            ImageDraw(
-                int(image),
-                int(position),
-                tuple(crops[k][: last if (k + 1) % count == 0 else None]),
-            )
-            for k, (image, position) in enumerate(zip(images, positions, strict=True))
+            ImageDraw(int(image), tuple(crops[k][: last if (k + 1) % count == 0 else None]))
+            for k, image in enumerate(images)
         ]
-        return BatchPlan(iteration, phase.patch_size, tuple(draws))
+        return BatchPlan(phase.patch_size, tuple(draws))
 
 
 def image_at(positions: np.ndarray, num_images: int, seed: int) -> np.ndarray:

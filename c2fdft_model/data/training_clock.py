@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from c2fdft_model.data.epoch_length import check_reach
-from c2fdft_model.data.patch_cycle import DATASET_TYPE, Phase
+from torch import distributed
+
+from c2fdft_model.data.dataset_options import DatasetOptions, parse_dataset
+from c2fdft_model.data.epoch_length import check_reach, replicas
+from c2fdft_model.data.patch_cycle import DATASET_TYPE
 
 ITERATION_KEY = 'patch_cycle_iteration'
 
@@ -34,23 +37,19 @@ class TrainingClock:
     """Knows which iteration comes next, because the training loop announces each one.
 
     BasicSR gives a dataset no way to learn the iteration. The models announce it here
-    (`plugin.basicsr_patches.announce_iterations`), the datasets of the same process read it, and
+    (`plugin.patches.iterations`), the datasets of the same process read it, and
     whatever starts a worker copies the reading into it.
     """
 
     def __init__(self) -> None:
         self._reading: ClockReading | None = None
-        self._train_opt: Mapping[str, Any] = {}
+        self._options: DatasetOptions | None = None
+        self._replicas = 1
 
     @property
     def started(self) -> bool:
         """Whether a training has been announced in this process."""
         return self._reading is not None
-
-    @property
-    def next_iteration(self) -> int:
-        """The iteration that the next batch is for."""
-        return self.reading().next_iteration
 
     def reading(self) -> ClockReading:
         """Everything a data loader has to know, as of now.
@@ -70,48 +69,46 @@ class TrainingClock:
     def start(self, opt: Mapping[str, Any]) -> None:
         """A training with these BasicSR options begins; iteration 1 is next.
 
-        Raises OptionError if the training would end before its `total_iter`.
+        Raises OptionError if the training would end before its `total_iter`, and for a section
+        `datasets: train` of ours that is not valid.
         """
         if not opt.get('is_train', True):
             return
         total = (opt.get('train') or {}).get('total_iter')
+        section = (opt.get('datasets') or {}).get('train') or {}
         self._reading = ClockReading(
-            seed=_same_in_every_rank(int(opt.get('manual_seed') or 0)),
+            seed=_broadcast_from_rank_0(int(opt.get('manual_seed') or 0)),
             rank=int(opt.get('rank', 0)),
             world_size=int(opt.get('world_size', 1)),
             next_iteration=1,
             total_iter=None if total is None else int(total),
         )
-        self._train_opt = opt
+        self._options = parse_dataset(section) if section.get('type') == DATASET_TYPE else None
+        self._replicas = replicas(opt)
         self._check_reach(0, 0)
 
     def iteration(self, iteration: int) -> None:
-        """Iteration `iteration` begins; its batch is there already."""
-        self._set_next(iteration + 1)
+        """Iteration `iteration` begins; its batch has been loaded already."""
+        self._reading = replace(self.reading(), next_iteration=iteration + 1)
 
     def resumed(self, iteration: int, epoch: int = 0) -> None:
         """The training goes on after iteration `iteration`, in the epoch `epoch`.
 
         Raises OptionError if the training would end before its `total_iter`.
         """
-        self._set_next(iteration + 1)
+        self.iteration(iteration)
         self._check_reach(iteration, epoch)
-
-    def _set_next(self, iteration: int) -> None:
-        now = self.reading()
-        self._reading = ClockReading(now.seed, now.rank, now.world_size, iteration, now.total_iter)
 
     def _check_reach(self, iteration: int, epoch: int) -> None:
         now = self.reading()
-        dataset_opt = (self._train_opt.get('datasets') or {}).get('train') or {}
-        if now.total_iter is None or dataset_opt.get('type') != DATASET_TYPE:
+        if now.total_iter is None or self._options is None:
             return
         check_reach(
             now.total_iter,
-            int(dataset_opt['batch_size_per_gpu']),
+            self._options.batch_size_per_gpu,
             now.world_size,
-            int(dataset_opt.get('dataset_enlarge_ratio') or 1),
-            self._replicas(),
+            self._options.dataset_enlarge_ratio,
+            self._replicas,
             iteration,
             epoch,
         )
@@ -134,38 +131,20 @@ class TrainingClock:
                 '(persistent_workers: false) and fetch nothing ahead without workers '
                 '(prefetch_mode: ~ or num_worker_per_gpu above 0).'
             )
-        phase = self._phase_of_options(begun)
+        if self._options is None:
+            return
+        phase = self._options.cycle.phase_at(begun)
+        patch_size, batch_size = phase.patch_size, phase.batch_size * self._replicas
         shape = tuple(batch['gt'].shape)
-        if phase is not None and (shape[0], *shape[2:]) != (
-            phase.batch_size,
-            *[phase.patch_size] * 2,
-        ):
+        if (shape[0], *shape[2:]) != (batch_size, patch_size, patch_size):
             raise RuntimeError(
                 f'Iteration {begun} was given a batch of shape {shape}; its phase has '
-                f'{phase.batch_size} patches of {phase.patch_size} x {phase.patch_size}.'
+                f'{batch_size} patches of {patch_size} x {patch_size}.'
             )
 
-    def _phase_of_options(self, iteration: int) -> Phase | None:
-        """The phase by the options, its batch size that of all GPUs of this process."""
-        from c2fdft_model.data.dataset_options import parse_cycle
 
-        section = (self._train_opt.get('datasets') or {}).get('train') or {}
-        cycle = parse_cycle(section)
-        if cycle is None:
-            return None
-        phase = cycle.phase_at(iteration)
-        return Phase(phase.patch_size, phase.batch_size * self._replicas())
-
-    def _replicas(self) -> int:
-        """GPUs that this process drives by itself (DataParallel)."""
-        opt = self._train_opt
-        return 1 if opt.get('dist') else max(1, int(opt.get('num_gpu') or 0))
-
-
-def _same_in_every_rank(seed: int) -> int:
+def _broadcast_from_rank_0(seed: int) -> int:
     """Rank 0's seed: without `manual_seed`, BasicSR draws another one in every rank."""
-    from torch import distributed
-
     if not (distributed.is_available() and distributed.is_initialized()):
         return seed
     seeds = [seed]

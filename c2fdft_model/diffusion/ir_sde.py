@@ -14,12 +14,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from c2fdft_model.diffusion.sampling import (
-    Denoiser,
-    noise_like,
-    run_reverse_steps,
-    sampling_timesteps,
-)
+from c2fdft_model.diffusion.process import DiffusionProcess
+from c2fdft_model.diffusion.sampling import noise_like
 
 
 def _cosine(i: Tensor, num_timesteps: int, offset: float = 0.008) -> Tensor:
@@ -29,18 +25,10 @@ def _cosine(i: Tensor, num_timesteps: int, offset: float = 0.008) -> Tensor:
     return 1 - f(i) / f(torch.zeros(1, dtype=torch.float64))
 
 
-def _linear(i: Tensor, num_timesteps: int) -> Tensor:
-    return i / num_timesteps
-
-
-def _constant(i: Tensor, num_timesteps: int) -> Tensor:
-    return torch.ones_like(i)
-
-
 THETA_SCHEDULES: dict[str, Callable[[Tensor, int], Tensor]] = {
     'cosine': _cosine,
-    'linear': _linear,
-    'constant': _constant,
+    'linear': lambda i, num_timesteps: i / num_timesteps,
+    'constant': lambda i, _: torch.ones_like(i),
 }
 """The speed of mean reversion over i = 1 .. T, up to the factor that `delta` fixes."""
 
@@ -54,7 +42,7 @@ class MeanReversion:
 
     `theta_schedule`: `cosine` is the paper's, the noise schedule of Nichol and Dhariwal flipped.
 
-    Raises ValueError for an unknown schedule and for values that make no process.
+    Raises ValueError for an unknown schedule and for impossible values.
     """
 
     def __init__(
@@ -75,19 +63,15 @@ class MeanReversion:
             raise ValueError(f'noise_level: {noise_level} must be above 0.')
         if not 0 < delta < 1:
             raise ValueError(f'delta: {delta} must lie between 0 and 1.')
+        self.num_timesteps = num_timesteps
         i = torch.arange(1, num_timesteps + 1, dtype=torch.float64)
         theta = THETA_SCHEDULES[theta_schedule](i, num_timesteps)
         theta_dt = theta * (-math.log(delta) / theta.sum())
         self.theta_bar = torch.cat([torch.zeros(1, dtype=torch.float64), theta_dt.cumsum(0)])
         self.stationary_std = 2 * noise_level / 255
 
-    @property
-    def num_timesteps(self) -> int:
-        """T, the number of timesteps."""
-        return len(self.theta_bar) - 1
-
     def decay(self, t: Tensor) -> Tensor:
-        """exp(-theta_bar_t), by which the mean has come from x_0 to mu; 1 for t = -1."""
+        """exp(-theta_bar_t): what is left of x_0 - mu in the mean of x_t; 1 for t = -1."""
         return torch.exp(-self.theta_bar[t.cpu() + 1])
 
     def std(self, t: Tensor) -> Tensor:
@@ -99,15 +83,15 @@ class MeanReversion:
         return self.theta_bar[t.cpu() + 1] - self.theta_bar[s.cpu() + 1]
 
 
-class IRSDEProcess:
-    """The mean-reverting process as a process of the model (see `process.DiffusionProcess`).
+class IRSDEProcess(DiffusionProcess):
+    """The mean-reverting process.
 
     `objective`: `noise` compares predicted and true noise; `maximum_likelihood` compares the state
     that the predicted noise leads to, one step back, with the most likely one.
-    `sampler`: `posterior` goes through the predicted clean image and is exact in it for steps of
-    any length, also for a few; `sde` takes Euler steps of the reverse-time equation and wants all T
-    of them. `eta` scales the noise of both: 1 is the paper's sampling, 0 is deterministic (for
-    `sde` the probability-flow equation).
+    `sampler`: `posterior` draws from q(x_s | x_t, x_0) with the predicted clean image, which is
+    exact for steps of any length; `sde` takes Euler steps of the reverse-time equation, which needs
+    all T of them. `eta` scales the noise of both: 1 is the paper's sampling, 0 is deterministic
+    (for `sde` the probability-flow equation).
     """
 
     def __init__(
@@ -119,18 +103,9 @@ class IRSDEProcess:
         sampler: str = 'posterior',
     ) -> None:
         self.reversion = reversion or MeanReversion()
-        self.timesteps = sampling_timesteps(sampling_steps, self.reversion.num_timesteps)
-        self.eta = eta
-        self._objective = {
-            'noise': self._noise_objective,
-            'maximum_likelihood': self._likelihood_objective,
-        }[objective]
+        super().__init__(self.reversion.num_timesteps, sampling_steps, eta)
+        self._objective = objective
         self._step = {'posterior': self._posterior_step, 'sde': self._euler_step}[sampler]
-
-    @property
-    def num_timesteps(self) -> int:
-        """T of the process."""
-        return self.reversion.num_timesteps
 
     def q_sample(self, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """m_t + sqrt(v_t) eps, with m_t = mu + (x_0 - mu) exp(-theta_bar_t)."""
@@ -144,71 +119,49 @@ class IRSDEProcess:
     def objective(
         self, prediction: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Noise matching, or the maximum-likelihood objective."""
-        return self._objective(prediction, x_t, x_0, y, eps, t)
+        """Predicted and true noise, or estimated and most likely state one step back."""
+        if self._objective == 'noise':
+            return prediction, eps
+        estimate, _ = self._euler_step(x_t, y, prediction, t, t - 1, eta=1.0)
+        return estimate, self.most_likely_previous(x_t, x_0, y, t)
 
-    def sample(
-        self,
-        denoise: Denoiser,
-        x_T: Tensor,
-        y: Tensor,
-        *,
-        generator: torch.Generator | None = None,
-        grad_steps: int | None = None,
-        checkpoint: bool = False,
+    def reverse_step(
+        self, k: int, x_t: Tensor, y: Tensor, eps: Tensor, generator: torch.Generator | None
     ) -> Tensor:
-        """The reverse process from `x_T`; the last step adds no noise."""
-        ends = [*self.timesteps[1:], -1]
-
-        def step(k: int, x_t: Tensor, eps: Tensor) -> Tensor:
-            mean, std = self._step(x_t, y, eps, _as_index(self.timesteps[k]), _as_index(ends[k]))
-            if self.eta == 0 or ends[k] < 0:
-                return mean
-            return mean + _per_image(std, x_t) * noise_like(x_t, generator)
-
-        return run_reverse_steps(
-            denoise, x_T, self.timesteps, step, grad_steps=grad_steps, checkpoint=checkpoint
-        )
+        """A step of the chosen sampler; the last one adds no noise."""
+        t, s = (torch.tensor([timestep]) for timestep in [*self.timesteps, -1][k : k + 2])
+        mean, std = self._step(x_t, y, eps, t, s)
+        if self.eta == 0 or s < 0:
+            return mean
+        return mean + _per_image(std, x_t) * noise_like(x_t, generator)
 
     def most_likely_previous(self, x_t: Tensor, x_0: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """The state before x_t of the highest likelihood given x_0 (the paper's x*_{i-1})."""
         mean, _ = self._posterior(x_t, x_0, y, t, t - 1)
         return mean
 
-    def predicted_clean(self, x_t: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """x_0 from the forward process, solved for it with the predicted noise."""
-        r = self.reversion
-        centred = x_t - y - _per_image(r.std(t), x_t) * eps
-        return y + centred / _per_image(r.decay(t), x_t)
-
-    def _noise_objective(
-        self, prediction: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        return prediction, eps
-
-    def _likelihood_objective(
-        self, prediction: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        estimate, _ = self._euler_step(x_t, y, prediction, t, t - 1, eta=1.0)
-        return estimate, self.most_likely_previous(x_t, x_0, y, t)
-
     def _posterior_step(
         self, x_t: Tensor, y: Tensor, eps: Tensor, t: Tensor, s: Tensor
     ) -> tuple[Tensor, Tensor]:
-        return self._posterior(x_t, self.predicted_clean(x_t, y, eps, t), y, t, s, self.eta)
+        """Mean and standard deviation of x_s given x_t and the x_0 that the noise leads to."""
+        r = self.reversion
+        # the forward process, solved for x_0
+        centred = x_t - y - _per_image(r.std(t), x_t) * eps
+        x_0 = y + centred / _per_image(r.decay(t), x_t)
+        return self._posterior(x_t, x_0, y, t, s, self.eta)
 
     def _posterior(
         self, x_t: Tensor, x_0: Tensor, y: Tensor, t: Tensor, s: Tensor, eta: float = 1.0
     ) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of x_s given x_t and x_0, both Gaussian.
 
-        With eta below 1 the noise that is not added stays with the state, as in DDIM (Song et al.,
+        With eta below 1 the noise of x_t replaces part of the fresh noise, as in DDIM (Song et al.,
         2021), so that x_s keeps the variance v_s.
         """
         r = self.reversion
         v_t, v_s = r.std(t) ** 2, r.std(s) ** 2
-        left = -torch.expm1(-2 * r.elapsed(t, s)) * r.stationary_std**2
-        std = eta * (v_s * left / v_t).sqrt()
+        v_step = -torch.expm1(-2 * r.elapsed(t, s)) * r.stationary_std**2  # added from s to t
+        std = eta * (v_s * v_step / v_t).sqrt()
         noise_scale = ((v_s - std**2).clamp(min=0) / v_t).sqrt()
         m_t = y + _per_image(r.decay(t), x_t) * (x_0 - y)
         m_s = y + _per_image(r.decay(s), x_t) * (x_0 - y)
@@ -230,10 +183,6 @@ class IRSDEProcess:
         score_scale = (1 + eta**2) * r.stationary_std**2 * elapsed / r.std(t)
         drift = _per_image(elapsed, x_t) * (x_t - y) - _per_image(score_scale, x_t) * eps
         return x_t + drift, eta * r.stationary_std * (2 * elapsed).sqrt()
-
-
-def _as_index(timestep: int) -> Tensor:
-    return torch.tensor([timestep])
 
 
 def _per_image(values: Tensor, like: Tensor) -> Tensor:

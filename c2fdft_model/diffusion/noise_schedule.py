@@ -12,34 +12,18 @@ import torch
 from torch import Tensor
 
 
-def _linear(beta_start: float, beta_end: float, num_timesteps: int) -> Tensor:
-    return torch.linspace(beta_start, beta_end, num_timesteps, dtype=torch.float64)
-
-
-def _quad(beta_start: float, beta_end: float, num_timesteps: int) -> Tensor:
-    return _linear(beta_start**0.5, beta_end**0.5, num_timesteps) ** 2
-
-
-def _const(beta_start: float, beta_end: float, num_timesteps: int) -> Tensor:
-    return torch.full((num_timesteps,), beta_end, dtype=torch.float64)
-
-
-def _jsd(beta_start: float, beta_end: float, num_timesteps: int) -> Tensor:
-    return 1.0 / torch.arange(num_timesteps, 0, -1, dtype=torch.float64)
-
-
-def _sigmoid(beta_start: float, beta_end: float, num_timesteps: int) -> Tensor:
-    ramp = torch.linspace(-6, 6, num_timesteps, dtype=torch.float64).sigmoid()
-    return ramp * (beta_end - beta_start) + beta_start
+def _linear(start: float, end: float, steps: int) -> Tensor:
+    return torch.linspace(start, end, steps, dtype=torch.float64)
 
 
 BETA_SCHEDULES: dict[str, Callable[[float, float, int], Tensor]] = {
     'linear': _linear,
-    'quad': _quad,
-    'const': _const,
-    'jsd': _jsd,
-    'sigmoid': _sigmoid,
+    'quad': lambda start, end, steps: _linear(start**0.5, end**0.5, steps) ** 2,
+    'const': lambda _, end, steps: torch.full((steps,), end, dtype=torch.float64),
+    'jsd': lambda _, __, steps: 1 / torch.arange(steps, 0, -1, dtype=torch.float64),
+    'sigmoid': lambda start, end, steps: start + (end - start) * _linear(-6, 6, steps).sigmoid(),
 }
+"""beta_0 .. beta_{T-1} from `beta_start`, `beta_end` and T."""
 
 
 def make_betas(
@@ -81,21 +65,14 @@ class NoiseSchedule:
 
     def __init__(self, betas: Tensor | None = None) -> None:
         self.betas = make_betas() if betas is None else betas.to(torch.float64)
+        self.num_timesteps = len(self.betas)
         self.alpha_bar = torch.cumprod(1 - self.betas, dim=0)
-        self._alpha_bar_from_minus_one = torch.cat(
-            [torch.ones(1, dtype=torch.float64), self.alpha_bar]
-        )
-
-    @property
-    def num_timesteps(self) -> int:
-        """T, the number of timesteps."""
-        return len(self.betas)
 
     def alpha_bar_at(self, timestep: int) -> float:
         """The product of (1 - beta) up to and including `timestep`; 1 for timestep -1."""
         if not -1 <= timestep < self.num_timesteps:
             raise ValueError(f'timestep: {timestep} is not in -1 .. {self.num_timesteps - 1}.')
-        return float(self._alpha_bar_from_minus_one[timestep + 1])
+        return 1.0 if timestep == -1 else float(self.alpha_bar[timestep])
 
     def add_noise(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (Wang et al., Eq. 2).

@@ -24,7 +24,7 @@ class IRSDEOptions:
     objective: Literal['noise', 'maximum_likelihood'] = 'noise'
     """Coarse stage: compare noises, or the states that they lead to one step back."""
     sampler: Literal['posterior', 'sde'] = 'posterior'
-    """`posterior` allows a few steps; `sde` takes Euler steps and wants all timesteps."""
+    """`posterior` allows a few steps; `sde` takes Euler steps and needs all timesteps."""
 
 
 @dataclass(frozen=True)
@@ -72,32 +72,16 @@ class DiffusionOptions:
 def build_process(options: DiffusionOptions) -> DiffusionProcess:
     """The diffusion process that the options describe.
 
-    Raises OptionError for variances or timesteps that cannot be.
+    Raises OptionError for impossible variances or timesteps.
     """
+    steps, eta = options.sampling_timesteps, options.eta
+    total = options.num_diffusion_timesteps
     try:
-        return _PROCESSES[options.process](options)
+        if options.process == 'ir_sde':
+            own = options.ir_sde or IRSDEOptions()
+            reversion = MeanReversion(total, own.theta_schedule, own.noise_level, own.delta)
+            return IRSDEProcess(reversion, steps, eta, own.objective, own.sampler)
+        betas = make_betas(options.beta_schedule, options.beta_start, options.beta_end, total)
+        return DDPMProcess(NoiseSchedule(betas), steps, eta)
     except ValueError as error:
         raise OptionError(f'diffusion: {error}') from error
-
-
-def _ddpm(options: DiffusionOptions) -> DiffusionProcess:
-    betas = make_betas(
-        options.beta_schedule,
-        options.beta_start,
-        options.beta_end,
-        options.num_diffusion_timesteps,
-    )
-    return DDPMProcess(NoiseSchedule(betas), options.sampling_timesteps, options.eta)
-
-
-def _ir_sde(options: DiffusionOptions) -> DiffusionProcess:
-    own = options.ir_sde or IRSDEOptions()
-    reversion = MeanReversion(
-        options.num_diffusion_timesteps, own.theta_schedule, own.noise_level, own.delta
-    )
-    return IRSDEProcess(
-        reversion, options.sampling_timesteps, options.eta, own.objective, own.sampler
-    )
-
-
-_PROCESSES = {'ddpm': _ddpm, 'ir_sde': _ir_sde}

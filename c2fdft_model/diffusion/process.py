@@ -1,49 +1,67 @@
 """Diffusion processes: what the coarse stage learns and what the fine stage and the tests sample.
 
-A process is described by four things, all on images in [-1, 1] of shape (B, C, H, W):
-the forward process x_t, the start of sampling x_T, the pair that the coarse stage compares, and
-the sampler. Models and stages know nothing else of it, so that processes can be exchanged by the
-option `diffusion: process`.
+A process is described by four things, all on images in [-1, 1] of shape (B, C, H, W): the forward
+process x_t, the start of sampling x_T, the pair that the coarse stage compares, and the step back
+from x_t. Models and stages use nothing else, so that the option `diffusion: process` can exchange
+processes.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
-from c2fdft_model.diffusion.sampling import Denoiser, ddim_sample, sampling_timesteps
+from c2fdft_model.diffusion.sampling import (
+    Denoiser,
+    ddim_step,
+    run_reverse_steps,
+    sampling_timesteps,
+)
 
 
-class DiffusionProcess(Protocol):
-    """What a stage or a restoration asks of a diffusion process."""
+class DiffusionProcess(ABC):
+    """What training stages and restoration need of a diffusion process.
 
-    @property
-    def num_timesteps(self) -> int:
+    `sampling_steps`: number of network calls S, or an explicit list of timesteps. `eta` scales the
+    noise that the sampler adds; 0 is deterministic.
+    """
+
+    def __init__(self, num_timesteps: int, sampling_steps: int | Sequence[int], eta: float) -> None:
+        self.num_timesteps = num_timesteps
         """T; training timesteps are 0 .. T-1."""
-        ...
-
-    @property
-    def timesteps(self) -> list[int]:
+        self.timesteps = sampling_timesteps(sampling_steps, num_timesteps)
         """The timestep of each network call in sampling, falling."""
-        ...
+        self.eta = eta
 
+    @abstractmethod
     def q_sample(self, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """The forward process: clean `x_0` at timesteps `t` (B,) with noise `eps`."""
-        ...
 
+    @abstractmethod
     def initial_sample(self, y: Tensor, eps: Tensor) -> Tensor:
         """Where sampling starts, for the degraded image `y` and standard normal noise `eps`."""
-        ...
 
     def objective(
         self, prediction: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The pair (estimate, truth) whose distance the coarse stage lowers."""
-        ...
+        """The pair (estimate, target) whose distance the coarse stage lowers.
+
+        By default predicted and true noise (Wang et al., Eq. 8).
+        """
+        return prediction, eps
+
+    @abstractmethod
+    def reverse_step(
+        self, k: int, x_t: Tensor, y: Tensor, eps: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        """From the k-th of `timesteps` to the one after it, or from the last to the clean image.
+
+        `eps` is the predicted noise of x_t; `generator` draws fresh noise where `eta` asks for it.
+        """
 
     def sample(
         self,
@@ -55,17 +73,20 @@ class DiffusionProcess(Protocol):
         grad_steps: int | None = None,
         checkpoint: bool = False,
     ) -> Tensor:
-        """The sampled image, not clamped; differentiable (see `sampling.ddim_sample`)."""
-        ...
+        """The sampled image, not clamped; differentiable (see `sampling.run_reverse_steps`)."""
+
+        def step(k: int, x_t: Tensor, eps: Tensor) -> Tensor:
+            return self.reverse_step(k, x_t, y, eps, generator)
+
+        return run_reverse_steps(
+            denoise, x_T, self.timesteps, step, grad_steps=grad_steps, checkpoint=checkpoint
+        )
 
 
-class DDPMProcess:
+class DDPMProcess(DiffusionProcess):
     """The paper's process: noise is added to the clean image and removed by DDIM.
 
     The degraded image conditions the network and does not enter the process itself.
-
-    `sampling_steps`: number of network calls S, or an explicit list of timesteps. `eta` scales
-    the noise that the sampler adds; 0 is deterministic.
     """
 
     def __init__(
@@ -75,13 +96,8 @@ class DDPMProcess:
         eta: float = 0.0,
     ) -> None:
         self.schedule = schedule or NoiseSchedule()
-        self.timesteps = sampling_timesteps(sampling_steps, self.schedule.num_timesteps)
-        self.eta = eta
-
-    @property
-    def num_timesteps(self) -> int:
-        """T of the noise schedule."""
-        return self.schedule.num_timesteps
+        super().__init__(self.schedule.num_timesteps, sampling_steps, eta)
+        self._alpha_bars = [*map(self.schedule.alpha_bar_at, self.timesteps), 1.0]
 
     def q_sample(self, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """Wang et al., Eq. 2."""
@@ -91,30 +107,10 @@ class DDPMProcess:
         """Pure noise."""
         return eps
 
-    def objective(
-        self, prediction: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Predicted and true noise (Wang et al., Eq. 8)."""
-        return prediction, eps
-
-    def sample(
-        self,
-        denoise: Denoiser,
-        x_T: Tensor,
-        y: Tensor,
-        *,
-        generator: torch.Generator | None = None,
-        grad_steps: int | None = None,
-        checkpoint: bool = False,
+    def reverse_step(
+        self, k: int, x_t: Tensor, y: Tensor, eps: Tensor, generator: torch.Generator | None
     ) -> Tensor:
-        """DDIM (Wang et al., Algorithm 1)."""
-        return ddim_sample(
-            denoise,
-            x_T,
-            self.schedule,
-            self.timesteps,
-            eta=self.eta,
-            generator=generator,
-            grad_steps=grad_steps,
-            checkpoint=checkpoint,
+        """A DDIM step (Wang et al., Algorithm 1)."""
+        return ddim_step(
+            x_t, eps, self._alpha_bars[k], self._alpha_bars[k + 1], self.eta, generator
         )

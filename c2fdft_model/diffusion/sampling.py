@@ -6,14 +6,11 @@ Wang et al., Algorithm 1.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as checkpointed
-
-from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Predicts the noise of x_t: (x_t of shape (B, C, H, W), t of shape (B,)) -> eps like x_t."""
@@ -60,49 +57,33 @@ def ddim_step(
     eta: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """One step from timestep t to the next, less noisy one (Song et al., Eq. 12).
+    """One step from timestep t to the next, less noisy one (Song et al., Eq. 12 and 16).
 
-    `alpha_bar_next` is 1 for the last step, whose result is the predicted clean image. `eta`
-    scales the fresh noise: 0 is deterministic, 1 has the variance of DDPM.
+    Song et al. number the timesteps of sampling and call alpha what others call alpha_bar:
+
+    ================  ==========================================================================
+    here              there
+    ================  ==========================================================================
+    `x_t`             x_t
+    `eps`             epsilon_theta(x_t), the predicted noise
+    `alpha_bar_t`     alpha_t
+    `alpha_bar_next`  alpha_{t-1}; 1 for the last step, whose result is the predicted clean image
+    `eta`             eta, which scales the fresh noise: 0 is deterministic, 1 has DDPM's variance
+    `sigma`           sigma_t
+    ================  ==========================================================================
     """
+    # 1. "Predicted x_0" of Eq. 12.
     x_0 = (x_t - (1 - alpha_bar_t) ** 0.5 * eps) / alpha_bar_t**0.5
+    # 2. The standard deviation of the fresh noise, Eq. 16. Rounding may leave less than zero.
     variance = (1 - alpha_bar_next) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_next)
     sigma = eta * max(variance, 0.0) ** 0.5
-    direction = max(1 - alpha_bar_next - sigma**2, 0.0) ** 0.5
-    x_next = alpha_bar_next**0.5 * x_0 + direction * eps
+    # 3. "Direction pointing to x_t" of Eq. 12: the noise that stays, so that the variance is kept.
+    direction = max(1 - alpha_bar_next - sigma**2, 0.0) ** 0.5 * eps
+    # 4. The sum of Eq. 12, with "random noise" as its last term.
+    x_next = alpha_bar_next**0.5 * x_0 + direction
     if sigma > 0:
         x_next = x_next + sigma * noise_like(x_t, generator)
     return x_next
-
-
-def ddim_sample(
-    denoise: Denoiser,
-    x_T: Tensor,
-    schedule: NoiseSchedule,
-    timesteps: Sequence[int],
-    *,
-    eta: float = 0.0,
-    generator: torch.Generator | None = None,
-    grad_steps: int | None = None,
-    checkpoint: bool = False,
-) -> Tensor:
-    """Sample an image from noise with one network call per timestep (Wang et al., Algorithm 1).
-
-    `x_T`: (B, C, H, W) standard normal noise. `timesteps`: falling, from `sampling_timesteps`.
-    Differentiable: with `grad_steps` K only the last K steps are (the state that enters them is a
-    constant); with `checkpoint` each step keeps its input only and is evaluated again during
-    back-propagation. The result is not clamped; images are in [-1, 1].
-
-    `generator` draws the noise of eta > 0; with `checkpoint` it is drawn once, before the step.
-    """
-    alpha_bars = [schedule.alpha_bar_at(t) for t in timesteps] + [1.0]
-
-    def step(k: int, x_t: Tensor, eps: Tensor) -> Tensor:
-        return ddim_step(x_t, eps, alpha_bars[k], alpha_bars[k + 1], eta, generator)
-
-    return run_reverse_steps(
-        denoise, x_T, timesteps, step, grad_steps=grad_steps, checkpoint=checkpoint
-    )
 
 
 def run_reverse_steps(
@@ -114,10 +95,15 @@ def run_reverse_steps(
     grad_steps: int | None = None,
     checkpoint: bool = False,
 ) -> Tensor:
-    """From x_T to the end of any reverse process: at each timestep a network call, then `step`.
+    """Sample an image from noise: at each timestep a network call, then `step`.
 
-    `step(k, x_t, eps)` goes from the k-th of `timesteps` to the one after it, and from the last one
-    to the clean image. `grad_steps` and `checkpoint` as in `ddim_sample`.
+    `x_T`: (B, C, H, W), the start of the reverse process. `timesteps`: falling, from
+    `sampling_timesteps`. `step(k, x_t, eps)` goes from the k-th of them to the one after it, and
+    from the last one to the clean image (Wang et al., Algorithm 1, for DDIM steps).
+
+    Differentiable: with `grad_steps` K only the last K steps are (the state that enters them is a
+    constant); with `checkpoint` each network call keeps its input only and is evaluated again
+    during back-propagation. The result is not clamped; images are in [-1, 1].
     """
     first_grad_step = 0 if grad_steps is None else max(len(timesteps) - grad_steps, 0)
     x_t = x_T
@@ -130,22 +116,6 @@ def run_reverse_steps(
                 eps = denoise(x_t, t_batch)
             x_t = step(k, x_t, eps)
     return x_t
-
-
-def named_noise(name: str, shape: Sequence[int], seed: int = 0) -> Tensor:
-    """Standard normal noise that depends on an image's name, the seed and the shape alone.
-
-    Drawn on the CPU in float32, so that a restoration does not depend on the order of the images,
-    on the batch or on the device.
-    """
-    generator = torch.Generator().manual_seed(seed_for(name, seed))
-    return torch.randn(tuple(shape), generator=generator)
-
-
-def seed_for(name: str, seed: int = 0) -> int:
-    """A 63-bit seed from an image's name and a user's seed; equal on every machine."""
-    digest = hashlib.sha256(f'{seed}:{name}'.encode()).digest()
-    return int.from_bytes(digest[:8], 'big') >> 1
 
 
 def noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:

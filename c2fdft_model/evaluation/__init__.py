@@ -1,23 +1,5 @@
-"""The ways results are compared with a ground truth, by name.
+"""Comparing results with their ground truth, by protocols that have a name.
 
-Every published number belongs to one of them: the same images differ by several dB or several
-hundredths of SSIM from one to the next.
+Every published number belongs to one protocol: from one to the next, the same images differ by
+several dB or several hundredths of SSIM.
 """
-
-from __future__ import annotations
-
-from c2fdft_model.evaluation.evaluation_set import EvaluationSet, Measurements, measure_all
-from c2fdft_model.evaluation.problems import Problem, summary
-from c2fdft_model.evaluation.protocols import PROTOCOLS, UNITS, Protocol, get_protocol
-
-__all__ = [
-    'PROTOCOLS',
-    'UNITS',
-    'Measurements',
-    'Problem',
-    'Protocol',
-    'EvaluationSet',
-    'get_protocol',
-    'measure_all',
-    'summary',
-]

@@ -1,7 +1,7 @@
 """PSNR and SSIM of images that are aligned first, as RealBlur is evaluated.
 
-RealBlur's two cameras do not see quite the same picture, so a result is matched to the truth in
-intensity and by a homography before it is compared (Rim et al., "Real-World Blur Dataset for
+RealBlur's two cameras do not see quite the same picture, so a result is matched to the ground truth
+in intensity and by a homography before it is compared (Rim et al., "Real-World Blur Dataset for
 Learning and Benchmarking Deblurring Algorithms", 2020, after Koehler et al., 2012). Images are
 (H, W, 3) RGB, float32 in [0, 1].
 """
@@ -19,19 +19,19 @@ from c2fdft_model.evaluation.problems import ItemError
 ECC_ITERATIONS = 100
 ECC_BLUR = 5
 SSIM_BORDER = 5
-# An alignment that leaves less of the picture than this has run away rather than converged.
+# An alignment that leaves less of the picture than this has diverged.
 SMALLEST_OVERLAP = 0.5
 
 
 class AlignmentError(ItemError):
-    """The homography between a result and its truth was not found."""
+    """The homography between a result and its ground truth was not found."""
 
     kind = 'not aligned'
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """A result warped onto its truth; `mask` (H, W) is 1 where both are known, else 0."""
+    """A result warped onto its ground truth; `mask` (H, W) is 1 where both are known, else 0."""
 
     result: np.ndarray
     mask: np.ndarray
@@ -39,8 +39,8 @@ class Alignment:
     gain: float
 
 
-def align(result: np.ndarray, truth: np.ndarray) -> Alignment:
-    """Matches the intensity of `result` to `truth` by one factor, then its geometry by ECC.
+def align(result: np.ndarray, gt: np.ndarray) -> Alignment:
+    """Match the intensity of `result` to `gt` by one factor, then its geometry by ECC.
 
     Raises AlignmentError if the enhanced correlation coefficient does not converge or if the
     images would overlap by less than half.
@@ -48,45 +48,32 @@ def align(result: np.ndarray, truth: np.ndarray) -> Alignment:
     energy = float(np.sum(result.astype(np.float64) ** 2))
     if energy == 0:
         raise AlignmentError('the alignment is impossible: the result is black')
-    gain = float(np.sum(truth.astype(np.float64) * result)) / energy
+    gain = float(np.sum(gt.astype(np.float64) * result)) / energy
     matched = (gain * result).astype(np.float32)
-    homography = _find_homography(matched, truth)
-    size = (truth.shape[1], truth.shape[0])
-    warped = cv2.warpPerspective(
-        matched,
-        homography,
-        size,
-        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REFLECT,
-    )
-    mask = cv2.warpPerspective(
-        np.ones(truth.shape[:2], np.float32),
-        homography,
-        size,
-        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=0,
-    )
+    homography = _find_homography(matched, gt)
+    warped = _warp(matched, homography, cv2.INTER_CUBIC, cv2.BORDER_REFLECT)
+    known = np.ones(gt.shape[:2], np.float32)
+    mask = _warp(known, homography, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)
     if mask.mean() < SMALLEST_OVERLAP:
         raise AlignmentError(
-            f'the alignment ran away: only {100 * mask.mean():.0f} % of the picture overlap'
+            f'the alignment diverged: only {100 * mask.mean():.0f} % of the images overlap'
         )
     return Alignment(warped, mask, homography, gain)
 
 
-def masked_psnr(aligned: Alignment, truth: np.ndarray) -> float:
+def masked_psnr(aligned: Alignment, gt: np.ndarray) -> float:
     """PSNR in dB over the pixels that both images have; infinite if they are equal there."""
     mask = aligned.mask[..., np.newaxis]
-    squared = (((truth - aligned.result) * mask) ** 2).sum(dtype=np.float64)
-    error = squared / (mask.sum(dtype=np.float64) * truth.shape[-1])
+    squared = (((gt - aligned.result) * mask) ** 2).sum(dtype=np.float64)
+    error = squared / (mask.sum(dtype=np.float64) * gt.shape[-1])
     return float('inf') if error == 0 else float(-10 * np.log10(error))
 
 
-def masked_ssim(aligned: Alignment, truth: np.ndarray) -> float:
+def masked_ssim(aligned: Alignment, gt: np.ndarray) -> float:
     """Gaussian SSIM of the masked images, averaged over the mask without a border of 5 pixels."""
     mask = aligned.mask
     _, values = structural_similarity(
-        truth * mask[..., np.newaxis],
+        gt * mask[..., np.newaxis],
         aligned.result * mask[..., np.newaxis],
         channel_axis=-1,
         gaussian_weights=True,
@@ -96,14 +83,20 @@ def masked_ssim(aligned: Alignment, truth: np.ndarray) -> float:
     )
     inside = slice(SSIM_BORDER, -SSIM_BORDER)
     weights = mask[inside, inside, np.newaxis].astype(np.float64)
-    return float((values[inside, inside] * weights).sum() / (weights.sum() * truth.shape[-1]))
+    return float((values[inside, inside] * weights).sum() / (weights.sum() * gt.shape[-1]))
 
 
-def _find_homography(result: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def _warp(image: np.ndarray, homography: np.ndarray, method: int, border: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    flags = method | cv2.WARP_INVERSE_MAP
+    return cv2.warpPerspective(image, homography, (width, height), flags=flags, borderMode=border)
+
+
+def _find_homography(result: np.ndarray, gt: np.ndarray) -> np.ndarray:
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, ECC_ITERATIONS, 0)
     try:
         _, homography = cv2.findTransformECC(
-            cv2.cvtColor(truth, cv2.COLOR_RGB2GRAY),
+            cv2.cvtColor(gt, cv2.COLOR_RGB2GRAY),
             cv2.cvtColor(result, cv2.COLOR_RGB2GRAY),
             np.eye(3, dtype=np.float32),
             cv2.MOTION_HOMOGRAPHY,

@@ -6,83 +6,76 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
 
+from c2fdft_model.evaluation.image_protocols import Measure
 from c2fdft_model.evaluation.problems import Problem
 
-Measure = Callable[[Any, Any], dict[str, float]]
-
-
-class Item(Protocol):
-    """Something with a name that loads a result and its truth; it is sent to other processes."""
-
-    @property
-    def name(self) -> str: ...
-
-    def load(self) -> tuple[Any, Any]: ...
+Item = tuple[str, Callable[[], tuple[Any, Any]]]
+"""A name, and what loads a result and its ground truth; it is sent to other processes."""
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
     """The items of an evaluation, what was wrong before it began and what its reader must know."""
 
-    count: int
-    items: Callable[[], Iterator[Any]]
-    problems: list[Problem]
-    notes: list[str]
+    items: list[Item]
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Measurements:
-    """Numbers by item name, in the order of the names once complete, and the problems."""
+    """Metrics by item name, in the order of the names once complete, and the problems."""
 
-    numbers: dict[str, dict[str, float]] = field(default_factory=dict)
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
-    def mean(self, number: str) -> float:
-        """The mean over the items; not a number without any."""
-        values = [numbers[number] for numbers in self.numbers.values()]
+    def mean(self, metric: str) -> float:
+        """The mean over the items; NaN without any."""
+        values = [metrics[metric] for metrics in self.metrics.values()]
         return float(np.mean(values)) if values else float('nan')
 
 
 def measure_all(
     measure: Measure,
-    work: EvaluationSet,
+    evaluation_set: EvaluationSet,
     workers: int = 1,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Measurements:
-    """Applies `measure` to every item; what an item raises becomes a problem under its name.
+    """Apply `measure` to every item; what an item raises becomes a problem under its name.
 
-    `workers` processes share the work, 1 does it here. `progress` wraps the stream of outcomes, as
-    a progress bar does.
+    The items are shared among `workers` processes; 1 measures them in this one. `progress` wraps
+    the stream of outcomes, as a progress bar does.
     """
-    done = Measurements(problems=list(work.problems))
-    for outcome in progress(_outcomes(partial(_measure_item, measure), work, workers)):
+    measured = Measurements(problems=list(evaluation_set.problems))
+    for outcome in progress(_outcomes(partial(_measure_item, measure), evaluation_set, workers)):
         if isinstance(outcome, Problem):
-            done.problems.append(outcome)
+            measured.problems.append(outcome)
         else:
-            name, numbers = outcome
-            done.numbers[name] = numbers
-    done.numbers = dict(sorted(done.numbers.items()))
-    return done
+            name, metrics = outcome
+            measured.metrics[name] = metrics
+    measured.metrics = dict(sorted(measured.metrics.items()))
+    return measured
 
 
-def _outcomes(task: Callable, work: EvaluationSet, workers: int) -> Iterator:
-    workers = min(workers, work.count)
+def _outcomes(task: Callable, evaluation_set: EvaluationSet, workers: int) -> Iterator:
+    workers = min(workers, len(evaluation_set.items))
     if workers <= 1:
-        yield from map(task, work.items())
+        yield from map(task, evaluation_set.items)
         return
     # spawn, because forking a process that has threads (OpenCV, PyTorch) can hang it
     context = multiprocessing.get_context('spawn')
     with context.Pool(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        yield from pool.imap_unordered(task, work.items())
+        yield from pool.imap_unordered(task, evaluation_set.items)
 
 
 def _measure_item(measure: Measure, item: Item) -> tuple[str, dict[str, float]] | Problem:
+    name, load = item
     try:
-        return item.name, measure(*item.load())
+        return name, measure(*load())
     except (ValueError, OSError) as error:
-        return Problem(getattr(error, 'kind', 'unusable'), item.name, str(error))
+        return Problem(getattr(error, 'kind', 'unusable'), name, str(error))

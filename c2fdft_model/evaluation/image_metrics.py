@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from scipy.ndimage import correlate1d
@@ -20,62 +22,50 @@ def luma(rgb: np.ndarray) -> np.ndarray:
 
 
 def matlab_luma(rgb: np.ndarray) -> np.ndarray:
-    """Y as MATLAB's `rgb2ycbcr` gives it for a uint8 image: rounded to whole numbers, half up."""
+    """Y as MATLAB's `rgb2ycbcr` gives it for a uint8 image: rounded to integers, half up."""
     return np.floor(luma(rgb) + 0.5)
 
 
-def psnr(image: np.ndarray, truth: np.ndarray, data_range: float) -> float:
+def psnr(image: np.ndarray, gt: np.ndarray, data_range: float) -> float:
     """Peak signal-to-noise ratio in dB over all values of two arrays; infinite if equal."""
-    error = np.mean((image.astype(np.float64) - truth.astype(np.float64)) ** 2)
+    error = np.mean((image.astype(np.float64) - gt.astype(np.float64)) ** 2)
     return float('inf') if error == 0 else float(10 * np.log10(data_range**2 / error))
 
 
-def ssim(image: np.ndarray, truth: np.ndarray, data_range: float) -> float:
+def ssim(image: np.ndarray, gt: np.ndarray, data_range: float) -> float:
     """SSIM with a Gaussian 11 x 11 window (sigma 1.5), pixels nearer than 5 to the border left out.
 
-    Arrays (H, W) or (H, W, C), sides of 11 or more; the mean over the channels. Equals the
-    authors' `ssim_index.m` (Wang et al., 2004) and BasicSR's `calculate_ssim`.
+    Arrays (H, W) or (H, W, C); the mean over the channels. Equals the authors' `ssim_index.m` (Wang
+    et al., 2004) and BasicSR's `calculate_ssim`. Raises ValueError for sides below 11.
     """
-    check_window_fits(image)
-    first, second = _channels(image), _channels(truth)
-    inside = slice(WINDOW_RADIUS, -WINDOW_RADIUS)
-
-    def smooth(x: np.ndarray) -> np.ndarray:
-        weights = _gaussian_window()
-        return cv2.sepFilter2D(x, cv2.CV_64F, weights, weights)[inside, inside]
-
-    per_channel = [
-        _ssim_map(first[..., c], second[..., c], smooth, data_range).mean()
-        for c in range(first.shape[-1])
-    ]
-    return float(np.mean(per_channel))
-
-
-def ssim_3d(image: np.ndarray, truth: np.ndarray, data_range: float) -> float:
-    """SSIM as MATLAB's `ssim` gives it for an RGB array (H, W, 3), which it takes for a volume.
-
-    The window is a Gaussian of 11 x 11 x 11 that also mixes the channels; borders are replicated,
-    and all pixels count. It is higher than `ssim`: the two must not be compared.
-    """
-    first, second = image.astype(np.float64), truth.astype(np.float64)
-
-    def smooth(x: np.ndarray) -> np.ndarray:
-        weights = _gaussian_window()
-        for axis in range(x.ndim):
-            x = correlate1d(x, weights, axis=axis, mode='nearest')
-        return x
-
-    return float(_ssim_map(first, second, smooth, data_range).mean())
-
-
-def check_window_fits(image: np.ndarray) -> None:
-    """Raises ValueError for an image smaller than the window of SSIM."""
     window = 2 * WINDOW_RADIUS + 1
     if min(image.shape[:2]) < window:
         raise ValueError(
             f'SSIM needs sides of {window} pixels or more: this is '
             f'{image.shape[1]} x {image.shape[0]}.'
         )
+    weights, inside = _gaussian_window(), slice(WINDOW_RADIUS, -WINDOW_RADIUS)
+
+    def smooth(x: np.ndarray) -> np.ndarray:
+        return cv2.sepFilter2D(x, cv2.CV_64F, weights, weights)[inside, inside]
+
+    return _mean_ssim(image, gt, smooth, data_range)
+
+
+def ssim_3d(image: np.ndarray, gt: np.ndarray, data_range: float) -> float:
+    """SSIM as MATLAB's `ssim` gives it for an RGB array (H, W, 3), which it takes for a volume.
+
+    The window is a Gaussian of 11 x 11 x 11 that also mixes the channels; borders are replicated,
+    and all pixels count. It is higher than `ssim`: the two must not be compared.
+    """
+    weights = _gaussian_window()
+
+    def smooth(x: np.ndarray) -> np.ndarray:
+        for axis in range(x.ndim):
+            x = correlate1d(x, weights, axis=axis, mode='nearest')
+        return x
+
+    return _mean_ssim(image, gt, smooth, data_range)
 
 
 def _gaussian_window() -> np.ndarray:
@@ -84,15 +74,14 @@ def _gaussian_window() -> np.ndarray:
     return weights / weights.sum()
 
 
-def _channels(image: np.ndarray) -> np.ndarray:
-    image = image.astype(np.float64)
-    return image if image.ndim == 3 else image[..., np.newaxis]
-
-
-def _ssim_map(x, y, smooth, data_range: float) -> np.ndarray:
+def _mean_ssim(
+    image: np.ndarray, gt: np.ndarray, smooth: Callable[[np.ndarray], np.ndarray], data_range: float
+) -> float:
+    """SSIM (Wang et al., 2004, Eq. 13), averaged over the pixels and channels."""
+    x, y = image.astype(np.float64), gt.astype(np.float64)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     mean_x, mean_y = smooth(x), smooth(y)
     variances = smooth(x * x) + smooth(y * y) - mean_x**2 - mean_y**2
     covariance = smooth(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    return luminance * (2 * covariance + c2) / (variances + c2)
+    return float((luminance * (2 * covariance + c2) / (variances + c2)).mean())

@@ -1,13 +1,12 @@
 """Perceptual distances between images: LPIPS, and any metric of pyiqa, by name.
 
-Both need a package that is not installed by default and weights that come over the network; each
-is looked for when it is first used, and what is missing is said with the command that gets it.
+Both need a package that is not installed by default, and weights that are downloaded. They are
+looked for at the first use, and the error for a missing one names the command that gets it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import socket
 import warnings
@@ -20,6 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_arch.common.messages import nearest
+
 WEIGHTS_VARIABLE = 'C2FDFT_LPIPS_WEIGHTS'
 DOWNLOAD_TIMEOUT = 10.0
 SMALLEST_SIDE = 32
@@ -27,7 +29,7 @@ SMALLEST_SIDE = 32
 BACKBONES = {'alex': 'AlexNet_Weights', 'vgg': 'VGG16_Weights', 'squeeze': 'SqueezeNet1_1_Weights'}
 
 
-class MetricUnavailable(RuntimeError):
+class MetricUnavailable(C2FDFTError, RuntimeError):
     """A metric's package or weights are missing, or do not fit; the message says what to do."""
 
 
@@ -40,13 +42,13 @@ def bgr_to_tensor(image: np.ndarray, input_order: str = 'HWC') -> Tensor:
     elif input_order == 'CHW':
         image = image.transpose(1, 2, 0)
     if image.shape[-1] != 3:
-        raise ValueError(f'the image has the shape {image.shape}: three channels are wanted.')
+        raise ValueError(f'the image has the shape {image.shape}: three channels are expected.')
     rgb = np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))
     return torch.from_numpy(rgb).float().div(255).unsqueeze(0)
 
 
 def lpips_distance(
-    image: Tensor, truth: Tensor, net: str = 'alex', weights: str | os.PathLike | None = None
+    image: Tensor, gt: Tensor, net: str = 'alex', weights: str | None = None
 ) -> float:
     """LPIPS 0.1 (Zhang et al., 2018) of two RGB images (1, 3, H, W) in [0, 1]; 0 is equal.
 
@@ -59,31 +61,28 @@ def lpips_distance(
         raise ValueError(
             f'LPIPS needs sides of {SMALLEST_SIDE} pixels or more: this is {width} x {height}.'
         )
-    weights = weights or os.environ.get(WEIGHTS_VARIABLE)
-    model = _lpips_model(net, str(weights) if weights else None)
+    model = _lpips_model(net, weights or os.environ.get(WEIGHTS_VARIABLE))
     device = next(model.parameters()).device
     with torch.no_grad():
-        return model(image.to(device) * 2 - 1, truth.to(device) * 2 - 1).item()
+        return model(image.to(device) * 2 - 1, gt.to(device) * 2 - 1).item()
 
 
-def iqa_score(
-    image: Tensor, truth: Tensor | None, metric: str, weights: str | os.PathLike | None = None
-) -> float:
+def iqa_score(image: Tensor, gt: Tensor | None, metric: str, weights: str | None = None) -> float:
     """The value of a metric of pyiqa for RGB images (1, 3, H, W) in [0, 1].
 
     `weights` is the metric's own weights file, for machines without a network. Raises
     MetricUnavailable for a missing package, name or file.
     """
-    model = _iqa_model(metric, str(weights) if weights else None)
+    model = _iqa_model(metric, weights)
     if model.metric_mode == 'FR':
-        if truth is None:
+        if gt is None:
             raise ValueError(f'{metric} compares with a ground truth, and there is none.')
-        return float(model(image, truth))
+        return float(model(image, gt))
     return float(model(image))
 
 
 def check_metrics(metrics: Mapping[str, Mapping[str, Any]] | None) -> None:
-    """Loads what the perceptual metrics of `val: metrics:` need, so that a lack shows at the start.
+    """Load what the perceptual metrics of `val: metrics:` need, to fail at the start if at all.
 
     Raises MetricUnavailable, naming the metric's key.
     """
@@ -123,7 +122,7 @@ def _lpips_model(net: str, weights: str | None) -> nn.Module:
 
 
 def _backbone_parameters(net: str, weights: str | None) -> dict[str, Tensor]:
-    if weights is not None:
+    if weights:
         if not Path(weights).is_file():
             raise MetricUnavailable(f'the LPIPS weights {weights} do not exist.')
         try:
@@ -133,23 +132,19 @@ def _backbone_parameters(net: str, weights: str | None) -> dict[str, Tensor]:
     import torchvision
 
     entry = getattr(torchvision.models, BACKBONES[net]).IMAGENET1K_V1
-    try:
-        with _short_timeout():
-            return torch.hub.load_state_dict_from_url(entry.url, map_location='cpu')
-    except OSError as error:
-        cache = Path(torch.hub.get_dir()) / 'checkpoints'
-        raise MetricUnavailable(
-            f'the weights of {net} for LPIPS are not here and cannot be downloaded ({error}). '
-            f'Get {entry.url} elsewhere, and put it into {cache}, or name the file in the option '
-            f'`weights` of calculate_lpips or in ${WEIGHTS_VARIABLE}.'
-        ) from error
+    advice = (
+        f'Get {entry.url} elsewhere, and put it into {Path(torch.hub.get_dir()) / "checkpoints"}, '
+        f'or name the file in the option `weights` of calculate_lpips or in ${WEIGHTS_VARIABLE}.'
+    )
+    with _downloading(f'{net} for LPIPS', advice):
+        return torch.hub.load_state_dict_from_url(entry.url, map_location='cpu')
 
 
 def _load_backbone(backbone: nn.Module, parameters: dict[str, Tensor], source: str) -> None:
-    """Fills LPIPS' slices, whose layers keep their number in torchvision's `features`."""
-    wanted = {name: 'features.' + name.partition('.')[2] for name in backbone.state_dict()}
+    """Fill LPIPS' slices, whose layers keep their number in torchvision's `features`."""
+    keys = {name: 'features.' + name.partition('.')[2] for name in backbone.state_dict()}
     try:
-        backbone.load_state_dict({name: parameters[key] for name, key in wanted.items()})
+        backbone.load_state_dict({name: parameters[key] for name, key in keys.items()})
     except (KeyError, RuntimeError, TypeError) as error:
         raise MetricUnavailable(
             f'{source} does not hold the ImageNet weights of this LPIPS backbone ({error}).'
@@ -166,29 +161,31 @@ def _iqa_model(metric: str, weights: str | None) -> Any:
         ) from error
     names = pyiqa.list_models()
     if metric not in names:
-        near = difflib.get_close_matches(metric, names, 3, cutoff=0.4)
-        hint = f' Did you mean {" or ".join(near)}?' if near else ''
-        raise MetricUnavailable(f'pyiqa has no metric {metric!r}.{hint}')
+        raise MetricUnavailable(f'pyiqa has no metric {metric!r}{nearest(metric, names)}.')
     settings = {'pretrained_model_path': weights} if weights else {}
     if weights and not Path(weights).is_file():
         raise MetricUnavailable(f'the weights {weights} of {metric} do not exist.')
-    try:
-        with _short_timeout():
-            return pyiqa.create_metric(metric, device=_device(), **settings)
-    except OSError as error:
-        raise MetricUnavailable(
-            f'the weights of {metric} are not here and cannot be downloaded ({error}). Name the '
-            'file in the option `weights` of calculate_iqa, or fill the cache of pyiqa elsewhere '
-            f'and copy it to {Path(torch.hub.get_dir()) / "pyiqa"}.'
-        ) from error
+    advice = (
+        'Name the file in the option `weights` of calculate_iqa, or fill the cache of pyiqa '
+        f'elsewhere and copy it to {Path(torch.hub.get_dir()) / "pyiqa"}.'
+    )
+    with _downloading(metric, advice):
+        return pyiqa.create_metric(metric, device=_device(), **settings)
 
 
 @contextlib.contextmanager
-def _short_timeout() -> Iterator[None]:
-    """Lets connections that nobody answers fail soon: torch.hub would wait for ever."""
+def _downloading(what: str, advice: str) -> Iterator[None]:
+    """Let connections that nobody answers fail soon: torch.hub would wait forever.
+
+    Raises MetricUnavailable with the advice.
+    """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
         yield
+    except OSError as error:
+        raise MetricUnavailable(
+            f'the weights of {what} are not here and cannot be downloaded ({error}). {advice}'
+        ) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from c2fdft_arch.common.errors import C2FDFTError
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -26,8 +28,8 @@ def summary(problems: Iterable[Problem]) -> str:
     return f'{sum(counts.values())} ({kinds})' if counts else '0'
 
 
-class ItemError(ValueError):
-    """Why one item cannot be evaluated; `kind` is what such items are counted under."""
+class ItemError(C2FDFTError, ValueError):
+    """One item cannot be evaluated; `kind` is what such items are counted under."""
 
     kind = 'unusable'
 

@@ -1,29 +1,31 @@
-"""EXIF data as the TIFF structure that they are: entries are copied as they stand.
+"""EXIF data as a TIFF structure whose entries are copied byte by byte.
 
-Nothing is interpreted but the orientation, so that what a camera has written is kept whatever it
-means, and a damaged entry is lost alone. Source: TIFF 6.0, section 2; Exif 2.32, section 4.6.
+Only the orientation is interpreted, so that whatever a camera has written is kept, and a damaged
+entry is lost alone. Source: TIFF 6.0, section 2; Exif 2.32, section 4.6.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from PIL import ExifTags
+from PIL import ExifTags, Image
+
+from c2fdft_model.images.orientation import ORIENTATION_TAG, UPRIGHT
 
 HEADER = b'Exif\0\0'
-ORIENTATION = 274
 ICC_PROFILE = 34675
 TEXTS = (270, 271, 272, 305, 306, 315, 33432)
 """Description, make, model, software, date, artist, copyright."""
 SECTIONS = (0x8769, 0x8825)
-"""Directories of the exposure and of the place."""
+"""The EXIF and the GPS directory."""
 INTEROPERABILITY = 0xA005
-"""Points to a directory of its own, which says nothing of the picture."""
-KEPT = (ORIENTATION, *TEXTS, *SECTIONS)
-"""A thumbnail would show the picture as it was, and is dropped."""
+"""Points to a directory that says nothing of the image and is dropped."""
+KEPT = (ORIENTATION_TAG, *TEXTS, *SECTIONS)
+"""Not the thumbnail, which would show the image as it was."""
 
 SHORT, LONG, LONG8 = 3, 4, 16
 SIZES = {1: 1, 2: 1, SHORT: 2, LONG: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
@@ -41,29 +43,29 @@ class Entry:
 
 
 Directory: TypeAlias = 'dict[int, Entry | Directory]'
-"""Tags with their values, or with a directory below."""
+"""Tags with their values, or with a sub-directory."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the numbers of a file are written: `<` or `>`, and TIFF or BigTIFF."""
+    """How the numbers of a file are written: byte order `<` or `>`, TIFF or BigTIFF."""
 
     order: Literal['<', '>'] = '<'
     big: bool = False
 
     @property
     def count(self) -> struct.Struct:
-        """The number of a directory's entries."""
+        """The number of entries, with which a directory begins."""
         return struct.Struct(self.order + ('Q' if self.big else 'H'))
 
     @property
-    def word(self) -> struct.Struct:
-        """A place in the file; smaller values stand there themselves."""
+    def offset(self) -> struct.Struct:
+        """Where the values lie in the file; values that fit stand here themselves."""
         return struct.Struct(self.order + ('Q' if self.big else 'I'))
 
     @property
     def entry(self) -> struct.Struct:
-        """Tag, data type, number of values; a word follows."""
+        """Tag, data type, number of values; an offset follows."""
         return struct.Struct(self.order + 'HH' + ('Q' if self.big else 'I'))
 
     @property
@@ -83,8 +85,8 @@ class Exif:
 
     @property
     def orientation(self) -> int | None:
-        """As it stands there, legal or not."""
-        entry = self.tags.get(ORIENTATION)
+        """As in the file, legal or not."""
+        entry = self.tags.get(ORIENTATION_TAG)
         if not isinstance(entry, Entry):
             return None
         return _number(entry.data[: self.layout.sizes[entry.kind]], self.layout)
@@ -92,7 +94,14 @@ class Exif:
     def with_orientation(self, orientation: int) -> Exif:
         """The same with another orientation, 1 to 8."""
         data = struct.pack(self.layout.order + 'H', orientation)
-        return replace(self, tags={**self.tags, ORIENTATION: Entry(SHORT, 1, data)})
+        return replace(self, tags={**self.tags, ORIENTATION_TAG: Entry(SHORT, 1, data)})
+
+    def with_legal_orientation(self, otherwise: object = None) -> Exif:
+        """The same with its orientation or, if it has none, `otherwise`; what is illegal is 1."""
+        given = self.orientation if self.orientation is not None else otherwise
+        if given is None:
+            return self
+        return self.with_orientation(given if isinstance(given, int) and given in UPRIGHT else 1)
 
     def shortened(self, limit: int) -> Exif:
         """The same without its longest entries, so that `to_bytes` is not longer than `limit`."""
@@ -104,7 +113,7 @@ class Exif:
         return exif
 
     def to_bytes(self) -> bytes:
-        """As in JPEG files: a header, and a TIFF structure without a picture."""
+        """As in JPEG files: a header, and a TIFF structure without an image."""
         layout = Layout(self.layout.order)
         mark = b'II' if layout.order == '<' else b'MM'
         start = mark + struct.pack(layout.order + 'HI', 42, 8)
@@ -119,26 +128,51 @@ def read_exif(content: bytes) -> Exif:
     return Exif(layout, tags, tuple(map(tag_name, lost)))
 
 
+def exif_of(image: Image.Image, content: bytes) -> Exif:
+    """What is kept of the EXIF data of a file that Pillow has opened; `content` are its bytes.
+
+    The orientation, if there is one, is legal.
+    """
+    try:
+        # also looks for it where Pillow alone does: in text of PNG files, and in XMP
+        orientation = image.getexif().get(ORIENTATION_TAG)
+    except Exception:  # cameras write what they like, and Pillow raises as many kinds of error
+        orientation = None
+    data = content if image.format == 'TIFF' else _exif_data(image)
+    try:
+        exif = read_exif(data) if data else Exif()
+    except Exception:
+        exif = Exif(lost=('EXIF data',))
+    return exif.with_legal_orientation(orientation)
+
+
+def _exif_data(image: Image.Image) -> bytes:
+    if text := image.info.get('Raw profile type exif'):  # lines: name, length, then hexadecimal
+        with contextlib.suppress(ValueError):
+            return bytes.fromhex(''.join(text.split('\n')[3:]))
+    return image.info.get('exif', b'')
+
+
 def tiff_entry(content: bytes, tag: int) -> bytes | None:
-    """The bytes of a tag of a TIFF file's first picture, or None. Raises ValueError like above."""
+    """The bytes of a tag of a TIFF file's first image, or None.
+
+    Raises ValueError if it is no TIFF file.
+    """
     tags, _ = _read(content, *_start(content), only=(tag,))
     entry = tags.get(tag)
     return entry.data if isinstance(entry, Entry) else None
 
 
 def with_exif(tiff: bytes, exif: Exif) -> bytes:
-    """A TIFF file of one picture, in the byte order of `exif`, with these tags as well.
+    """A TIFF file of one image, in the byte order of `exif`, with these tags as well.
 
-    The directory is written anew at the end of the file; the header points to it. Raises ValueError
-    for another byte order.
+    The directory is written anew at the end of the file; the header points to it.
     """
     layout, at = _start(tiff)
-    if layout.order != exif.layout.order:
-        raise ValueError('the file and its EXIF data differ in their byte order')
     own, _ = _read(tiff, layout, at)
     pointer = 8 if layout.big else 4
     tiff += b'\0' * (len(tiff) % 2)
-    moved = tiff[:pointer] + layout.word.pack(len(tiff)) + tiff[pointer + layout.word.size :]
+    moved = tiff[:pointer] + layout.offset.pack(len(tiff)) + tiff[pointer + layout.offset.size :]
     return moved + _written(own | exif.tags, layout, len(tiff))
 
 
@@ -157,7 +191,7 @@ def _start(content: bytes) -> tuple[Layout, int]:
     if version not in (42, 43):
         raise ValueError(f'{version} is no version of TIFF')
     layout = Layout(order, version == 43)
-    return layout, layout.word.unpack_from(content, 8 if layout.big else 4)[0]
+    return layout, layout.offset.unpack_from(content, 8 if layout.big else 4)[0]
 
 
 def _read(
@@ -165,7 +199,7 @@ def _read(
 ) -> tuple[Directory, list[int]]:
     """The directory at a place of `content`, and the tags that are damaged.
 
-    `only` are the tags that are wanted; without it directories below are left as numbers.
+    `only` are the tags that are wanted; without it, sub-directories are left as their offsets.
     """
     found: Directory = {}
     lost: list[int] = []
@@ -173,8 +207,8 @@ def _read(
         if not count or (only is not None and tag not in only):
             continue
         size = layout.sizes.get(kind, 0) * count
-        if size > layout.word.size:
-            place = layout.word.unpack_from(content, place)[0]
+        if size > layout.offset.size:
+            place = layout.offset.unpack_from(content, place)[0]
         data = content[place : place + size]
         if not size or len(data) < size:
             lost.append(tag)
@@ -188,11 +222,11 @@ def _read(
 
 
 def _slots(content: bytes, layout: Layout, at: int) -> Iterator[tuple[int, int, int, int]]:
-    """Tag, data type, number of values and place of the word, of each entry of a directory."""
+    """Of each entry of a directory: tag, data type, number of values, position of the offset."""
     if at + layout.count.size > len(content):
         return
     count = layout.count.unpack_from(content, at)[0]
-    step = layout.entry.size + layout.word.size
+    step = layout.entry.size + layout.offset.size
     first = at + layout.count.size
     for place in range(first, min(first + count * step, len(content) - step + 1), step):
         yield (*layout.entry.unpack_from(content, place), place + layout.entry.size)
@@ -203,31 +237,31 @@ def _number(data: bytes, layout: Layout) -> int:
 
 
 def _written(directory: Directory, layout: Layout, at: int) -> bytes:
-    """A directory and all below it as bytes that will stand at an even place `at`."""
+    """A directory and its sub-directories as bytes for the even position `at` of a file."""
     kept = {
         tag: value
         for tag, value in sorted(directory.items())
         if not isinstance(value, Entry) or value.kind in layout.sizes
     }
-    step = layout.entry.size + layout.word.size
-    behind_at = at + layout.count.size + len(kept) * step + layout.word.size
-    entries, behind = [layout.count.pack(len(kept))], b''
+    step = layout.entry.size + layout.offset.size
+    values_at = at + layout.count.size + len(kept) * step + layout.offset.size
+    entries, values = [layout.count.pack(len(kept))], b''
     for tag, value in kept.items():
-        place = layout.word.pack(behind_at + len(behind))
+        place = layout.offset.pack(values_at + len(values))
         if isinstance(value, dict):
             entries.append(layout.entry.pack(tag, LONG8 if layout.big else LONG, 1) + place)
-            behind += _written(value, layout, behind_at + len(behind))
-        elif len(value.data) > layout.word.size:
+            values += _written(value, layout, values_at + len(values))
+        elif len(value.data) > layout.offset.size:
             entries.append(layout.entry.pack(tag, value.kind, value.count) + place)
-            behind += value.data + b'\0' * (len(value.data) % 2)
+            values += value.data + b'\0' * (len(value.data) % 2)
         else:
-            inline = value.data.ljust(layout.word.size, b'\0')
+            inline = value.data.ljust(layout.offset.size, b'\0')
             entries.append(layout.entry.pack(tag, value.kind, value.count) + inline)
-    return b''.join(entries) + layout.word.pack(0) + behind
+    return b''.join(entries) + layout.offset.pack(0) + values
 
 
 def _entries(directory: Directory) -> Iterator[tuple[tuple[int, ...], Entry]]:
-    """All entries of a directory and those below it, with the tags that lead there."""
+    """All entries of a directory and its sub-directories, with the tags that lead there."""
     for tag, value in directory.items():
         if isinstance(value, Entry):
             yield (tag,), value

@@ -18,29 +18,32 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp', '.ppm', '.pgm')
+from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_model.images import png
+from c2fdft_model.images.orientation import ORIENTATION_TAG, UPRIGHT
 
-_PNG, _JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff'
+FORMATS = {
+    '.png': 'PNG',
+    '.jpg': 'JPEG',
+    '.jpeg': 'JPEG',
+    '.tif': 'TIFF',
+    '.tiff': 'TIFF',
+    '.webp': 'WEBP',
+}
+"""Endings of names and their formats: what is written, and read with all that belongs to it."""
+IMAGE_SUFFIXES = (*FORMATS, '.bmp', '.ppm', '.pgm')
+"""Endings of all files whose pixels are read."""
+
+_JPEG = b'\xff\xd8\xff'
 _BIG_TIFF = (b'II+\0', b'MM\0+')
 _TIFF = (b'II*\0', b'MM\0*', *_BIG_TIFF)
 _PNM_HEADER = re.compile(rb'P([56])\s(\d+)\s(\d+)\s(\d+)\s')
 _RGB_FLAG = getattr(cv2, 'IMREAD_COLOR_RGB', None)
 _AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 _BROKEN = (OSError, ValueError, SyntaxError, KeyError, struct.error, Image.DecompressionBombError)
-# EXIF orientation -> (turn by 90 degrees anticlockwise k times, then mirror left to right)
-_EXIF_TURNS = {
-    1: (0, False),
-    2: (0, True),
-    3: (2, False),
-    4: (2, True),
-    5: (3, True),
-    6: (3, False),
-    7: (1, True),
-    8: (1, False),
-}
 
 
-class ImageReadError(OSError):
+class ImageReadError(C2FDFTError, OSError):
     """A file that cannot be read as an image; the text names it and says why."""
 
 
@@ -49,18 +52,11 @@ def read_rgb(path: str | Path) -> np.ndarray:
 
     Raises ImageReadError if the file is missing, truncated or not an image.
     """
-    return decode_rgb(read_bytes(path), str(path))
-
-
-def read_bytes(path: str | Path) -> bytes:
-    """The bytes of a file.
-
-    Raises ImageReadError if it cannot be opened.
-    """
     try:
-        return Path(path).read_bytes()
+        data = Path(path).read_bytes()
     except OSError as error:
         raise ImageReadError(f'{path}: {error.strerror or error}.') from error
+    return decode_rgb(data, str(path))
 
 
 def decode_rgb(data: bytes, name: str) -> np.ndarray:
@@ -75,7 +71,7 @@ def decode_rgb(data: bytes, name: str) -> np.ndarray:
         raise ImageReadError(f'{name}: the file is empty.')
     if data[:2] == b'P6':
         return _view_ppm(data, name)
-    if data.startswith(_PNG):
+    if data.startswith(png.SIGNATURE):
         _check_end(data, b'IEND', name)
         return _oriented(_decode_with_opencv(data, name), data, b'eXIf')
     if data.startswith(_JPEG) and jpeg_components(data) != 4:
@@ -88,19 +84,18 @@ def decode_rgb(data: bytes, name: str) -> np.ndarray:
     return _decode_with_pillow(data, name)
 
 
-def image_size(source: bytes | str | Path, name: str = '') -> tuple[int, int]:
-    """Height and width that decoding would give, from the header of a file or of its bytes.
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Height and width that decoding would give, from the header of a file.
 
     Raises ImageReadError if the file is missing or no image.
     """
-    name = name or str(source)
     try:
-        with io.BytesIO(source) if isinstance(source, bytes) else open(source, 'rb') as stream:
+        with open(path, 'rb') as stream:
             return _size_from_header(stream)
     except FileNotFoundError as error:
-        raise ImageReadError(f'{name}: there is no such file.') from error
+        raise ImageReadError(f'{path}: there is no such file.') from error
     except _BROKEN as error:
-        raise ImageReadError(_no_image(name, error)) from error
+        raise ImageReadError(_no_image(str(path), error)) from error
 
 
 def _size_from_header(stream: BinaryIO) -> tuple[int, int]:
@@ -111,13 +106,13 @@ def _size_from_header(stream: BinaryIO) -> tuple[int, int]:
         return int(header[3]), int(header[2])
     if start[:4] in _TIFF:
         tags = _tiff_tags(stream)
-        width, height, orientation = tags[256], tags[257], tags.get(274, 1)
+        width, height, orientation = tags[256], tags[257], tags.get(ORIENTATION_TAG, 1)
     else:
         with Image.open(stream) as image:
             width, height = image.size
             # Asked for what is not in the header, Pillow would decode a whole PNG to look for it.
             known = image.format != 'PNG' or 'exif' in image.info
-            orientation = image.getexif().get(274, 1) if known else 1
+            orientation = image.getexif().get(ORIENTATION_TAG, 1) if known else 1
     return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
 
@@ -135,14 +130,11 @@ def pad_to(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode='reflect')
 
 
-def encode_png(image: np.ndarray, level: int = 1) -> bytes:
-    """A PNG file of an RGB image (H, W, 3), uint8 or uint16; `level` 0 (fast) to 9 (small)."""
-    return _encode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, level])
-
-
 def encode_ppm(image: np.ndarray) -> bytes:
     """An uncompressed PPM file of an RGB image (H, W, 3), uint8 or uint16."""
-    return _encode('.ppm', image, [])
+    height, width = image.shape[:2]
+    header = f'P6\n{width} {height}\n{np.iinfo(image.dtype).max}\n'.encode()
+    return header + image.astype(image.dtype.newbyteorder('>')).tobytes()
 
 
 def jpeg_components(data: bytes) -> int:
@@ -159,26 +151,19 @@ def jpeg_components(data: bytes) -> int:
     return 0
 
 
-def _encode(suffix: str, image: np.ndarray, parameters: list[int]) -> bytes:
-    done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), parameters)
-    if not done:
-        raise ValueError(f'OpenCV cannot encode {image.shape} {image.dtype} as {suffix}.')
-    return data.tobytes()
-
-
 def _decode_with_opencv(data: bytes, name: str) -> np.ndarray:
-    buffer = np.frombuffer(data, np.uint8)
-    try:
-        if _RGB_FLAG is not None:
-            image = cv2.imdecode(buffer, _RGB_FLAG | _AS_STORED)
-        else:
-            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | _AS_STORED)
-            image = image if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    except cv2.error as error:
-        raise ImageReadError(_no_image(name, error)) from error
+    flag = cv2.IMREAD_COLOR if _RGB_FLAG is None else _RGB_FLAG
+    image = _imdecode(data, flag | _AS_STORED, name)
     if image is None or image.dtype not in (np.uint8, np.uint16):
         return _decode_with_pillow(data, name)
-    return image
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if _RGB_FLAG is None else image
+
+
+def _imdecode(data: bytes, flags: int, name: str) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageReadError(_no_image(name, error)) from error
 
 
 def _decode_tiff(data: bytes, name: str) -> np.ndarray:
@@ -194,10 +179,7 @@ def _decode_tiff(data: bytes, name: str) -> np.ndarray:
         raise ImageReadError(
             f'{name}: 16-bit TIFF with separate colour planes is not supported; save it as PNG.'
         )
-    try:
-        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise ImageReadError(_no_image(name, error)) from error
+    stored = _imdecode(data, cv2.IMREAD_UNCHANGED, name)
     if stored is None or stored.dtype != np.uint16:
         return _decode_with_pillow(data, name)
     return _three_channels(stored[..., None] if stored.ndim == 2 else stored[..., [2, 1, 0]])
@@ -259,7 +241,7 @@ def _view_ppm(data: bytes, name: str) -> np.ndarray:
 
 def _check_end(data: bytes, mark: bytes, name: str) -> None:
     # Some OpenCV versions fill up a truncated file without a word.
-    if mark in data[-16:] or mark in data[-4096:]:
+    if mark in data[-4096:]:
         return
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -272,10 +254,8 @@ def _oriented(image: np.ndarray, data: bytes, marker: bytes) -> np.ndarray:
     if marker not in data:
         return image
     with Image.open(io.BytesIO(data)) as opened:
-        orientation = opened.getexif().get(0x0112, 1)
-    turns, mirror = _EXIF_TURNS.get(orientation, (0, False))
-    image = np.rot90(image, turns)
-    return np.ascontiguousarray(image[:, ::-1] if mirror else image)
+        orientation = opened.getexif().get(ORIENTATION_TAG, 1)
+    return np.ascontiguousarray(UPRIGHT.get(orientation, UPRIGHT[1])(image))
 
 
 def _no_image(name: str, error: Exception) -> str:

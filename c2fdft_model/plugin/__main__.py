@@ -1,4 +1,4 @@
-"""`python -m c2fdft_arch`: the doctor, and the option files' way into a BasicSR checkout."""
+"""`python -m c2fdft_arch`: the doctor, and copying the option files into a BasicSR checkout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from c2fdft_model.plugin.doctor import examine
-from c2fdft_model.plugin.option_files import copy_options
+from c2fdft_model.plugin.option_files import LEFT_ALONE, copy_options
 
 
 def doctor() -> int:
@@ -24,17 +24,14 @@ def doctor() -> int:
 def options(folder: Path, force: bool) -> int:
     """Copy the option files; 1 if a changed file was left alone."""
     try:
-        copied = copy_options(folder, force)
+        outcomes = copy_options(folder, force)
     except OSError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
-    for name in copied.written:
-        print(f'wrote      {copied.target / name}')
-    for name in copied.unchanged:
-        print(f'unchanged  {copied.target / name}')
-    for name in copied.refused:
-        print(f'LEFT ALONE {copied.target / name}: it has other contents; --force overwrites it')
-    return 1 if copied.refused else 0
+    for path, outcome in outcomes.items():
+        reason = ': it has other contents; --force overwrites it' if outcome == LEFT_ALONE else ''
+        print(f'{outcome:<10} {path}{reason}')
+    return int(LEFT_ALONE in outcomes.values())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -33,7 +33,7 @@ class PostImportHook:
             return None
         from c2fdft_model.plugin import registration
 
-        return registration.find_spec(self, path, target)
+        return registration.find_spec(self, LEAVES, path, target)
 
 
 def installed_hook():
@@ -54,4 +54,4 @@ def install():
     if TRIGGER in sys.modules:
         from c2fdft_model.plugin import registration
 
-        registration.register_late()
+        registration.register_late(LEAVES)

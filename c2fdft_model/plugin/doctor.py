@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from c2fdft_arch import __version__
-from c2fdft_model.plugin import autoload
+from c2fdft_model.plugin import autoload, registration
+from c2fdft_model.plugin.option_files import option_folder
+from c2fdft_model.plugin.patches import table
 
 WIDTH = 100
 STARTUP_FILES = ('c2fdft_autoload.pth', 'c2fdft_autoload.start')
@@ -68,11 +70,6 @@ def remedy_for(text: str) -> str:
     return f'see the message; {autoload.SWITCH}=0 in the environment switches c2fdft off'
 
 
-def cause_in(warning: str) -> str:
-    """Return what the hook's warning says besides pointing here."""
-    return warning.split('completely: ')[-1].split('. `python -m')[0]
-
-
 def examine() -> Report:
     """Examine this interpreter's installation; imports BasicSR, and so runs the hook."""
     report = Report()
@@ -83,17 +80,16 @@ def examine() -> Report:
     _examine_kernels(report)
     if _examine_basicsr(report):
         _examine_registries(report)
-    _examine_mends(report)
+    _examine_patches(report)
     _examine_extras(report)
     _examine_options(report)
     return report
 
 
 def _examine_hook(report: Report) -> None:
-    folders = [Path(folder) for folder in sys.path if folder]
-    files = [folder / name for folder in folders for name in STARTUP_FILES]
-    found = sorted({str(path) for path in files if path.is_file()})
-    found = [path for path in found if Path(path).parent != Path(__file__).resolve().parent]
+    files = {Path(folder) / name for folder in sys.path if folder for name in STARTUP_FILES}
+    source = Path(__file__).resolve().parent
+    found = sorted(str(path) for path in files if path.is_file() and path.parent != source)
     active = autoload.installed_hook() is not None
     report.say('hook', 'in place' if active else 'not in place')
     for path in found:
@@ -115,32 +111,29 @@ def _examine_torch(report: Report) -> None:
     for name in ('torch', 'torchvision'):
         try:
             module = importlib.import_module(name)
-            report.say(name, f'{module.__version__}')
+            report.say(name, module.__version__)
         except Exception as error:
             report.say(name, 'cannot be imported')
             report.problem(f'import {name}: {error}', remedy_for(str(error)))
     torch = sys.modules.get('torch')
     if torch is not None and hasattr(torch, 'cuda'):
-        count = torch.cuda.device_count()
-        names = [torch.cuda.get_device_name(index) for index in range(count)]
-        report.say(
-            'devices', ', '.join(names) if names else f'CPU, {torch.get_num_threads()} threads'
-        )
+        gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        report.say('devices', ', '.join(gpus) or f'CPU, {torch.get_num_threads()} threads')
 
 
 def _examine_kernels(report: Report) -> None:
-    """Also compiles them, if that has not been done."""
+    """Compiles them too, if that has not been done."""
     if 'torch' not in sys.modules:
         return
     from c2fdft_arch.native.build import compiled_library
 
-    library, told = compiled_library()
-    report.say('kernels', f'in C++, {told}' if library else f"PyTorch's operations: {told}")
+    library, why = compiled_library()
+    report.say('kernels', f'in C++, {why}' if library else f"PyTorch's operations: {why}")
 
 
 def _examine_basicsr(report: Report) -> bool:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter('always')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
         try:
             basicsr = importlib.import_module('basicsr')
             importlib.import_module('basicsr.utils.registry')
@@ -150,11 +143,8 @@ def _examine_basicsr(report: Report) -> bool:
             return False
     folder = Path(basicsr.__file__).resolve().parent  # type: ignore[arg-type]
     report.say('BasicSR', f'{basicsr.__version__} in {folder}')
-    for warning in caught:
-        text = str(warning.message)
-        if text.startswith('c2fdft '):
-            cause = cause_in(text)
-            report.problem(cause, remedy_for(cause))
+    for failure in registration.failures:
+        report.problem(failure, remedy_for(failure))
     return True
 
 
@@ -169,24 +159,17 @@ def _examine_registries(report: Report) -> None:
             report.lines += textwrap.wrap(
                 names, WIDTH, initial_indent=f'  {kind:<8}', subsequent_indent=' ' * 10
             )
-    absent = [leaf for leaf in autoload.LEAVES if leaf not in sys.modules]
-    if absent and autoload.installed_hook() is not None and not report.problems:
-        report.problem(f'{", ".join(absent)} not imported', 'report this; it should not happen')
 
 
 def _is_ours(thing) -> bool:
     return getattr(thing, '__module__', '').split('.')[0] in {'c2fdft_arch', 'c2fdft_model'}
 
 
-def _examine_mends(report: Report) -> None:
-    from c2fdft_model.plugin import basicsr_patches as basicsr_compat
-
-    report.say('mended', "faults of BasicSR's")
-    for mend in basicsr_compat.status():
-        never = mend.fixed_in == basicsr_compat.NOT_FIXED
-        until = mend.fixed_in if never else f'fixed in {mend.fixed_in}'
-        report.item(f'{mend.name:<26}{mend.state}')
-        report.item(f'    {mend.fault} ({mend.upstream}; {until})')
+def _examine_patches(report: Report) -> None:
+    report.say('patched', 'faults of BasicSR')
+    for patch in table.status():
+        report.item(f'{patch.name:<26}{patch.state}')
+        report.item(f'    {patch.fault} ({patch.upstream}; {patch.fixed_in})')
 
 
 def _examine_extras(report: Report) -> None:
@@ -201,21 +184,15 @@ def _examine_extras(report: Report) -> None:
             extras.setdefault(found[2], []).append(found[1])
     report.say('extras', 'optional packages, `pip install c2fdft[NAME]`')
     for name, packages in sorted(extras.items()):
-        absent = [package for package in packages if _version(package) is None]
-        state = f'lacks {", ".join(absent)}' if absent else 'complete'
-        report.item(f'{name:<10}{state}')
+        absent = ', '.join(package for package in packages if not _is_installed(package))
+        report.item(f'{name:<10}{f"lacks {absent}" if absent else "complete"}')
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def _is_installed(package: str) -> bool:
+    return any(importlib.metadata.distributions(name=package))
 
 
 def _examine_options(report: Report) -> None:
-    from c2fdft_model.plugin.option_files import option_folder
-
     try:
         folder = option_folder()
         report.say('options', f'{len(list(folder.rglob("*.yml")))} files in {folder}')

@@ -1,12 +1,12 @@
-"""The option files that travel with the package, and their way into a BasicSR checkout."""
+"""The option files that come with the package, and copying them into a BasicSR checkout."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+WRITTEN, UNCHANGED, LEFT_ALONE = 'wrote', 'unchanged', 'LEFT ALONE'
 
 
 def option_folder() -> Path:
@@ -22,36 +22,26 @@ def option_folder() -> Path:
     )
 
 
-@dataclass
-class Copied:
-    """What became of each option file, by its path inside the target folder."""
-
-    target: Path
-    written: list[Path] = field(default_factory=list)
-    unchanged: list[Path] = field(default_factory=list)
-    refused: list[Path] = field(default_factory=list)
-
-
-def copy_options(checkout: Path, force: bool = False) -> Copied:
+def copy_options(checkout: Path, force: bool = False) -> dict[Path, str]:
     """Copy the option files into `checkout`/options, or into `checkout` if it is such a folder.
 
-    A file that is there with other contents is left alone and listed as refused, unless `force`.
-    Raises NotADirectoryError if `checkout` is no folder.
+    Returns what became of each: `WRITTEN`, `UNCHANGED` or, if it is there with other contents and
+    without `force`, `LEFT_ALONE`. Raises NotADirectoryError if `checkout` is no folder.
     """
     if not checkout.is_dir():
         raise NotADirectoryError(f'{checkout} is not a folder; give the root of a BasicSR checkout')
+    is_options = checkout.name == 'options' and not (checkout / 'options').is_dir()
+    folder = checkout if is_options else checkout / 'options'
     source = option_folder()
-    inside = checkout.name == 'options' and not (checkout / 'options').is_dir()
-    copied = Copied(checkout if inside else checkout / 'options')
+    outcomes = {}
     for path in sorted(source.rglob('*.yml')):
-        name = path.relative_to(source)
-        target = copied.target / name
-        if target.exists() and target.read_bytes() == path.read_bytes():
-            copied.unchanged.append(name)
-        elif target.exists() and not force:
-            copied.refused.append(name)
+        copy = folder / path.relative_to(source)
+        if copy.exists() and copy.read_bytes() == path.read_bytes():
+            outcomes[copy] = UNCHANGED
+        elif copy.exists() and not force:
+            outcomes[copy] = LEFT_ALONE
         else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-            copied.written.append(name)
-    return copied
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+            outcomes[copy] = WRITTEN
+    return outcomes

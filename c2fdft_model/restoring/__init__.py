@@ -1,1 +1,1 @@
-"""Whole photographs: weights, restoration, tiles, files, export."""
+"""Restoring whole images: weights, restoration, tiles, jobs, export."""

@@ -1,4 +1,4 @@
-"""Restored pictures beside the degraded ones and the truth, for the eye and in numbers."""
+"""Restored images beside the degraded ones and the ground truth: as a picture and by metrics."""
 
 from __future__ import annotations
 
@@ -8,16 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from c2fdft_model.evaluation import PROTOCOLS, Protocol
-from c2fdft_model.evaluation.protocols import image_pairs
+from c2fdft_model.evaluation.image_protocols import Protocol
 from c2fdft_model.images.image_files import ImageFileError, is_image_name
 
 GAP = 8
-
-
-def image_protocols() -> list[str]:
-    """The protocols that compare two image files."""
-    return [name for name, protocol in PROTOCOLS.items() if protocol.find_work is image_pairs]
 
 
 class GroundTruthIndex:
@@ -40,7 +34,7 @@ class GroundTruthIndex:
             raise ImageFileError(f'{folder} has no ground-truth images.')
 
     def find(self, relative: Path) -> Path:
-        """The truth of the image at `relative`: in the same place, or the only one of its name.
+        """The ground truth of the image at `relative`: at the same place, or the only one so named.
 
         Raises ImageFileError if there is none.
         """
@@ -53,30 +47,29 @@ class GroundTruthIndex:
         return named[0]
 
 
-def measure(protocol: Protocol, result: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """The protocol's numbers for two pictures (H, W, 3), RGB in [0, 1], rounded to 8 bits.
+def measure(protocol: Protocol, result: np.ndarray, gt: np.ndarray) -> dict[str, float]:
+    """The protocol's metrics of two images (H, W, 3), RGB in [0, 1], rounded to 8 bits.
 
     Raises ValueError if their sizes differ.
     """
-    if result.shape != truth.shape:
-        raise ValueError(f'it has {_size(result)} pixels and its ground truth {_size(truth)}.')
-    return protocol.measure(_eight_bits(result), _eight_bits(truth))
+    if result.shape != gt.shape:
+        raise ValueError(f'it has {_size(result)} pixels and its ground truth {_size(gt)}.')
+    return protocol.measure(_eight_bits(result), _eight_bits(gt))
 
 
-def side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures (H, W, 3) next to each other, white between them; smaller ones are filled up."""
-    height = max(picture.shape[0] for picture in pictures)
+def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Images (H, W, 3) next to each other, white between them and below the smaller ones."""
+    height = max(image.shape[0] for image in images)
     columns: list[np.ndarray] = []
-    for picture in pictures:
-        missing = height - picture.shape[0]
-        padding = ((0, missing), (GAP if columns else 0, 0), (0, 0))
-        columns.append(np.pad(picture, padding, constant_values=1))
+    for image in images:
+        padding = ((0, height - image.shape[0]), (GAP if columns else 0, 0), (0, 0))
+        columns.append(np.pad(image, padding, constant_values=1))
     return np.concatenate(columns, axis=1)
 
 
-def _eight_bits(picture: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+def _eight_bits(image: np.ndarray) -> np.ndarray:
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
-def _size(picture: np.ndarray) -> str:
-    return f'{picture.shape[1]} x {picture.shape[0]}'
+def _size(image: np.ndarray) -> str:
+    return f'{image.shape[1]} x {image.shape[0]}'

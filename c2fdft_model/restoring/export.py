@@ -7,16 +7,16 @@ height and width are free, the sides multiples of 8 from 16 up.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from c2fdft_arch.common.atomic_write import replacing
+from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_arch.network.plain_dft import PlainDFT
 from c2fdft_model.restoring.weights import network_arguments
 
@@ -29,12 +29,12 @@ TOLERANCE = 1e-4
 TRACED_SIZE = (2, 32, 48)
 
 
-class ExportError(ValueError):
+class ExportError(C2FDFTError, ValueError):
     """The network cannot be written, or the file does not compute what the network does."""
 
 
 def export_network(network: PlainDFT, path: Path, program: ExportedProgram | None = None) -> float:
-    """Write the network to a .pt2 or .onnx file; returns `largest_difference` of what it computes.
+    """Write the network to a .pt2 or .onnx file; returns the `largest_difference` to the network.
 
     `program` is `traced(network)`, for those who write several files. The file is checked before
     it gets its name. Raises ExportError for another ending, a missing package, a folder that
@@ -43,24 +43,19 @@ def export_network(network: PlainDFT, path: Path, program: ExportedProgram | Non
     if path.suffix not in WRITERS:
         raise ExportError(f'{path}: name it {" or ".join(WRITERS)}.')
     write, load = WRITERS[path.suffix]
-    aside = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _quietly():
-            write(program or traced(network), aside)
-            difference = largest_difference(network, load(aside))
-        if not difference < TOLERANCE:
-            raise ExportError(f'{path} is not written: it is off by {difference:.2g}.')
-        os.replace(aside, path)
+        with replacing(path) as unchecked, warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # the exporters remark on their own workings
+            write(program or traced(network), unchecked)
+            difference = largest_difference(network, load(unchecked))
+            if not difference < TOLERANCE:
+                raise ExportError(f'{path} is not written: it is off by {difference:.2g}.')
     except ImportError as error:
         raise ExportError(
             f'{path}: {error.name} is missing: pip install onnx onnxscript onnxruntime.'
         ) from error
     except OSError as error:
         raise ExportError(f'{path} cannot be written: {error.strerror or error}.') from error
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
     return difference
 
 
@@ -91,21 +86,17 @@ def traced(network: PlainDFT) -> ExportedProgram:
     images = torch.export.Dim('batch', min=1)
     shapes = {'x': {0: images, 2: multiple * rows, 3: multiple * columns}, 't': {0: images}}
     example = (torch.randn(batch, 6, height, width), torch.zeros(batch))
-    with _quietly(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter('ignore')
         return torch.export.export(plain_form(network), example, dynamic_shapes=shapes)
 
 
 def plain_form(network: PlainDFT) -> PlainDFT:
-    """The same network, computed layer by layer whatever its class makes of it."""
+    """The same network, computed layer by layer whatever its class does."""
     parameters = network.state_dict()
     plain = PlainDFT(**network_arguments(parameters), time_embedding=network.time_embedding)
     plain.load_state_dict(parameters)
     return plain.eval().requires_grad_(False)
-
-
-def write_pt2(program: ExportedProgram, path: Path) -> None:
-    """Write what torch.export.load reads."""
-    torch.export.save(program, path)
 
 
 def load_pt2(path: Path) -> Predict:
@@ -136,13 +127,5 @@ def load_onnx(path: Path) -> Predict:
     return predict
 
 
-WRITERS = {'.pt2': (write_pt2, load_pt2), '.onnx': (write_onnx, load_onnx)}
+WRITERS = {'.pt2': (torch.export.save, load_pt2), '.onnx': (write_onnx, load_onnx)}
 """File ending -> how such a file is written, and read back to be checked."""
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Silence the exporters' remarks on their own workings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        yield

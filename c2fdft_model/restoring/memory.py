@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from c2fdft_model.restoring.restoration import size_multiple
+
 MIB = 2**20
 BYTES_PER_PIXEL = 100
-"""Of the photograph, the network's input and the sampler's maps, during a network call."""
+"""Taken during a network call by the image, the network's input and the sampler's maps."""
 BYTES_PER_PIXEL_AND_CHANNEL = 22
-"""Of `DFT` in a network call, for each channel of its first level (measured; float32)."""
+"""Taken by `DFT` in a network call, for each channel of its first level (measured; float32)."""
 
 CGROUP_LIMITS = (
     ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory.current'),
@@ -30,39 +32,38 @@ def available_memory_mb(device: torch.device) -> float | None:
         return (free + reusable) / MIB
     if device.type != 'cpu':
         return None
-    known = [free for free in (_free_by_kernel(), *map(_free_in_group, CGROUP_LIMITS)) if free]
+    known = [free for free in (_free_of_machine(), *map(_free_of_cgroup, CGROUP_LIMITS)) if free]
     return min(known) / MIB if known else None
 
 
 def needed_memory_mb(
     network: nn.Module, height: int, width: int, tile: int | None = None
 ) -> float | None:
-    """Memory of a restoration beside the weights, in MiB; None for a network that cannot tell.
+    """Memory of a restoration besides the weights, in MiB; None if the network cannot say.
 
-    The network tells by `inference_memory_mb(batch, height, width)`, under its present settings, or
-    is estimated from its number of channels, `dim`.
+    Asks the network's `inference_memory_mb(batch, height, width)`, under its present settings, or
+    estimates from its number of channels, `dim`.
     """
-    tells = getattr(network, 'inference_memory_mb', None)
-    if tells is None and not hasattr(network, 'dim'):
-        return None
-    multiple = int(getattr(network, 'size_multiple', 1))
+    multiple = size_multiple(network)
     sides = [-(-side // multiple) * multiple for side in (height, width)]
     seen = sides if tile is None else [min(side, tile) for side in sides]
-    own = sides[0] * sides[1] * BYTES_PER_PIXEL / MIB
-    if tells is None:
-        return own + seen[0] * seen[1] * network.dim * BYTES_PER_PIXEL_AND_CHANNEL / MIB
-    return own + tells(1, *seen)
+    outside = sides[0] * sides[1] * BYTES_PER_PIXEL / MIB
+    if hasattr(network, 'inference_memory_mb'):
+        return outside + network.inference_memory_mb(1, *seen)
+    if hasattr(network, 'dim'):
+        return outside + seen[0] * seen[1] * network.dim * BYTES_PER_PIXEL_AND_CHANNEL / MIB
+    return None
 
 
 def require_memory(needed_mb: float | None, available_mb: float | None) -> None:
-    """Raise MemoryError, saying both, if more is needed than there is; do nothing if unknown."""
+    """Raise MemoryError if more is needed than available; do nothing if either is unknown."""
     if needed_mb is not None and available_mb is not None and needed_mb > available_mb:
         raise MemoryError(
             f'{needed_mb / 1024:.1f} GB are needed and {available_mb / 1024:.1f} GB are free'
         )
 
 
-def _free_by_kernel() -> int | None:
+def _free_of_machine() -> int | None:
     try:
         lines = Path('/proc/meminfo').read_text(encoding='ascii').splitlines()
     except OSError:
@@ -71,7 +72,7 @@ def _free_by_kernel() -> int | None:
     return free[0] * 1024 if free else None
 
 
-def _free_in_group(files: tuple[str, str]) -> int | None:
+def _free_of_cgroup(files: tuple[str, str]) -> int | None:
     try:
         limit, used = (Path(file).read_text(encoding='ascii').strip() for file in files)
         return max(int(limit) - int(used), 1)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from c2fdft_arch.common.padding import pad_to_multiple
-from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
+from c2fdft_model.diffusion.named_noise import named_noise, seed_for
 from c2fdft_model.diffusion.process import DDPMProcess, DiffusionProcess
-from c2fdft_model.diffusion.sampling import named_noise, seed_for
+from c2fdft_model.diffusion.sampling import Denoiser
 from c2fdft_model.restoring.tiling import tiled
 
 DEFAULT_TILE_OVERLAP = 64
@@ -25,7 +25,6 @@ def restore(
     image: Tensor,
     *,
     process: DiffusionProcess | None = None,
-    schedule: NoiseSchedule | None = None,
     timesteps: int | Sequence[int] = 4,
     noise_name: str | Sequence[str] = '',
     seed: int = 0,
@@ -40,11 +39,11 @@ def restore(
     """Restore degraded images by sampling from noise that depends only on their names.
 
     `image` is (B, 3, H, W) or (3, H, W), RGB in [0, 1], of any size from 1 x 1 up; the result has
-    its shape, device and value range, as float32. `process` is by default the paper's, with
-    `schedule`, `eta` and `timesteps`: the number of network calls or the list of their 0-based
-    timesteps. `noise_name` is one name, or one for each image of the batch. `samples` restorations
-    from independent noise are averaged. With `tile` (pixels) every network call sees overlapping
-    tiles instead of the whole image. `progress` is called after every network call.
+    its shape, device and value range, as float32. `process` is by default the paper's, with `eta`
+    and `timesteps`: the number of network calls or the list of their 0-based timesteps.
+    `noise_name` is one name, or one for each image of the batch. `samples` restorations from
+    independent noise are averaged. With `tile` (pixels) every network call sees overlapping tiles
+    instead of the whole image. `progress` is called after every network call.
 
     Raises ValueError for a wrong shape, type, range or setting.
     """
@@ -55,39 +54,33 @@ def restore(
         raise ValueError(f'samples is {samples}: give 1 or more.')
     if not eta >= 0:
         raise ValueError(f'eta is {eta}: give 0 (no noise) or more.')
-    process = process or DDPMProcess(schedule, timesteps, eta)
+    process = process or DDPMProcess(sampling_steps=timesteps, eta=eta)
     device = next(network.parameters()).device
-    multiple = int(getattr(network, 'size_multiple', 1))
+    multiple = size_multiple(network)
     network_input = _network_input(batch.to(device=device, dtype=torch.float32), multiple)
-    degraded = network_input[:, :3]
-    shape, padded = batch.shape[1:], degraded.shape[1:]
-
-    total: Tensor | None = None
+    degraded, shape = network_input[:, :3], batch.shape[1:]
     with torch.no_grad(), inference_settings(network, precision, memory_budget_mb):
         denoise = _conditioned(network, network_input, tile, tile_overlap, multiple, progress)
-        for sample in range(samples):
-            eps = _noise_map([_sample_name(n, sample) for n in names], shape, padded, seed)
-            x_T = process.initial_sample(degraded, eps.to(device))
-            del eps
-            generator = _sampler_generator(names, seed, sample)
-            x_0 = process.sample(denoise, x_T, degraded, generator=generator)
-            total = x_0 if total is None else total + x_0
-    assert total is not None
+        total = _sample(process, denoise, degraded, names, shape, seed, 0)
+        for number in range(1, samples):
+            total += _sample(process, denoise, degraded, names, shape, seed, number)
     restored = (total[..., : shape[1], : shape[2]] / samples + 1) / 2
     return restored.clamp(0, 1).reshape(image.shape).to(image.device)
 
 
-@contextlib.contextmanager
 def inference_settings(
     network: nn.Module, precision: str, memory_budget_mb: float | None
-) -> Iterator[None]:
-    """Give the network its precision and memory budget for the time of a restoration."""
+) -> contextlib.AbstractContextManager[None]:
+    """Give the network its precision and memory budget during a restoration, if it has any."""
     settings = getattr(network, 'inference_settings', None)
     if settings is None:
-        yield
-        return
-    with settings(precision=precision, memory_budget_mb=memory_budget_mb):
-        yield
+        return contextlib.nullcontext()
+    return settings(precision=precision, memory_budget_mb=memory_budget_mb)
+
+
+def size_multiple(network: nn.Module) -> int:
+    """What the sides of a network's input must be multiples of."""
+    return int(getattr(network, 'size_multiple', 1))
 
 
 def _as_batch(image: Tensor) -> Tensor:
@@ -103,7 +96,7 @@ def _as_batch(image: Tensor) -> Tensor:
 def _check_range(batch: Tensor) -> None:
     low, high = (value.item() for value in batch.aminmax())
     if math.isnan(low) or math.isnan(high):
-        raise ValueError('the image has values that are no numbers (NaN): give RGB in [0, 1].')
+        raise ValueError('the image has values that are not numbers (NaN): give RGB in [0, 1].')
     if low < -ROUNDING or high > 1 + ROUNDING:
         raise ValueError(f'the image has values from {low:g} to {high:g}: give RGB in [0, 1].')
 
@@ -126,27 +119,43 @@ def _network_input(batch: Tensor, multiple: int) -> Tensor:
     return joined
 
 
-def _noise_map(
-    names: Sequence[str], shape: Sequence[int], padded: Sequence[int], seed: int
+def _sample(
+    process: DiffusionProcess,
+    denoise: Denoiser,
+    degraded: Tensor,
+    names: Sequence[str],
+    shape: Sequence[int],
+    seed: int,
+    number: int,
 ) -> Tensor:
-    """Noise (B, 3, H, W) of the padded size, which inside the image is that of the image alone."""
-    maps = []
-    for name in names:
-        noise = named_noise(name, tuple(shape), seed)
-        if tuple(padded) != tuple(shape):
-            inside = noise
-            noise = named_noise(f'{name} (padding)', tuple(padded), seed)
-            noise[:, : inside.shape[1], : inside.shape[2]] = inside
-        maps.append(noise)
-    return torch.stack(maps) if len(maps) > 1 else maps[0].unsqueeze(0)
+    """One sampling, (B, 3, H, W) in [-1, 1] like the padded degraded images.
+
+    `shape` is that of an image before the padding. `number` counts the samplings from 0; each has
+    noise of its own.
+    """
+    own_names = [_sample_name(name, number) for name in names]
+    maps = [_noise_map(name, shape, degraded.shape[1:], seed) for name in own_names]
+    eps = torch.stack(maps) if len(maps) > 1 else maps[0].unsqueeze(0)
+    x_T = process.initial_sample(degraded, eps.to(degraded.device))
+    del maps, eps  # large images leave no memory for them
+    # the sampler's noise is drawn for the batch, and with another seed than the initial sample's
+    batch_name = _sample_name('|'.join(names), number)
+    generator = torch.Generator().manual_seed(seed_for(batch_name, seed + 1))
+    return process.sample(denoise, x_T, degraded, generator=generator)
 
 
-def _sample_name(name: str, sample: int) -> str:
-    return name if sample == 0 else f'{name} (sample {sample})'
+def _noise_map(name: str, shape: Sequence[int], padded: Sequence[int], seed: int) -> Tensor:
+    """Noise (3, H, W) of the padded size, which inside the image is that of the image alone."""
+    inside = named_noise(name, shape, seed)
+    if tuple(padded) == tuple(shape):
+        return inside
+    noise = named_noise(f'{name} (padding)', padded, seed)
+    noise[:, : shape[1], : shape[2]] = inside
+    return noise
 
 
-def _sampler_generator(names: Sequence[str], seed: int, sample: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed_for(_sample_name('|'.join(names), sample), seed + 1))
+def _sample_name(name: str, number: int) -> str:
+    return name if number == 0 else f'{name} (sample {number})'
 
 
 def _conditioned(
@@ -156,11 +165,11 @@ def _conditioned(
     tile_overlap: int,
     multiple: int,
     progress: Callable[[], object] | None,
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """The noise prediction as a function of (x_t, t) alone, as a sampler wants it.
+) -> Denoiser:
+    """The noise prediction as a function of (x_t, t) alone, as samplers expect it.
 
-    `network_input` (B, 6, H, W) holds the degraded images, and takes up x_t at every call: large
-    images leave no memory for a second copy.
+    `network_input` (B, 6, H, W) holds the degraded images; every call writes its x_t beside them,
+    because large images leave no memory for a second copy.
     """
 
     def predict(joined: Tensor, t: Tensor) -> Tensor:

@@ -6,19 +6,23 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_model.images.image_files import FORMATS, is_image_name
 
 COMPARE_FOLDER = 'compare'
 LONGEST_ENDING = 5
 """Letters of a file name's ending; a folder's name may have a dot, too."""
 
-OnError = Callable[[OSError], object]
+OnError = Callable[[OSError], object] | None
+
+Targets = dict[tuple[Path, Path], Path]
+"""Where the result of each (source, source below the folder that was given) goes."""
 
 
-class JobError(ValueError):
+class JobError(C2FDFTError, ValueError):
     """The inputs and the output do not fit together; the message says what to give instead."""
 
 
@@ -31,7 +35,7 @@ class RestoreJob:
     relative: Path
     """The source below the folder that was given; its name alone if a file was given."""
     comparison: Path
-    """Where a picture of the degraded and the restored image goes."""
+    """Where the degraded and the restored image side by side go."""
 
     @property
     def name(self) -> str:
@@ -40,42 +44,33 @@ class RestoreJob:
 
 
 def find_jobs(
-    inputs: Sequence[str],
-    output: str,
-    suffix: str | None = None,
-    on_error: OnError | None = None,
+    inputs: Sequence[str], output: str, suffix: str | None = None, on_error: OnError = None
 ) -> list[RestoreJob]:
     """The jobs for files, folders (with their subfolders) and glob patterns, in order.
 
     `output` is a file name if the only input is a file and the name ends like an image's; otherwise
     it is a folder, in which the inputs' subfolders are repeated. `suffix` (`.png`) replaces the
-    endings of the inputs. `on_error` is told of subfolders that cannot be read. Raises JobError if
-    there is nothing to do, a result would replace an input or another result, or, without
-    `on_error`, a subfolder cannot be read.
+    endings of the inputs. `on_error` is called for subfolders that cannot be read, which are left
+    out. Raises JobError if there is nothing to do or a result would replace an input or another
+    result.
     """
     target = Path(output)
-    on_error = on_error or _refuse
-    sources = [found for given in inputs for found in _sources(given, target, on_error)]
+    found = [pair for given in inputs for pair in _sources(given, target, on_error)]
     if len(inputs) == 1 and Path(inputs[0]).is_file() and _is_file_name(output):
         _check_file(target, suffix)
-        source = Path(inputs[0])
-        pairs = [(source, Path(source.name), target)]
+        targets = dict.fromkeys(found, target)
     else:
         _check_folder(target)
-        pairs = [
-            (source, relative, target / _renamed(relative, suffix))
-            for source, relative in dict.fromkeys(sources)
-        ]
-    jobs = [
-        RestoreJob(source, to, relative, _comparison(to, relative))
-        for source, relative, to in pairs
+        targets = {
+            (source, relative): target / (relative.with_suffix(suffix) if suffix else relative)
+            for source, relative in found
+        }
+    _check_targets(targets)
+    comparisons = _comparisons(targets)
+    return [
+        RestoreJob(source, to, relative, comparison)
+        for ((source, relative), to), comparison in zip(targets.items(), comparisons, strict=True)
     ]
-    _check_targets(jobs)
-    return _with_own_comparisons(jobs)
-
-
-def _refuse(error: OSError) -> None:
-    raise JobError(f'{error.filename} cannot be read: {error.strerror or error}.')
 
 
 def _sources(given: str, output: Path, on_error: OnError) -> Iterator[tuple[Path, Path]]:
@@ -97,23 +92,19 @@ def _matches(pattern: str) -> Iterator[tuple[Path, Path]]:
     """Files of a pattern and where they are below its fixed part; `**` follows no links."""
     parts = Path(pattern).parts
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    base, wanted = Path(*parts[:fixed]), parts[fixed:]
-    if wanted[-1] == '**':
-        wanted = (*wanted, '*')
-    asks_for_hidden = any(part.startswith('.') for part in wanted)
-    files = [
-        (file, file.relative_to(base))
-        for file in sorted(base.glob(str(Path(*wanted))))
-        if file.is_file()
-    ]
-    found = [
-        (file, relative)
-        for file, relative in files
-        if asks_for_hidden or not any(part.startswith('.') for part in relative.parts)
-    ]
+    base, below = Path(*parts[:fixed]), parts[fixed:]
+    if below[-1] == '**':
+        below = (*below, '*')
+    asks_for_hidden = any(part.startswith('.') for part in below)
+
+    def is_asked_for(file: Path) -> bool:
+        hidden = any(part.startswith('.') for part in file.relative_to(base).parts)
+        return file.is_file() and (asks_for_hidden or not hidden)
+
+    found = [file for file in sorted(base.glob(str(Path(*below)))) if is_asked_for(file)]
     if not found:
-        raise JobError(f'{pattern}: no file has such a name.')
-    yield from found
+        raise JobError(f'{pattern}: no file matches.')
+    yield from ((file, file.relative_to(base)) for file in found)
 
 
 def _images_below(folder: Path, output: Path, on_error: OnError) -> list[Path]:
@@ -144,10 +135,6 @@ def _folders(top: Path, seen: set[Path], on_error: OnError) -> Iterator[tuple[Pa
                 yield Path(at), sorted(files)
 
 
-def _renamed(relative: Path, suffix: str | None) -> Path:
-    return relative.with_suffix(suffix) if suffix else relative
-
-
 def _is_file_name(output: str) -> bool:
     """Whether the output names a file: it has an ending of letters, and there is no such folder."""
     ending = Path(output).suffix[1:]
@@ -171,29 +158,6 @@ def _check_file(target: Path, suffix: str | None) -> None:
         )
 
 
-def _comparison(target: Path, relative: Path) -> Path:
-    folder = target
-    for _ in relative.parts:
-        folder = folder.parent
-    return folder / COMPARE_FOLDER / relative.parent / f'{target.stem}.png'
-
-
-def _with_own_comparisons(jobs: Sequence[RestoreJob]) -> list[RestoreJob]:
-    """The jobs with comparisons that are nothing else; names keep their endings where needed."""
-    wanted = Counter(job.comparison for job in jobs)
-    taken = {path.resolve() for job in jobs for path in (job.source, job.target)}
-    result = []
-    for job in jobs:
-        path = job.comparison
-        if wanted[path] > 1 or path.resolve() in taken:
-            path = path.with_name(f'{job.target.name}.png')
-        while path.resolve() in taken:
-            path = path.with_name(f'{path.name}.png')
-        taken.add(path.resolve())
-        result.append(replace(job, comparison=path))
-    return result
-
-
 def _check_folder(target: Path) -> None:
     if target.exists() and not target.is_dir():
         raise JobError(f'{target} is a file; give a folder for the results.')
@@ -203,16 +167,37 @@ def _check_folder(target: Path) -> None:
         )
 
 
-def _check_targets(jobs: Sequence[RestoreJob]) -> None:
+def _check_targets(targets: Targets) -> None:
     taken: dict[Path, Path] = {}
-    sources = {job.source.resolve() for job in jobs}
-    for job in jobs:
-        target = job.target.resolve()
-        if target in sources:
-            raise JobError(f'{job.target} is an input, too; give another output.')
-        if target in taken:
+    sources = {source.resolve() for source, _ in targets}
+    for (source, _), target in targets.items():
+        place = target.resolve()
+        if place in sources:
+            raise JobError(f'{target} is an input, too; give another output.')
+        if place in taken:
             raise JobError(
-                f'{taken[target]} and {job.source} would both become {job.target}; restore them '
-                'into different folders.'
+                f'{taken[place]} and {source} would both become {target}; restore them into '
+                'different folders.'
             )
-        taken[target] = job.source
+        taken[place] = source
+
+
+def _comparisons(targets: Targets) -> Iterator[Path]:
+    """Where each comparison goes: no input, result or other comparison lies there.
+
+    A comparison is named like the result, and keeps the result's ending where it needs to.
+    """
+    preferred = [
+        target.parents[len(relative.parts) - 1] / COMPARE_FOLDER / relative.with_name(target.stem)
+        for (_, relative), target in targets.items()
+    ]
+    counts = Counter(preferred)
+    taken = {path.resolve() for (source, _), target in targets.items() for path in (source, target)}
+    for path, target in zip(preferred, targets.values(), strict=True):
+        own = path.with_name(f'{path.name}.png')
+        if counts[path] > 1 or own.resolve() in taken:
+            own = path.with_name(f'{target.name}.png')
+        while own.resolve() in taken:
+            own = own.with_name(f'{own.name}.png')
+        taken.add(own.resolve())
+        yield own

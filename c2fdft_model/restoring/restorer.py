@@ -1,4 +1,4 @@
-"""A network and the settings with which it restores photographs, one after another."""
+"""A network and the settings with which it restores image files, one after another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from torch import nn
 from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.images.image_files import ImageRecord
 from c2fdft_model.restoring.memory import available_memory_mb, needed_memory_mb, require_memory
-from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP, inference_settings, restore
+from c2fdft_model.restoring.restoration import (
+    DEFAULT_TILE_OVERLAP,
+    inference_settings,
+    restore,
+    size_multiple,
+)
 from c2fdft_model.restoring.tiling import check_tile
 from c2fdft_model.restoring.weights import WeightsError
 
@@ -21,9 +26,15 @@ ALLOCATION_FAILED = ('out of memory', "can't allocate memory", 'not enough memor
 
 
 @dataclass(frozen=True)
-class RestorerSettings:
-    """How photographs are restored; see `restoration.restore`."""
+class Restorer:
+    """Restores images with one network of 6 input and 3 output channels.
 
+    The settings are those of `restoration.restore`. Raises WeightsError for another network,
+    ValueError for impossible tiles.
+    """
+
+    network: nn.Module
+    process: DiffusionProcess
     seed: int = 0
     samples: int = 1
     precision: str = 'auto'
@@ -31,43 +42,30 @@ class RestorerSettings:
     tile: int | None = None
     tile_overlap: int = DEFAULT_TILE_OVERLAP
 
-
-class Restorer:
-    """Restores photographs with one network of 6 input and 3 output channels.
-
-    Raises WeightsError for another network, ValueError for impossible tiles.
-    """
-
-    def __init__(
-        self, network: nn.Module, process: DiffusionProcess, settings: RestorerSettings
-    ) -> None:
-        channels = (getattr(network, 'inp_channels', 6), getattr(network, 'out_channels', 3))
-        if channels != (6, 3):
+    def __post_init__(self) -> None:
+        inputs = getattr(self.network, 'inp_channels', 6)
+        outputs = getattr(self.network, 'out_channels', 3)
+        if (inputs, outputs) != (6, 3):
             raise WeightsError(
-                f'the network has {channels[0]} input and {channels[1]} output channels; 6 and 3 '
-                'are those of RGB restoration.'
+                f'the network has {inputs} input and {outputs} output channels; RGB restoration '
+                'needs 6 and 3.'
             )
-        if settings.tile is not None:
-            multiple = int(getattr(network, 'size_multiple', 1))
-            check_tile(settings.tile, settings.tile_overlap, multiple)
-        self.network = network
-        self.process = process
-        self.settings = settings
+        if self.tile is not None:
+            check_tile(self.tile, self.tile_overlap, size_multiple(self.network))
 
     @property
     def calls(self) -> int:
-        """Network calls for a photograph."""
-        return len(self.process.timesteps) * self.settings.samples
+        """Network calls for an image."""
+        return len(self.process.timesteps) * self.samples
 
     def __call__(
-        self, photograph: ImageRecord, name: str, step: Callable[[], object] | None = None
+        self, image: ImageRecord, name: str, step: Callable[[], object] | None = None
     ) -> ImageRecord:
-        """Restore a photograph with the noise of `name`; `step` is called after network calls.
+        """Restore an image with the noise of `name`; `step` is called after every network call.
 
         Raises MemoryError if there is too little memory, where possible before the first call.
         """
-        settings = self.settings
-        degraded = torch.from_numpy(photograph.colour).permute(2, 0, 1)
+        degraded = torch.from_numpy(image.colour).permute(2, 0, 1)
         self._check_memory(*degraded.shape[1:])
         with _memory_errors():
             restored = restore(
@@ -75,27 +73,26 @@ class Restorer:
                 degraded,
                 process=self.process,
                 noise_name=name,
-                seed=settings.seed,
-                precision=settings.precision,
-                samples=settings.samples,
-                memory_budget_mb=settings.memory_budget_mb,
-                tile=settings.tile,
-                tile_overlap=settings.tile_overlap,
+                seed=self.seed,
+                precision=self.precision,
+                samples=self.samples,
+                memory_budget_mb=self.memory_budget_mb,
+                tile=self.tile,
+                tile_overlap=self.tile_overlap,
                 progress=step,
             )
-        return photograph.with_colour(restored.permute(1, 2, 0).numpy())
+        return image.with_colour(restored.permute(1, 2, 0).numpy())
 
     def _check_memory(self, height: int, width: int) -> None:
-        settings = self.settings
-        with inference_settings(self.network, settings.precision, settings.memory_budget_mb):
-            needed = needed_memory_mb(self.network, height, width, settings.tile)
+        with inference_settings(self.network, self.precision, self.memory_budget_mb):
+            needed = needed_memory_mb(self.network, height, width, self.tile)
         device = next(self.network.parameters()).device
         require_memory(needed, available_memory_mb(device))
 
 
 @contextlib.contextmanager
 def _memory_errors() -> Iterator[None]:
-    """Turn what PyTorch raises for an allocation that failed, a RuntimeError, into MemoryError."""
+    """Turn the RuntimeError that PyTorch raises for a failed allocation into MemoryError."""
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Reading checkpoints: which weights they hold, and the network that the weights belong to."""
+"""Checkpoints: which weights they hold, and loading these into the network they belong to."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import logging
 import os
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_arch.common.messages import shortened
 from c2fdft_arch.dft import DFT
 
 EMA_KEY = 'params_ema'
@@ -25,10 +27,12 @@ PREFIXES = ('module.', '_orig_mod.', 'net_g.')
 
 LEVELS = ('encoder_level1', 'encoder_level2', 'encoder_level3', 'latent')
 
+ADVICE = 'Adapt network_g, give another file, or set path: strict_load_g: false to load what fits.'
+
 Parameters = dict[str, Tensor]
 
 
-class WeightsError(ValueError):
+class WeightsError(C2FDFTError, ValueError):
     """A checkpoint cannot be used; the message says which file, why and what to do."""
 
 
@@ -40,6 +44,11 @@ class Checkpoint:
     key: str
     """The file's key, `params_ema` or another; empty if the file is the parameters themselves."""
     parameters: Parameters
+    """On the CPU, as float32, without the prefixes of wrappers."""
+    prefix: str = ''
+    """What stood before every parameter's name in the file."""
+    other_keys: tuple[str, ...] = ()
+    """The file's keys besides `key`; none if the file is the parameters themselves."""
 
     def __str__(self) -> str:
         return f'{self.path}, key {self.key}' if self.key else str(self.path)
@@ -49,51 +58,108 @@ def load_network(
     path: str | os.PathLike[str],
     param_key: str | None = None,
     device: torch.device | str = 'cpu',
-    *,
-    time_embedding: bool = True,
 ) -> DFT:
     """Build the network that a checkpoint belongs to and load it strictly, in evaluation mode.
 
     `param_key` None takes `params_ema` where the file has it; the log says which key was used.
-    `time_embedding` has no parameters and cannot be seen in a checkpoint. Raises WeightsError.
+    Raises WeightsError.
     """
     checkpoint = read_checkpoint(path, param_key)
-    network = build_network(checkpoint, time_embedding=time_embedding)
+    network = build_network(checkpoint)
     logging.getLogger(__name__).info('Weights: %s', checkpoint)
     return network.to(device)
 
 
 def read_checkpoint(path: str | os.PathLike[str], param_key: str | None = None) -> Checkpoint:
-    """Read a checkpoint's parameters, on the CPU, as float32, without the prefixes of wrappers.
+    """Read a checkpoint's parameters; `param_key` None takes the preferred key there is.
 
     Nothing but tensors and plain containers is unpickled. Raises WeightsError.
     """
     path = Path(path)
     content = _load(path)
-    key, parameters = _find_parameters(path, content, param_key)
-    prefix = _common_prefix(parameters)
-    return Checkpoint(path, key, {n[len(prefix) :]: p.float() for n, p in parameters.items()})
+    key, stored = _find_parameters(path, content, param_key)
+    prefix = _common_prefix(stored)
+    parameters = {name.removeprefix(prefix): value.float() for name, value in stored.items()}
+    others = tuple(str(name) for name in content if name != key) if key else ()
+    return Checkpoint(path, key, parameters, prefix, others)
 
 
 def build_network(checkpoint: Checkpoint, *, time_embedding: bool = True) -> DFT:
     """Build the network whose parameters the checkpoint holds, in evaluation mode.
 
-    Raises WeightsError if names or shapes are those of another network, or a value is not finite.
+    `time_embedding` has no parameters and cannot be seen in a checkpoint. Raises WeightsError if
+    names or shapes are those of another network, or a value is not finite.
     """
+    given = checkpoint.parameters
     try:
-        network = DFT(**network_arguments(checkpoint.parameters), time_embedding=time_embedding)
-    except (KeyError, IndexError, ZeroDivisionError, ValueError) as error:
-        wanted = list(DFT(dim=8, num_blocks=(1, 1, 1, 1)).state_dict())
-        raise WeightsError(_other_network(checkpoint, wanted, error)) from error
-    _check_parameters(checkpoint, network.state_dict())
-    network.load_state_dict(checkpoint.parameters)
+        network = DFT(**network_arguments(given), time_embedding=time_embedding)
+    except KeyError as error:
+        problems = [f'missing: {error.args[0]}', f'given: {shortened(list(given))}']
+        raise _other_network(checkpoint, problems) from error
+    except (IndexError, ZeroDivisionError, ValueError) as error:
+        raise _other_network(checkpoint, [str(error)]) from error
+    if problems := mismatches(network.state_dict(), given):
+        raise _other_network(checkpoint, problems)
+    damaged = [name for name, value in given.items() if not value.isfinite().all()]
+    if damaged:
+        raise WeightsError(
+            f'{checkpoint}: {shortened(damaged)} not finite (NaN or infinite): the training had '
+            'diverged. Give an earlier checkpoint.'
+        )
+    network.load_state_dict(given)
     return network.eval()
+
+
+def load_into(
+    network: nn.Module,
+    path: str | os.PathLike[str],
+    param_key: str | None,
+    strict: bool,
+    log: Callable[[str], object],
+    advice: str = ADVICE,
+) -> None:
+    """Load a checkpoint file's parameters into a network, and log which ones they were.
+
+    `param_key` None takes the averaged weights where there are any; `params_ema` falls back to the
+    others where there are none. Unless `strict`, parameters that the file lacks, or has in another
+    shape, stay as they are. `advice`: what to do about a file of another network.
+
+    Raises WeightsError for a file that is no checkpoint, and for one of another network.
+    """
+    checkpoint = _read_preferred(path, param_key)
+    expected, given = network.state_dict(), checkpoint.parameters
+    kind = type(network).__name__
+    problems = mismatches(expected, given)
+    if problems and strict:
+        raise _other_network(checkpoint, problems, f'{kind} with the options of network_g', advice)
+    fitting = {
+        name: value
+        for name, value in given.items()
+        if name in expected and expected[name].shape == value.shape
+    }
+    network.load_state_dict(fitting, strict=False)
+    count = sum(value.numel() for value in fitting.values())
+    log(
+        f'Loaded {len(fitting)} of {len(expected)} parameters ({count:,} numbers) of {kind} from '
+        f'{checkpoint.path}, key {checkpoint.key or "(none)"}.'
+    )
+    if problems:
+        log(f'Not loaded: {"; ".join(problems)}.')
+
+
+def _read_preferred(path: str | os.PathLike[str], param_key: str | None) -> Checkpoint:
+    try:
+        return read_checkpoint(path, param_key)
+    except WeightsError:
+        if param_key != EMA_KEY:
+            raise
+        return read_checkpoint(path)
 
 
 def network_arguments(parameters: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read the arguments of `DFT` from the names and shapes of its parameters.
 
-    `time_embedding` is not among them. Raises KeyError if a name that tells an argument is missing.
+    `time_embedding` is not among them. Raises KeyError for a missing name.
     """
     blocks = [_count_blocks(parameters, level) for level in LEVELS]
     dim, inp_channels = parameters['patch_embed.proj.weight'].shape[:2]
@@ -141,12 +207,10 @@ def _load(path: Path) -> Any:
     except PermissionError as error:
         raise WeightsError(f'{path}: no permission to read it.') from error
     except pickle.UnpicklingError as error:
-        if 'Unsupported global' in str(error) or 'Weights only load failed' in str(error):
-            raise WeightsError(
-                f'{path} is not a checkpoint, or holds Python objects besides tensors, not '
-                f'loaded because they can run code. {advice}'
-            ) from error
-        raise WeightsError(f'{path} is not a checkpoint. {advice}') from error
+        raise WeightsError(
+            f'{path} is not a checkpoint, or holds Python objects besides tensors, which are not '
+            f'loaded because they can run code. {advice}'
+        ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
         state = 'is empty' if path.stat().st_size == 0 else 'is not a checkpoint, or is cut short'
         raise WeightsError(f'{path} {state}. {advice}') from error
@@ -155,16 +219,14 @@ def _load(path: Path) -> Any:
 def _find_parameters(path: Path, content: Any, param_key: str | None) -> tuple[str, Parameters]:
     if not isinstance(content, Mapping):
         raise WeightsError(f'{path} holds a {type(content).__name__}, not weights of a network.')
-    if param_key is not None:
-        if not _is_parameters(content.get(param_key)):
-            held = ', '.join(str(key) for key in content if _is_parameters(content[key]))
-            raise WeightsError(
-                f'{path} has no weights under {param_key!r}; it has them under: {held or "no key"}.'
-            )
-        return param_key, dict(content[param_key])
-    for key in WRAPPER_KEYS:
+    for key in WRAPPER_KEYS if param_key is None else (param_key,):
         if _is_parameters(content.get(key)):
             return key, dict(content[key])
+    if param_key is not None:
+        held = ', '.join(str(key) for key in content if _is_parameters(content[key]))
+        raise WeightsError(
+            f'{path} has no weights under {param_key!r}; it has them under: {held or "no key"}.'
+        )
     if _is_parameters(content):
         return '', dict(content)
     if 'optimizers' in content:
@@ -184,51 +246,31 @@ def _is_parameters(value: Any) -> bool:
     )
 
 
-def _common_prefix(parameters: Mapping[str, Tensor]) -> str:
+def _common_prefix(names: Iterable[str]) -> str:
     prefix = ''
-    while True:
-        for candidate in PREFIXES:
-            if all(name.startswith(prefix + candidate) for name in parameters):
-                prefix += candidate
-                break
-        else:
-            return prefix
+    while more := [p for p in PREFIXES if all(name.startswith(prefix + p) for name in names)]:
+        prefix += more[0]
+    return prefix
 
 
-def _check_parameters(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> None:
-    given = checkpoint.parameters
-    if given.keys() != wanted.keys():
-        raise WeightsError(_other_network(checkpoint, list(wanted)))
-    for name, parameter in wanted.items():
-        if given[name].shape != parameter.shape:
-            raise WeightsError(
-                f'{checkpoint}: weights of another network: {name} has shape '
-                f'{tuple(given[name].shape)} where {tuple(parameter.shape)} belongs.'
-            )
-    damaged = [name for name, parameter in given.items() if not parameter.isfinite().all()]
-    if damaged:
-        raise WeightsError(
-            f'{checkpoint}: {_some(damaged)} not finite (NaN or infinite): the training had '
-            'diverged. Give an earlier checkpoint.'
-        )
+def mismatches(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """What keeps parameters from fitting, in words: missing, unexpected and of another shape."""
+    groups = {
+        'missing': [name for name in expected if name not in given],
+        'unexpected': [name for name in given if name not in expected],
+        'of another shape': [
+            f'{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}'
+            for name, value in expected.items()
+            if name in given and given[name].shape != value.shape
+        ],
+    }
+    return [f'{len(names)} {kind}: {shortened(names)}' for kind, names in groups.items() if names]
 
 
 def _other_network(
-    checkpoint: Checkpoint, wanted: list[str], error: Exception | None = None
-) -> str:
-    given = checkpoint.parameters
-    missing = [name for name in wanted if name not in given]
-    unexpected = [name for name in given if name not in wanted]
-    if error is not None and not missing:
-        return f'{checkpoint}: not weights of DFT: {error}'
-    parts = []
-    if missing:
-        parts.append(f'missing {_some(missing)}')
-    if unexpected:
-        parts.append(f'unexpected {_some(unexpected)}')
-    return f'{checkpoint}: weights of another network than DFT: {"; ".join(parts)}.'
-
-
-def _some(names: list[str], shown: int = 3) -> str:
-    more = f' and {len(names) - shown} more' if len(names) > shown else ''
-    return ', '.join(names[:shown]) + more
+    checkpoint: Checkpoint, problems: list[str], network: str = 'DFT', advice: str = ''
+) -> WeightsError:
+    reasons = '; '.join(problems).rstrip('.')
+    return WeightsError(
+        f'{checkpoint}: weights of another network than {network}: {reasons}. {advice}'.rstrip()
+    )

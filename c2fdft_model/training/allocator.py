@@ -12,12 +12,11 @@ USERS_OWN = ('MALLOC_', 'GLIBC_TUNABLES')
 
 
 def disable_malloc_trim() -> bool:
-    """Have the process keep what it frees for what it allocates next; returns whether it will.
+    """Make glibc keep the memory that this process frees for reuse; returns whether it does.
 
-    An iteration frees and allocates as much as its peak, which glibc gives back to the system in
-    between, and the system provides again page by page, each of them cleared. Other C libraries
-    are left alone, and so is glibc where the environment sets it up (`MALLOC_...`,
-    `GLIBC_TUNABLES`).
+    glibc gives the memory of an iteration back to the system at its end, which then provides it
+    again page by page, each of them cleared. Other C libraries are left alone, and so is glibc
+    where the environment sets it up (`MALLOC_...`, `GLIBC_TUNABLES`).
     """
     mallopt = _function_of_glibc('mallopt')
     if mallopt is None or any(name.startswith(USERS_OWN) for name in os.environ):
@@ -26,7 +25,7 @@ def disable_malloc_trim() -> bool:
 
 
 def give_back_freed_memory() -> None:
-    """Give back to the system what the process keeps for later, once."""
+    """Return the memory that is kept for reuse to the system, this once."""
     malloc_trim = _function_of_glibc('malloc_trim')
     if malloc_trim is not None:
         malloc_trim(ctypes.c_size_t(0))

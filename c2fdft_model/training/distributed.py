@@ -1,4 +1,4 @@
-"""What the ranks of a distributed training tell each other; with one process, nothing happens."""
+"""Collective operations that also work in a single process, where they do nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def broadcast_object(value: Any) -> Any:
 
 
 def barrier() -> None:
-    """Return when every rank has come here."""
+    """Wait until every rank is here."""
     if is_distributed():
         distributed.barrier()
 
@@ -58,7 +58,7 @@ def all_reduce_max(values: Tensor) -> Tensor:
 
 
 def wrap(stage: nn.Module, device: torch.device, num_gpu: int, **kwargs: Any) -> nn.Module:
-    """Distribute a stage: over the processes if there are several, else over the GPUs of this one.
+    """A stage distributed over the processes if there are several, else over this one's GPUs.
 
     `kwargs` are those of DistributedDataParallel.
     """
@@ -71,12 +71,12 @@ def wrap(stage: nn.Module, device: torch.device, num_gpu: int, **kwargs: Any) ->
 
 
 def no_sync(stage: nn.Module, last_part: bool) -> contextlib.AbstractContextManager:
-    """Keep gradients in this process, except in the last part of a batch."""
+    """Reduce gradients over the processes with the last part of a batch only."""
     if isinstance(stage, DistributedDataParallel) and not last_part:
         return stage.no_sync()
     return contextlib.nullcontext()
 
 
 def shard(items: Sequence[int]) -> list[int]:
-    """The items that fall to this rank: every `world_size`-th, so that shares differ by one."""
+    """This rank's items, every `world_size`-th: no rank has two more than another."""
     return list(items[rank() :: world_size()])

@@ -15,22 +15,19 @@ class ModelEMA:
     def __init__(self, average: nn.Module, network: nn.Module, decay: float) -> None:
         current = dict(network.named_parameters())
         self.decay = decay
-        self.averages: list[Tensor] = []
-        self.parameters: list[Tensor] = []
-        for name, parameter in average.named_parameters():
-            self.averages.append(parameter.data)
-            self.parameters.append(current[name].data)
+        self.averages = [parameter.data for parameter in average.parameters()]
+        self.parameters = [current[name].data for name, _ in average.named_parameters()]
 
     @torch.no_grad()
-    def update(self, skipped: Tensor) -> None:
-        """Take one step, unless `skipped` (a scalar, 0 or 1) is 1."""
-        if skipped.device.type != 'cpu':
-            self._update_on_device(skipped)
-        elif not skipped:
+    def update(self, found_inf: Tensor) -> None:
+        """Take one step, unless `found_inf` (a scalar, 0 or 1) is 1."""
+        if found_inf.device.type != 'cpu':
+            self._update_on_device(found_inf)
+        elif not found_inf:
             torch._foreach_lerp_(self.averages, self.parameters, 1 - self.decay)
 
-    def _update_on_device(self, skipped: Tensor) -> None:
-        """The same without asking the device for `skipped`, which would make the host wait."""
+    def _update_on_device(self, found_inf: Tensor) -> None:
+        """The same without reading `found_inf`, which would make the host wait for the device."""
         steps = torch._foreach_sub(self.parameters, self.averages)
-        torch._foreach_mul_(steps, (1 - self.decay) * (1 - skipped))
+        torch._foreach_mul_(steps, (1 - self.decay) * (1 - found_inf))
         torch._foreach_add_(self.averages, steps)

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from c2fdft_model.diffusion.noise_schedule import antithetic_timesteps
 from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.diffusion.sampling import Denoiser
+from c2fdft_model.training.options import MixingOptions
 
 Loss = Callable[[Tensor, Tensor], Any]
 LossTerms = dict[str, Tensor]
@@ -87,15 +89,15 @@ class CoarseStage(Stage):
         y, x_0 = to_signed(lq), to_signed(gt)
         x_t = self.process.q_sample(x_0, y, eps, t)
         prediction = self.denoiser(y)(x_t, t)
-        estimate, truth = self.process.objective(prediction, x_t, x_0, y, eps, t)
-        return {'l_noise': self.noise_loss(estimate, truth)}
+        estimate, target = self.process.objective(prediction, x_t, x_0, y, eps, t)
+        return {'l_noise': self.noise_loss(estimate, target)}
 
 
 class FineStage(Stage):
     """The fine stage: sample an image and compare it with the clean one (Wang et al., Eq. 9).
 
     `signed_losses` compare the images in [-1, 1], `unit_losses` in [0, 1]; each is a mapping from
-    the term's name to its loss. `grad_steps` and `checkpoint`: see `sampling.ddim_sample`.
+    the term's name to its loss. `grad_steps` and `checkpoint`: see `sampling.run_reverse_steps`.
     """
 
     def __init__(
@@ -161,3 +163,21 @@ def mixup(
         weight * lq + (1 - weight) * lq[partner],
         weight * gt + (1 - weight) * gt[partner],
     )
+
+
+def stage_inputs(
+    lq: Tensor, gt: Tensor, num_timesteps: int, mixing: MixingOptions, seed: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What a stage takes: the images, mixed up as the options say, noise and timesteps.
+
+    Functions of the images and of `seed` alone, which seeds PyTorch's own generator, too: for
+    dropout in a network, and noise with eta above 0.
+    """
+    torch.manual_seed(seed)
+    if mixing.mixup:
+        rng = np.random.default_rng(seed)
+        lq, gt = mixup(lq, gt, mixing.mixup_beta, mixing.use_identity, rng)
+    t = antithetic_timesteps(len(gt), num_timesteps, torch.Generator().manual_seed(seed))
+    generator = torch.Generator(gt.device).manual_seed(seed)
+    eps = torch.randn(gt.shape, generator=generator, device=gt.device)
+    return lq, gt, eps, t.to(gt.device, non_blocking=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,9 +37,8 @@ def accumulate_gradients(stage: nn.Module, inputs: Inputs, parts: int = 1) -> di
 
 def gradient_norm(parameters: Sequence[nn.Parameter], clip_to: float | None = None) -> Tensor:
     """The norm of all gradients together, a scalar; they are then scaled down to `clip_to`."""
-    limit = float('inf') if clip_to is None else clip_to
     if clip_to is not None:
-        return nn.utils.clip_grad_norm_(parameters, limit)
+        return nn.utils.clip_grad_norm_(parameters, clip_to)
     norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
     return torch.linalg.vector_norm(torch.stack(norms))
 
@@ -54,21 +53,29 @@ def fused_if_possible(optimizer_class: type, parameters: list, **kwargs: Any) ->
     return optimizer_class(parameters, **kwargs)
 
 
-def step_if_finite(
-    skipped: Tensor, optimizer: torch.optim.Optimizer, average: ModelEMA | None
-) -> None:
-    """Step the optimiser and the averaged weights, unless `skipped` (a scalar, 0 or 1) is 1.
+def with_fusion_of(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state of an optimiser, for one that may be fused where the one that saved it was not."""
+    groups = [
+        group | {name: own[name] for name in ('fused', 'foreach') if name in own}
+        for group, own in zip(state['param_groups'], optimizer.param_groups, strict=True)
+    ]
+    return {**state, 'param_groups': groups}
 
-    A fused optimiser takes the flag on the device, so that the host need not wait for it. With any
-    other one on a GPU it has to.
+
+def step_if_finite(
+    found_inf: Tensor, optimizer: torch.optim.Optimizer, ema: ModelEMA | None
+) -> None:
+    """Step the optimiser and the averaged weights, unless `found_inf` (a scalar, 0 or 1) is 1.
+
+    A fused optimiser reads the flag on the device, so that the host need not wait for it. With any
+    other one on a GPU the host has to.
     """
-    takes_flag = any(group.get('fused') for group in optimizer.param_groups)
-    if takes_flag:
-        # The name under which PyTorch's gradient scaler hands a fused optimiser the same thing.
-        optimizer.found_inf = skipped  # type: ignore[attr-defined]
+    if any(group.get('fused') for group in optimizer.param_groups):
+        # The attribute through which PyTorch's gradient scaler hands the flag to the optimiser.
+        optimizer.found_inf = found_inf  # type: ignore[attr-defined]
         optimizer.step()
         del optimizer.found_inf  # type: ignore[attr-defined]
-    elif not skipped:
+    elif not found_inf:
         optimizer.step()
-    if average is not None:
-        average.update(skipped)
+    if ema is not None:
+        ema.update(found_inf)

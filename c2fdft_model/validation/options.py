@@ -32,7 +32,7 @@ class ValidationOptions:
     memory_budget_mb: int | None = None
     """Memory that the network may use beside the image, in MiB; a default by size if not given."""
     strips: int = 3
-    """Images of each data set that TensorBoard shows: degraded | restored | truth."""
+    """Images of each data set that TensorBoard shows: degraded | restored | clean."""
     best_metric: str | None = None
     """The metric, on the first data set, that chooses `net_g_best.pth`; the first by default."""
 

@@ -1,4 +1,4 @@
-"""Strips (degraded | restored | truth) of validation images, for TensorBoard."""
+"""Previews of validation images (degraded | restored | clean), for TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 GAP = 4
 
 
-def strip(images: Sequence[Tensor], max_side: int = 384) -> np.ndarray:
+def preview(images: Sequence[Tensor], max_side: int = 384) -> np.ndarray:
     """Images (1, 3, H, W) or (3, H, W), RGB in [0, 1], side by side as (h, w, 3) uint8.
 
     Images larger than `max_side` are shown smaller.

@@ -9,37 +9,40 @@ iteration, then keeps and crops what the phase needs. Below, other ways of stori
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import random
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
 import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.utils.lmdb_util import LmdbMaker
-from demo.photos import TRAIN_PHOTOS, read_photo
 
+from benchmarks import Figures
 from c2fdft_model.data.lmdb.plan import PairSource, StoreOptions
 from c2fdft_model.data.lmdb.write_pairs import write_pairs
 from c2fdft_model.data.patch_cycle import PatchCycle
 from c2fdft_model.data.training_clock import training_clock
+from common.images import photo_folder, read_photo
+from common.rain import add_rain
+from demo.data import TRAIN_PHOTOS
 
 CYCLE = PatchCycle.build([32, 64, 128], [360, 96, 24], [10000])
 LARGEST_BATCH, LARGEST_PATCH = max(CYCLE.batch_sizes), max(CYCLE.patch_sizes)
 PAIRS = 64
 PHOTOS = TRAIN_PHOTOS[:4]  # in colour
 ROUTES = {
-    'PNG in strips (prepare_lmdb.py)': StoreOptions(),
+    'indexed PNG (prepare_lmdb.py)': StoreOptions(),
     'uncompressed (--store raw)': StoreOptions(encoding='raw'),
     'sub-images (--size 256 --stride 128)': StoreOptions(256, 128),
 }
-STRIPS = next(iter(ROUTES))
+INDEXED_PNG = next(iter(ROUTES))
 PLAIN = "plain PNG (BasicSR's tool)"
 
 
@@ -48,54 +51,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--workers', type=int, default=2, help='worker processes of each loader (default: 2)')
     add('--seconds', type=float, default=4, help='at least this long for each figure (default: 4)')
-    add('--json', type=Path, help='also write the figures here')
 
 
-def run(args: argparse.Namespace) -> int:
-    """Measure, print the tables; the exit code is 0."""
+def run(args: argparse.Namespace) -> Figures:
+    """Measure and print the tables."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         stores = write_stores(Path(folder))
         phases = [measure_phase(k, stores, args) for k in range(len(CYCLE.patch_sizes))]
         # Last, because it leaves LMDBs open in this process, which BasicSR's workers cannot.
         for number, phase in enumerate(phases):
-            phase['decoded_per_iteration'] = count_decoded(stores[STRIPS], number)
+            phase['decoded_per_iteration'] = count_decoded(stores[INDEXED_PNG], number)
         print_phases(phases)
-        routes = [measure_route(name, stores[name], args) for name in stores if name != STRIPS]
+        routes = [measure_route(name, stores[name], args) for name in stores if name != INDEXED_PNG]
         print_routes(phases, routes)
-    if args.json:
-        args.json.write_text(json.dumps({'phases': phases, 'routes': routes}, indent=2) + '\n')
-    return 0
+    return {'phases': phases, 'routes': routes}, True
 
 
 def measure_phase(number: int, stores: dict[str, Path], args: argparse.Namespace) -> dict[str, Any]:
     """The three schemes in one phase."""
     patch, batch = CYCLE.patch_sizes[number], CYCLE.batch_sizes[number]
-    store = stores[STRIPS]
+    store = stores[INDEXED_PNG]
     return {
         'patch': patch,
         'batch': batch,
-        'ours_ms': milliseconds(lambda: ours(store, number, args.workers), args),
-        'basicsr_ms': milliseconds(lambda: basicsr(store, patch, batch, args.workers), args),
+        'ours_ms': milliseconds(ours(store, number, args.workers), args),
+        'basicsr_ms': milliseconds(basicsr(store, patch, batch, args.workers), args),
         'released_scheme_ms': milliseconds(
-            lambda: released_scheme(store, patch, batch, args.workers), args
+            released_scheme(store, patch, batch, args.workers), args
         ),
     }
 
 
 def measure_route(name: str, store: Path, args: argparse.Namespace) -> dict[str, Any]:
     """This project's data set on another way of storing the images, in every phase."""
-    times = [
-        milliseconds(lambda k=k: ours(store, k, args.workers), args)
-        for k in range(len(CYCLE.patch_sizes))
-    ]
+    phases = range(len(CYCLE.patch_sizes))
+    times = [milliseconds(ours(store, phase, args.workers), args) for phase in phases]
     return {'route': name, 'ours_ms': times}
 
 
-def milliseconds(start: Callable[[], Iterator[Any]], args: argparse.Namespace) -> float:
+def milliseconds(batches: Iterator[Any], args: argparse.Namespace) -> float:
     """Time of one batch once every worker has delivered its first."""
-    show(f'measuring {args.seconds:g} s ...')
-    batches = start()
     for _ in range(args.workers):
         next(batches)
     began, count = time.perf_counter(), 0
@@ -104,48 +100,36 @@ def milliseconds(start: Callable[[], Iterator[Any]], args: argparse.Namespace) -
             next(batches)
         count += args.workers
     elapsed = time.perf_counter() - began
-    del batches
-    show('')
     return round(1000 * elapsed / count, 2)
 
 
 def ours(store: Path, phase: int, workers: int) -> Iterator[dict[str, Any]]:
     """Batches of this project's data set from a phase on."""
-    section = our_section(store, workers)
-    announce(section, phase)
-    return iter(loader(section))
+    section = our_section(store, phase, workers)
+    return iter(build_dataloader(build_dataset(section), section, num_gpu=0, seed=0))
 
 
-def our_section(store: Path, workers: int) -> dict[str, Any]:
-    return section_of(
-        store,
-        type='PatchCyclePairedDataset',
-        gt_sizes=list(CYCLE.patch_sizes),
-        mini_batch_sizes=list(CYCLE.batch_sizes),
-        iters=list(CYCLE.iters),
-        batch_size_per_gpu=LARGEST_BATCH,
-        num_worker_per_gpu=workers,
-    )
-
-
-def announce(section: dict[str, Any], phase: int) -> None:
-    """Let the training stand at the beginning of a phase."""
+def our_section(store: Path, phase: int, workers: int) -> dict[str, Any]:
+    """Options of this project's data set; the training stands at the beginning of the phase."""
+    section = section_of(store, 'PatchCyclePairedDataset', LARGEST_BATCH, workers)
+    section |= {
+        'gt_sizes': list(CYCLE.patch_sizes),
+        'mini_batch_sizes': list(CYCLE.batch_sizes),
+        'iters': list(CYCLE.iters),
+    }
     training_clock.start({'manual_seed': 0, 'num_gpu': 0, 'datasets': {'train': section}})
     training_clock.iteration(sum(CYCLE.iters[:phase]))
+    return section
 
 
 def basicsr(store: Path, patch: int, batch: int, workers: int) -> Iterator[dict[str, Any]]:
     """Batches of BasicSR's paired data set, with a fixed patch size and batch size."""
-    section = section_of(
-        store,
-        type='PairedImageDataset',
-        gt_size=patch,
-        use_hflip=True,
-        use_rot=True,
-        batch_size_per_gpu=batch,
-        num_worker_per_gpu=workers,
-    )
-    return endless(loader(section))
+    section = section_of(store, 'PairedImageDataset', batch, workers)
+    section |= {'gt_size': patch, 'use_hflip': True, 'use_rot': True}
+    # Epochs that are longer than the measurement.
+    dataset = torch.utils.data.ConcatDataset([build_dataset(section)] * 2000)
+    loader = build_dataloader(dataset, section, num_gpu=0, seed=0)
+    return itertools.chain.from_iterable(itertools.repeat(loader))
 
 
 def released_scheme(store: Path, patch: int, batch: int, workers: int) -> Iterator[Any]:
@@ -159,51 +143,31 @@ def released_scheme(store: Path, patch: int, batch: int, workers: int) -> Iterat
         ]
 
 
-def section_of(store: Path, **keys: Any) -> dict[str, Any]:
+def section_of(store: Path, kind: str, batch: int, workers: int) -> dict[str, Any]:
+    """What the options of both data sets have in common."""
     return {
         'name': 'benchmark',
         'phase': 'train',
         'scale': 1,
+        'type': kind,
         'dataroot_lq': str(store / 'input.lmdb'),
         'dataroot_gt': str(store / 'target.lmdb'),
         'io_backend': {'type': 'lmdb'},
-        **keys,
+        'batch_size_per_gpu': batch,
+        'num_worker_per_gpu': workers,
     }
-
-
-def loader(section: dict[str, Any]) -> torch.utils.data.DataLoader:
-    """BasicSR's loader, its epochs long enough for the whole measurement."""
-    dataset = build_dataset(section)
-    if section['type'] == 'PairedImageDataset':
-        dataset = torch.utils.data.ConcatDataset([dataset] * 2000)
-    return build_dataloader(dataset, section, num_gpu=0, dist=False, seed=0)
-
-
-def endless(batches: torch.utils.data.DataLoader) -> Iterator[Any]:
-    while True:
-        yield from batches
 
 
 def count_decoded(store: Path, phase: int) -> int:
     """Pairs of images that are opened for one iteration of a phase."""
-    section = our_section(store, 0)
-    announce(section, phase)
-    dataset = build_dataset(section)
-    opened = []
-    open_pair = dataset._open
-
-    def counting(pair):
-        opened.append(pair)
-        return open_pair(pair)
-
-    dataset._open = counting
-    dataset.__getitems__(range(LARGEST_BATCH))
-    return len(opened)
+    dataset = build_dataset(our_section(store, phase, 0))
+    with mock.patch.object(dataset.reader, 'open', wraps=dataset.reader.open) as open_pair:
+        dataset.__getitems__(range(LARGEST_BATCH))
+    return open_pair.call_count
 
 
 def write_stores(folder: Path) -> dict[str, Path]:
     """The same pairs in every way of storing them."""
-    show('writing LMDBs ...')
     pairs = [make_pair(number) for number in range(PAIRS)]
     sources = [
         PairSource(f'{k:03d}', lq.shape[:2], '', '', '', lambda lq=lq, gt=gt: (lq, gt))
@@ -220,21 +184,17 @@ def write_stores(folder: Path) -> dict[str, Path]:
             _, data = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
             maker.put(data.tobytes(), source.name, image.shape)
         maker.close()
-    show('')
     return stores
 
 
 def make_pair(number: int) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph of about 500 x 400 and the same with streaks, RGB uint8."""
+    """A photograph of about 500 x 400 and the same with rain, RGB uint8."""
     rng = np.random.default_rng(number)
-    photo = read_photo(PHOTOS[number % len(PHOTOS)])[..., ::-1]
+    photo = read_photo(photo_folder() / PHOTOS[number % len(PHOTOS)])[..., ::-1]
     size = int(rng.integers(480, 521)), int(rng.integers(384, 417))
     clean = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
-    clean = clean[:, ::-1] if number % 2 else clean
-    drops = (rng.random(clean.shape[:2]) < 0.02).astype(np.float32) * 255
-    streaks = cv2.filter2D(drops, -1, np.ones((15, 1), np.float32) / 4)
-    rainy = np.clip(clean + streaks[..., None], 0, 255).astype(np.uint8)
-    return rainy, np.ascontiguousarray(clean)
+    clean = np.ascontiguousarray(clean[:, ::-1] if number % 2 else clean)
+    return add_rain(clean, rng), clean
 
 
 def print_phases(phases: list[dict[str, Any]]) -> None:
@@ -257,11 +217,5 @@ def print_routes(phases: list[dict[str, Any]], routes: list[dict[str, Any]]) -> 
     print('\nOurs by the way the images are stored, milliseconds per iteration\n')
     print(f'{"":40}' + ''.join(f'{patch:>9}' for patch in CYCLE.patch_sizes))
     ours_ms = [phase['ours_ms'] for phase in phases]
-    for route in [{'route': STRIPS, 'ours_ms': ours_ms}, *routes]:
+    for route in [{'route': INDEXED_PNG, 'ours_ms': ours_ms}, *routes]:
         print(f'{route["route"]:40}' + ''.join(f'{t:9,.1f}' for t in route['ours_ms']))
-
-
-def show(text: str) -> None:
-    """A passing line of progress."""
-    if sys.stderr.isatty():
-        print(f'\r{text:<40}', end='\r' if not text else '', file=sys.stderr, flush=True)

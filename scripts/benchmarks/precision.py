@@ -8,85 +8,74 @@ difference has to be measured by. The demo's data are written first, to a folder
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from demo.data import DataSettings, prepare
+from benchmarks import Figures
+from common.basicsr_training import LOG, read_training, run_training
+from demo.data import prepare
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-RUNS = {
-    'float32': {},
-    'bfloat16': {'train:amp': 'bf16'},
-    'float32, another seed': {'manual_seed': '1'},
-}
+OPTIONS = Path(__file__).resolve().parents[2] / 'options' / 'demo_coarse.yml'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `benchmark.py precision`."""
     parser.add_argument('--iterations', type=int, default=300)
     parser.add_argument('--window', type=int, default=50, help='iterations that a mean is over')
-    parser.add_argument('--options', type=Path, default=ROOT / 'options' / 'demo_coarse.yml')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the curves there')
+    parser.add_argument('--options', type=Path, default=OPTIONS)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Train three times and print the losses; 0 if bfloat16 is no further off than the noise."""
-    with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder) / 'datasets' / 'demo', DataSettings())
-        curves = {name: train(arguments, changes, folder) for name, changes in RUNS.items()}
+def run(arguments: argparse.Namespace) -> Figures:
+    """Train three times and print the losses; a failure if bfloat16 is further off than noise."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder / 'datasets' / 'demo')
+        options = training_options(arguments, folder)
+        in_bf16 = {**options, 'train': {**options['train'], 'amp': 'bf16'}}
+        runs = {
+            'float32': options,
+            'bfloat16': in_bf16,
+            'float32, another seed': {**options, 'manual_seed': 1},
+        }
+        curves = {name: loss_curve(run, folder / 'run') for name, run in runs.items()}
     means = {name: windows(curve, arguments.window) for name, curve in curves.items()}
     print(f'Mean loss of {arguments.window} iterations, up to iteration:')
-    print(f'{"":<24}' + ''.join(f'{n:>9}' for n in ends(arguments)))
+    ends = range(arguments.window, arguments.iterations + 1, arguments.window)
+    print(f'{"":<24}' + ''.join(f'{end:>9}' for end in ends))
     for name, values in means.items():
         print(f'{name:<24}' + ''.join(f'{value:9.4f}' for value in values))
     off = distance(means['float32'], means['bfloat16'])
     noise = distance(means['float32'], means['float32, another seed'])
     print(f'Mean distance from float32: bfloat16 {off:.4f}, another seed {noise:.4f}.')
-    if arguments.json:
-        content = {'curves': curves, 'distance': {'bfloat16': off, 'another_seed': noise}}
-        arguments.json.write_text(json.dumps(content) + '\n')
-    return 0 if off <= noise else 1
+    figures = {'curves': curves, 'distance': {'bfloat16': off, 'another_seed': noise}}
+    return figures, off <= noise
 
 
-def train(arguments: argparse.Namespace, changes: dict[str, str], folder: str) -> list[float]:
-    """The loss of every iteration of one training in a folder with the demo's data."""
-    settings = {
-        'train:total_iter': str(arguments.iterations),
-        'logger:print_freq': '1',
-        'logger:save_checkpoint_freq': str(10 * arguments.iterations),
-        'logger:use_tb_logger': 'false',
-        **changes,
-        'name': f'precision_{len(changes)}_{changes.get("manual_seed", 0)}',
+def training_options(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The options of a training whose data are in `folder`, every iteration of it logged."""
+    options = read_training(arguments.options, folder)
+    options['train']['total_iter'] = arguments.iterations
+    options['logger'] = {
+        'print_freq': 1,
+        'save_checkpoint_freq': 10 * arguments.iterations,
+        'use_tb_logger': False,
     }
-    done = subprocess.run(
-        [
-            *(sys.executable, str(ROOT / 'scripts' / 'train.py')),
-            *('-opt', str(arguments.options.resolve()), '--force_yml'),
-            *(f'{key}={value}' for key, value in settings.items()),
-        ],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise SystemExit(done.stdout[-2000:] + done.stderr[-4000:])
-    found = re.findall(r'iter: *([\d,]+), .* l_noise: (\S+)', done.stdout + done.stderr)
-    return [float(loss) for _, loss in found]
+    return options
+
+
+def loss_curve(options: dict[str, Any], folder: Path) -> list[float]:
+    """The loss of every iteration of one training."""
+    run_training(options, folder)
+    found = re.findall(r'iter: *[\d,]+, .* l_noise: (\S+)', (folder / LOG).read_text())
+    return [float(loss) for loss in found]
 
 
 def windows(curve: list[float], length: int) -> list[float]:
     """Means of stretches of `length` iterations."""
     return [statistics.fmean(curve[k : k + length]) for k in range(0, len(curve), length)]
-
-
-def ends(arguments: argparse.Namespace) -> range:
-    """The last iteration of each window."""
-    return range(arguments.window, arguments.iterations + 1, arguments.window)
 
 
 def distance(one: list[float], other: list[float]) -> float:

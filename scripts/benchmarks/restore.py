@@ -14,16 +14,30 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
-import json
-import statistics
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import fastest_in_turns, in_a_process, peak_memory_mb, seconds_of
+import torch
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from benchmarks import Figures, fastest_in_turns, in_a_process
+from c2fdft_arch.common.hardware import has_fast_bf16
+from c2fdft_arch.common.padding import pad_to_multiple
+from c2fdft_arch.dft import DFT
+from c2fdft_arch.inference.settings import InferenceSettings
+from c2fdft_arch.network.plain_dft import PlainDFT
+from c2fdft_model.evaluation.image_metrics import psnr
+from c2fdft_model.restoring.comparison import GroundTruthIndex
+from c2fdft_model.restoring.restoration import restore
+from c2fdft_model.restoring.weights import load_network
+from common.flops import count_flops
+from common.images import read_tensor, to_uint8
+from common.memory import peak_memory, reset_peak_memory
+from common.tables import means
+from common.timing import timed
+
+ROOT = Path(__file__).resolve().parents[2]
 SIZES = [(256, 256), (512, 512), (1024, 1024), (321, 481)]
 PRECISIONS = ('fp32', 'bf16', 'auto')
 PLAIN_PIXELS = 512 * 512
@@ -53,27 +67,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add('--precisions', nargs='+', choices=PRECISIONS, default=['fp32', 'bf16'])
     add('--repeat', type=int, default=3, help='timed calls (the fastest)')
-    add('--plain-everywhere', action='store_true', help='measure PlainDFT above 512 x 512 as well')
     add('--device', default='cpu', help='cpu or cuda')
     add('--dim', type=int, default=48, help="the network's dim; 48 is full size")
-    add('--json', type=Path, metavar='FILE', help='write the cases there')
     add('--weights', type=Path, help="for the PSNR: trained network (default: the demo's)")
     add('--photos', type=Path, help="folder with input and target (default: the demo's, held out)")
-    add('--worker', help=argparse.SUPPRESS)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Measure every case and print it; 0 if all of them ran."""
-    if arguments.worker:
-        print(json.dumps(_work(json.loads(arguments.worker))))
-        return 0
+def run(arguments: argparse.Namespace) -> Figures:
+    """Measure every case and print it; a failure if one did not run."""
     rows: list[dict[str, Any]] = []
     for height, width in arguments.sizes:
         rows += _measure_size(arguments, height, width)
-    if arguments.json:
-        arguments.json.write_text(json.dumps({'cases': rows}, indent=2) + '\n')
     _print_psnr(arguments)
-    return 0 if all(row['seconds_per_call'] is not None for row in rows) else 1
+    return {'cases': rows}, all(row['seconds_per_call'] is not None for row in rows)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -87,16 +93,11 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _measure_size(arguments: argparse.Namespace, height: int, width: int) -> list[dict[str, Any]]:
-    with_plain = arguments.plain_everywhere or height * width <= PLAIN_PIXELS
+    with_plain = height * width <= PLAIN_PIXELS
     names = ['plain'] * with_plain + arguments.precisions
     cases = [Case(height, width, name, arguments.device, arguments.dim) for name in names]
-    times = in_a_process(
-        'restore', {'time': [asdict(case) for case in cases], 'repeat': arguments.repeat}
-    )
-    memory = {
-        case.precision: in_a_process('restore', {'memory': asdict(case)}).get('extra_memory_mb')
-        for case in cases
-    }
+    times = in_a_process(_times, cases, arguments.repeat) or {}
+    memory = {case.precision: in_a_process(_extra_memory_mb, case) for case in cases}
     rows = []
     for name in arguments.precisions:
         measured = times.get(name, {})
@@ -133,16 +134,7 @@ def _line(row: dict[str, Any], restoration: float | None) -> str:
     )
 
 
-# --- in the process of a case -----------------------------------------------------------------
-
-
-def _work(work: dict[str, Any]) -> dict[str, Any]:
-    if 'time' in work:
-        return _time([Case(**case) for case in work['time']], work['repeat'])
-    return {'extra_memory_mb': _extra_memory_mb(Case(**work['memory']))}
-
-
-def _time(cases: list[Case], repeat: int) -> dict[str, dict[str, float]]:
+def _times(cases: list[Case], repeat: int) -> dict[str, dict[str, float]]:
     """Seconds of each case's fastest call, its share, and seconds of one restoration."""
     subject = _Subject(cases[0])
     gemms = {name: subject.gemm(name) for name in ('fp32', 'bf16')}
@@ -156,43 +148,29 @@ def _figures(subject: _Subject, name: str, fastest: dict[str, float]) -> dict[st
     if name == 'plain':
         return {'call': call}
     rate = 2 * GEMM_SIDE**3 / fastest[subject.number_format(name)]
+    _, restoration = timed(restore, subject.network, subject.image, timesteps=4, precision=name)
     return {
         'call': call,
         'matmul_share': subject.flop() / (call * rate),
-        'restoration': seconds_of(subject.restoration(name)),
+        'restoration': restoration,
     }
 
 
 def _extra_memory_mb(case: Case) -> float:
+    """By how many MiB a call raises the peak memory; called in a process of its own."""
     subject = _Subject(case)
     call = subject.call(case.precision)
     subject.call(case.precision, FIRST_SIDE)()
-    _forget_peak(case.device)
-    before = peak_memory_mb(case.device)
+    reset_peak_memory(case.device)
+    before = peak_memory(case.device)
     call()
-    return peak_memory_mb(case.device) - before
-
-
-def _forget_peak(device: str) -> None:
-    """Make the peak what is in use now, where the system can do that."""
-    if device != 'cpu':
-        import torch
-
-        torch.cuda.reset_peak_memory_stats()
-        return
-    with contextlib.suppress(OSError):
-        Path('/proc/self/clear_refs').write_text('5')
+    return (peak_memory(case.device) - before) / 2**20
 
 
 class _Subject:
     """A network with random weights, an image of a case's size, and what is measured of them."""
 
     def __init__(self, case: Case) -> None:
-        import torch
-
-        from c2fdft_arch.common.padding import pad_to_multiple
-        from c2fdft_arch.dft import DFT
-
         torch.manual_seed(0)
         self.case = case
         self.network = DFT(dim=case.dim).to(case.device).eval()
@@ -204,80 +182,36 @@ class _Subject:
 
     def call(self, name: str, side: int | None = None) -> Callable[[], None]:
         """One evaluation, of the image or of its first `side` rows and columns."""
-        import torch
-
-        from c2fdft_arch.network.plain_dft import PlainDFT
-
         x = self.input[:, :, :side, :side].contiguous()
         network = copy.copy(self.network)  # with settings of its own, and the same weights
         if name != 'plain':
             # never left: calls find the memory of earlier ones, as they do in a restoration
             self.settings.enter_context(network.inference_settings(name))
 
+        @torch.no_grad()
         def evaluate() -> None:
-            with torch.no_grad():
-                if name == 'plain':
-                    PlainDFT.forward(network, x, self.t)
-                else:
-                    network(x, self.t)
-            self._wait()
+            if name == 'plain':
+                PlainDFT.forward(network, x, self.t)
+            else:
+                network(x, self.t)
 
         return evaluate
 
-    def restoration(self, name: str) -> Callable[[], None]:
-        """A restoration in four steps, everything included but reading and writing files."""
-        from c2fdft_model.restoring.restoration import restore
-
-        def compute() -> None:
-            restore(self.network, self.image, timesteps=4, precision=name)
-            self._wait()
-
-        return compute
-
-    def gemm(self, name: str) -> Callable[[], None]:
+    def gemm(self, name: str) -> Callable[[], object]:
         """A product of large square matrices, in bfloat16 only where it is multiplied fast."""
-        import torch
-
-        from c2fdft_arch.common.hardware import has_fast_bf16
-
         fast = has_fast_bf16(torch.device(self.case.device).type)
         dtype = torch.bfloat16 if name == 'bf16' and fast else torch.float32
         matrix = torch.randn(GEMM_SIDE, GEMM_SIDE, device=self.case.device).to(dtype)
-
-        def multiply() -> None:
-            torch.mm(matrix, matrix)
-            self._wait()
-
-        return multiply
+        return lambda: torch.mm(matrix, matrix)
 
     def number_format(self, name: str) -> str:
         """The number format, `fp32` or `bf16`, that a precision stands for on this device."""
-        import torch
-
-        from c2fdft_arch.inference.settings import InferenceSettings
-
         dtype = InferenceSettings(name).dtype(torch.device(self.case.device))
         return 'bf16' if dtype == torch.bfloat16 else 'fp32'
 
     def flop(self) -> int:
-        """Floating-point operations of the matrix products and convolutions of a call."""
-        import torch
-        from torch.utils.flop_counter import FlopCounterMode
-
-        from c2fdft_arch.network.plain_dft import PlainDFT
-
-        with torch.device('meta'), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            PlainDFT(dim=self.case.dim)(self.input.to('meta'), torch.empty(1))
-        return counter.get_total_flops()
-
-    def _wait(self) -> None:
-        import torch
-
-        if self.case.device != 'cpu':
-            torch.cuda.synchronize()
-
-
-# --- what bfloat16 costs ----------------------------------------------------------------------
+        """Floating-point operations of a call."""
+        return count_flops(self.network, (self.input, self.t))
 
 
 def _print_psnr(arguments: argparse.Namespace) -> None:
@@ -289,40 +223,29 @@ def _print_psnr(arguments: argparse.Namespace) -> None:
             ' or give --weights FILE --photos FOLDER (with the folders input and target).'
         )
         return
-    means = psnr_by_precision(weights, photos, arguments.device)
+    scores = psnr_by_precision(weights, photos, arguments.device)
+    mean = means(scores)
     text = ', '.join(
-        f'{name} {value:.3f} dB ({value - means["fp32"]:+.4f})' for name, value in means.items()
+        f'{name} {value:.3f} dB ({value - mean["fp32"]:+.4f})' for name, value in mean.items()
     )
-    print(f'PSNR of {len(list(_pairs(photos)))} photographs with {weights}: {text}')
+    print(f'PSNR of {len(scores)} photographs with {weights}: {text}')
 
 
 def _newest(folder: Path, pattern: str) -> Path | None:
     return max(folder.glob(pattern), key=lambda path: path.stat().st_mtime, default=None)
 
 
-def psnr_by_precision(weights: Path, photos: Path, device: str = 'cpu') -> dict[str, float]:
-    """Mean PSNR (dB, RGB, 8 bits) of restored photographs to their targets, for each precision."""
-    import torch
-
-    from c2fdft_model.evaluation.image_metrics import psnr
-    from c2fdft_model.images.image_files import read_image
-    from c2fdft_model.restoring.restoration import restore
-    from c2fdft_model.restoring.weights import load_network
-
+def psnr_by_precision(weights: Path, photos: Path, device: str = 'cpu') -> list[dict[str, float]]:
+    """PSNR (dB, RGB, 8 bits) of each restored photograph to its target, for each precision."""
     network = load_network(weights).to(device)
-    values: dict[str, list[float]] = {name: [] for name in PRECISIONS}
-    for degraded_file, target_file in _pairs(photos):
-        degraded = torch.from_numpy(read_image(degraded_file).colour).permute(2, 0, 1)
-        target = read_image(target_file).colour
-        for name in PRECISIONS:
-            restored = restore(network, degraded, precision=name, noise_name=degraded_file.stem)
-            pixels = restored.permute(1, 2, 0).mul(255).round().numpy()
-            values[name].append(float(psnr(pixels, target * 255, 255)))
-    return {name: statistics.mean(of_name) for name, of_name in values.items()}
-
-
-def _pairs(photos: Path) -> Iterator[tuple[Path, Path]]:
-    for degraded in sorted((photos / 'input').iterdir()):
-        target = photos / 'target' / degraded.name
-        if target.is_file():
-            yield degraded, target
+    targets = GroundTruthIndex(photos / 'target')
+    scores = []
+    for file in sorted((photos / 'input').iterdir()):
+        degraded = read_tensor(file)
+        target = to_uint8(read_tensor(targets.find(Path(file.name))))
+        restored = {
+            name: restore(network, degraded, precision=name, noise_name=file.stem)
+            for name in PRECISIONS
+        }
+        scores.append({k: psnr(to_uint8(image), target, 255) for k, image in restored.items()})
+    return scores

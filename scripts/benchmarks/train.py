@@ -11,30 +11,34 @@ process, on a GPU the largest amount that PyTorch had allocated.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import copy
-import json
-import sys
+import functools
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks import (
-    fastest_in_turns,
-    in_a_process,
-    peak_memory_mb,
-    process_for_turns,
-    take_turn,
-)
+import torch
+from pytorch_msssim import ssim
+from torch import Tensor, nn
 
-# Patch sizes with the batch sizes of options/derain_{coarse,fine}.yml, and what fits two CPU cores.
-FULL_BATCHES = {
-    'coarse': {32: 360, 64: 96, 128: 24},
-    'fine': {32: 96, 64: 24, 128: 6},
-}
-SMALL_BATCHES = {32: 16, 64: 4, 128: 1}
+from benchmarks import Figures, fastest_in_turns, in_a_process
+from c2fdft_arch.dft import DFT
+from c2fdft_arch.network.plain_dft import PlainDFT
+from c2fdft_model.diffusion.process import DDPMProcess
+from c2fdft_model.training.allocator import disable_malloc_trim
+from c2fdft_model.training.ema import ModelEMA
+from c2fdft_model.training.stages import CoarseStage, FineStage
+from c2fdft_model.training.step import (
+    accumulate_gradients,
+    fused_if_possible,
+    gradient_norm,
+    step_if_finite,
+)
+from common.memory import peak_memory
+from common.processes import new_process
+from common.timing import wait_for_gpu
+
+STAGES = ('coarse', 'fine')
 SETTINGS: dict[str, dict[str, Any]] = {
     'plain': {},
     'default': {},
@@ -48,6 +52,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 FINE_ONLY = ('checkpoint_steps', 'grad_steps_1')
 USUAL = [name for name in SETTINGS if name != 'compile']
+EMA_DECAY = 0.999
 
 
 @dataclass(frozen=True)
@@ -64,48 +69,34 @@ class Case:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `benchmark.py train`."""
-    parser.add_argument('--stages', nargs='+', choices=FULL_BATCHES, default=list(FULL_BATCHES))
-    parser.add_argument('--phases', nargs='+', type=int, default=[32, 64, 128], metavar='PATCH')
-    parser.add_argument(
+    add = parser.add_argument
+    add('--stages', nargs='+', choices=STAGES, default=list(STAGES))
+    add('--phases', nargs='+', type=int, default=[32, 64, 128], metavar='PATCH')
+    add(
         '--settings', nargs='+', choices=SETTINGS, default=USUAL,
         help=f'default: all but compile, which takes minutes. {", ".join(FINE_ONLY)}: fine only',
     )  # fmt: skip
-    parser.add_argument(
-        '--batch', default='small',
-        help='small: as many images as 128 x 128 pixels hold (default); full: those of the '
-        'deraining options, for a large GPU; or a number',
-    )  # fmt: skip
-    parser.add_argument(
+    add('--batch', type=int, help='images (default: as many as 128 x 128 pixels hold)')
+    add(
         '--no-plain', action='store_true',
         help='leave the plain network out, for batches that only fit with a setting',
     )  # fmt: skip
-    parser.add_argument('--repeat', type=int, default=5, help='timed iterations (the fastest)')
-    parser.add_argument('--device', default='cpu', help='cpu or cuda')
-    parser.add_argument('--dim', type=int, default=48, help="the network's dim; 48 is full size")
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the cases there')
-    parser.add_argument('--worker', help=argparse.SUPPRESS)
+    add('--repeat', type=int, default=5, help='timed iterations (the fastest)')
+    add('--device', default='cpu', help='cpu or cuda')
+    add('--dim', type=int, default=48, help="the network's dim; 48 is full size")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Measure every case and print it; 0 if all of them ran."""
-    if arguments.worker:
-        work = json.loads(arguments.worker)
-        if 'turns' in work:
-            _take_turns([Case(**case) for case in work['turns']])
-        else:
-            print(json.dumps(_memory(Case(**work['memory']))))
-        return 0
+def run(arguments: argparse.Namespace) -> Figures:
+    """Measure every case and print it; a failure if one did not run."""
     rows: list[dict[str, Any]] = []
     for stage in arguments.stages:
         for patch in arguments.phases:
             rows += _measure_phase(arguments, stage, patch)
-    if arguments.json:
-        arguments.json.write_text(json.dumps({'cases': rows}, indent=2) + '\n')
-    return 0 if all(row['seconds'] is not None for row in rows) else 1
+    return {'cases': rows}, all(row['seconds'] is not None for row in rows)
 
 
 def _measure_phase(arguments: argparse.Namespace, stage: str, patch: int) -> list[dict[str, Any]]:
-    batch = _batch_size(arguments.batch, stage, patch)
+    batch = arguments.batch or max(1, 128**2 // patch**2)
     names = [name for name in arguments.settings if name != 'plain']
     if not arguments.no_plain:
         names.insert(0, 'plain')
@@ -114,12 +105,9 @@ def _measure_phase(arguments: argparse.Namespace, stage: str, patch: int) -> lis
         for name in names
         if stage == 'fine' or name not in FINE_ONLY
     ]
-    if not cases:
-        return []
     times = _times(cases, arguments.repeat)
     rows: list[dict[str, Any]] = []
     for case in cases:
-        memory = in_a_process('train', {'memory': asdict(case)})
         row = {
             'stage': stage,
             'patch': patch,
@@ -127,7 +115,7 @@ def _measure_phase(arguments: argparse.Namespace, stage: str, patch: int) -> lis
             'setting': case.setting,
             'seconds': times.get(case.setting),
             'plain_seconds': times.get('plain'),
-            'peak_memory_mb': memory.get('peak_memory_mb'),
+            'peak_memory_mb': in_a_process(_peak_memory_mb, case),
         }
         rows.append(row)
         print(_line(row, rows[0]['peak_memory_mb']), flush=True)
@@ -136,25 +124,13 @@ def _measure_phase(arguments: argparse.Namespace, stage: str, patch: int) -> lis
 
 def _times(cases: list[Case], repeat: int) -> dict[str, float]:
     """Seconds of each case's fastest iteration; a case that did not run is left out."""
-    plain = [case for case in cases if case.setting == 'plain']
-    ours = [case for case in cases if case.setting != 'plain']
-    groups = [plain, ours] if cases[0].device == 'cpu' else [cases]
-    with contextlib.ExitStack() as stack:
-        turns: dict[str, Callable[[], None]] = {}
-        for group in filter(None, groups):
-            process = stack.enter_context(
-                process_for_turns('train', {'turns': [asdict(case) for case in group]})
-            )
-            turns |= {case.setting: partial(take_turn, process, case.setting) for case in group}
-        return fastest_in_turns(turns, repeat)
+    with new_process() as for_plain, new_process() as for_others:
 
+        def turn(case: Case) -> None:
+            alone = case.setting == 'plain' and case.device == 'cpu'
+            (for_plain if alone else for_others).submit(_iterate, case).result()
 
-def _batch_size(given: str, stage: str, patch: int) -> int:
-    if given == 'full':
-        return FULL_BATCHES[stage].get(patch) or max(1, 24 * 128**2 // patch**2)
-    if given == 'small':
-        return SMALL_BATCHES.get(patch) or max(1, 128**2 // patch**2)
-    return int(given)
+        return fastest_in_turns({c.setting: functools.partial(turn, c) for c in cases}, repeat)
 
 
 def _line(row: dict[str, Any], plain_memory_mb: float | None) -> str:
@@ -171,37 +147,28 @@ def _line(row: dict[str, Any], plain_memory_mb: float | None) -> str:
     )
 
 
-# --- in the process of a case -----------------------------------------------------------------
-
-
-def _memory(case: Case) -> dict[str, float]:
-    iterate = _Trainer(case).iteration(case.setting)
+def _peak_memory_mb(case: Case) -> float:
+    """Peak memory of two iterations in MiB; called in a process of its own."""
     for _ in range(2):
-        iterate()
-    return {'peak_memory_mb': peak_memory_mb(case.device)}
+        _iterate(case)
+    return peak_memory(case.device) / 2**20
 
 
-def _take_turns(cases: list[Case]) -> None:
-    """An iteration with each setting that is named on a line, answered by a line."""
-    trainers = {case.setting == 'plain': _Trainer(case) for case in (cases[0], cases[-1])}
-    turns = {c.setting: trainers[c.setting == 'plain'].iteration(c.setting) for c in cases}
-    for line in sys.stdin:
-        turns[line.strip()]()
-        print('done', flush=True)
+def _iterate(case: Case) -> None:
+    _iteration(case)()
+    wait_for_gpu()
+
+
+@functools.cache
+def _iteration(case: Case) -> Callable[[], None]:
+    kind = 'plain' if case.setting == 'plain' else 'default'
+    return _trainer(replace(case, setting=kind)).iteration(case.setting)
 
 
 class _Trainer:
     """A network of a case's kind (plain or not) with its optimiser, average and batch."""
 
     def __init__(self, case: Case) -> None:
-        import torch
-
-        from c2fdft_arch.dft import DFT
-        from c2fdft_arch.network.plain_dft import PlainDFT
-        from c2fdft_model.training.allocator import disable_malloc_trim
-        from c2fdft_model.training.ema import ModelEMA
-        from c2fdft_model.training.step import fused_if_possible
-
         torch.manual_seed(0)
         self.case = case
         self.network = (PlainDFT if case.setting == 'plain' else DFT)(dim=case.dim)
@@ -209,7 +176,7 @@ class _Trainer:
         if case.device == 'cpu' and case.setting != 'plain':
             disable_malloc_trim()  # as C2FDFTModel does
         self.averaged = copy.deepcopy(self.network)
-        self.average = ModelEMA(self.averaged, self.network, 0.999)
+        self.average = ModelEMA(self.averaged, self.network, EMA_DECAY)
         self.parameters = list(self.network.parameters())
         if case.setting == 'plain':
             self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-5)
@@ -224,11 +191,7 @@ class _Trainer:
         )
 
     def iteration(self, name: str) -> Callable[[], None]:
-        """One iteration with a setting, as a function that returns when the device is done."""
-        import torch
-
-        from c2fdft_model.training.step import accumulate_gradients, gradient_norm, step_if_finite
-
+        """One iteration with a setting, as a function."""
         setting = SETTINGS[name]
         stage = self._stage(setting)
         never = torch.zeros((), device=self.case.device)
@@ -242,8 +205,6 @@ class _Trainer:
             else:
                 gradient_norm(self.parameters)
                 step_if_finite(never, self.optimizer, self.average)
-            if self.case.device != 'cpu':
-                torch.cuda.synchronize()
 
         return iterate
 
@@ -251,28 +212,25 @@ class _Trainer:
         self.optimizer.step()
         current = dict(self.network.named_parameters())
         for name, average in self.averaged.named_parameters():
-            average.data.mul_(0.999).add_(current[name].data, alpha=0.001)
+            average.data.mul_(EMA_DECAY).add_(current[name].data, alpha=1 - EMA_DECAY)
 
-    def _stage(self, setting: dict[str, Any]) -> Any:
-        from pytorch_msssim import ssim
-        from torch import nn
-
-        from c2fdft_model.diffusion.process import DDPMProcess
-        from c2fdft_model.training.stages import CoarseStage, FineStage
-
+    def _stage(self, setting: dict[str, Any]) -> nn.Module:
         shared = {key: setting[key] for key in ('bf16', 'compiled') if key in setting}
         if self.case.stage == 'coarse':
             return CoarseStage(self.network, DDPMProcess(), nn.L1Loss(), **shared)
-
-        def structural(restored: Any, truth: Any) -> Any:
-            return 0.84 * (1 - ssim(restored, truth, data_range=1.0))
-
         return FineStage(
             self.network,
             DDPMProcess(),
             {'l_pix': nn.L1Loss()},
-            {'l_ssim': structural},
+            {'l_ssim': _ssim_loss},
             grad_steps=setting.get('grad_steps'),
             checkpoint=setting.get('steps', False),
             **shared,
         )
+
+
+_trainer = functools.cache(_Trainer)
+
+
+def _ssim_loss(restored: Tensor, gt: Tensor) -> Tensor:
+    return 0.84 * (1 - ssim(restored, gt, data_range=1.0))

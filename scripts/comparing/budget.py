@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
+from common.basicsr_training import run_training
+from comparing.systems import System, phase_lengths, with_budget
 
-from comparing.systems import ComparisonError, System, budgeted
-
-SCRIPTS = Path(__file__).resolve().parents[1]
 CALIBRATION = 4
 """Iterations of each patch size that are timed; the first is left out."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training left: the options and the weights of the last stage, and its cost."""
-
-    options: dict[str, Any]
-    weights: Path
-    iterations: int
-    seconds: float
 
 
 def iterations_for(total_iters: Sequence[int], budget: int) -> list[int]:
@@ -62,61 +44,32 @@ def calibrate(system: System, folder: Path) -> list[float]:
     """Seconds per iteration of each stage, from a few iterations of every patch size."""
     seconds = []
     for number, options in enumerate(system.stages):
-        data = options['datasets']['train']
-        phases = len(data.get('gt_sizes', [0]))
-        short = budgeted(options, phases * CALIBRATION, calibrate=CALIBRATION)
+        lengths = phase_lengths(options['datasets']['train'])
+        short = with_budget(options, len(lengths) * CALIBRATION, CALIBRATION)
         short['path']['pretrain_network_g'] = None
-        times = run_training(short, folder / f'calibration_{number}')
-        given = data.get('iters') or [1]
-        seconds.append(
-            mean_seconds(times['by_size'], given if len(given) == phases else given * phases)
-        )
-        shutil.rmtree(folder / f'calibration_{number}')
+        place = folder / f'calibration_{number}'
+        seconds.append(mean_seconds(run_training(short, place)['by_size'], lengths))
+        shutil.rmtree(place)
     return seconds
 
 
-def train(system: System, iterations: Sequence[int], folder: Path) -> Trained:
-    """Train the stages one after the other, each from the weights of the one before."""
-    weights: Path | None = None
+def train(system: System, iterations: Sequence[int], folder: Path) -> dict:
+    """Train the stages one after the other, each from the weights of the one before.
+
+    Returns the `options` and the `weights` of the last stage, and all `iterations` and `seconds`.
+    """
+    weights: str | None = None
     seconds = 0.0
     for number, (options, count) in enumerate(zip(system.stages, iterations, strict=True)):
-        stage = budgeted(options, count)
+        stage = with_budget(options, count)
         if weights is not None:
-            stage['path']['pretrain_network_g'] = str(weights)
+            stage['path']['pretrain_network_g'] = weights
         place = folder / f'stage_{number}'
-        times = run_training(stage, place)
-        seconds += times['seconds']
-        weights = place / 'experiments' / stage['name'] / 'models' / 'net_g_latest.pth'
-    assert weights is not None
-    return Trained(system.stages[-1], weights, sum(iterations), seconds)
-
-
-def run_training(options: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """BasicSR's training in a process of its own, in `folder`; returns its times.
-
-    Raises ComparisonError, with the end of the log, if it fails.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    path = folder / 'options.yml'
-    path.write_text(yaml.safe_dump(options, sort_keys=False))
-    run_module('comparing.timed_training', [str(path), 'times.json'], folder)
-    return json.loads((folder / 'times.json').read_text())
-
-
-def run_module(module: str, arguments: Sequence[str], folder: Path) -> None:
-    """Run one of our modules in a process of its own; ComparisonError shows how it ended."""
-    paths = [str(SCRIPTS), str(SCRIPTS.parent), os.environ.get('PYTHONPATH', '')]
-    environment = os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, paths))}
-    log = folder / f'{module.rpartition(".")[2]}.log'
-    with log.open('w') as stream:
-        run = subprocess.run(
-            [sys.executable, '-u', '-m', module, *arguments],
-            cwd=folder,
-            env=environment,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-        )
-    if run.returncode:
-        end = '\n'.join(log.read_text(errors='replace').splitlines()[-12:])
-        raise ComparisonError(f'{module} ended with {run.returncode}; the end of {log}:\n{end}')
+        seconds += run_training(stage, place)['seconds']
+        weights = str(place / 'experiments' / stage['name'] / 'models' / 'net_g_latest.pth')
+    return {
+        'options': system.stages[-1],
+        'weights': weights,
+        'iterations': sum(iterations),
+        'seconds': seconds,
+    }

@@ -1,69 +1,61 @@
-"""Restores the test images with one trained system and measures what that costs.
-
-    python -m comparing.measuring JOB.json
-
-The job names option file, weights, images and where the results go (see `budget.Trained`). Run in a
-process of its own, so that the peak memory is the system's alone.
-"""
+"""Restores the test images with one trained system and measures what that costs."""
 
 from __future__ import annotations
 
-import copy
-import json
-import sys
-import time
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from c2fdft_model.images.image_files import read_image
 from c2fdft_model.plugin import autoload
-from comparing.memory_meter import MemoryMeter
+from c2fdft_model.training.allocator import give_back_freed_memory
+from common.flops import count_flops
+from common.images import read_tensor, to_uint8, write_png
+from common.memory import peak_memory, reset_peak_memory, resident_memory
+from common.timing import timed
 
-MEBI = 2**20
 
+def measure(
+    options: dict[str, Any], weights: str, images: Sequence[Path], results: Path
+) -> dict[str, Any]:
+    """Restore every image once, after one to warm up, write the results and return the costs.
 
-def main(job_file: str) -> None:
-    """Restore every image of the job once, after one to warm up, and write result.json."""
+    They are parameters, gflop (of the first image), seconds_per_image and peak_mib: above what a
+    process without the system needs, so call this in a process of its own. On a GPU it is the
+    allocated memory, otherwise the resident memory of the process.
+    """
     autoload.install()
-    job = json.loads(Path(job_file).read_text())
     torch.manual_seed(0)
-    meter = MemoryMeter()
-    model = load_model(job)
-    images = [Path(name) for name in job['images']]
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    give_back_freed_memory()  # what is kept for later would hide as much of the peak
+    baseline = resident_memory() if device == 'cpu' else 0
+    model = load_model(options, weights)
     restore(model, images[0])
-    meter.restart()
+    reset_peak_memory(device)
     seconds = []
     for path in images:
         result, taken = restore(model, path)
         seconds.append(taken)
-        write_png(Path(job['results']) / f'{path.stem}.png', result)
-    peak = meter.peak()
-    flops = flops_per_restoration(model, images[0])
-    Path(job['report']).write_text(
-        json.dumps(
-            {
-                'parameters': sum(p.numel() for p in bare(model).parameters()),
-                'gflop': flops / 1e9,
-                'seconds_per_image': seconds,
-                'peak_mib': peak / MEBI,
-            }
-        )
-    )
+        write_png(results / f'{path.stem}.png', to_uint8(result)[..., ::-1])
+    peak = max(peak_memory(device) - baseline, 0)
+    return {
+        'parameters': sum(p.numel() for p in bare(model).parameters()),
+        'gflop': flops_per_restoration(model, images[0]) / 1e9,
+        'seconds_per_image': seconds,
+        'peak_mib': peak / 2**20,
+    }
 
 
-def load_model(job: dict[str, Any]) -> Any:
+def load_model(options: dict[str, Any], weights: str) -> Any:
     """The BasicSR model of the options, with the averaged weights if there are any."""
     from basicsr.models import build_model
 
-    options = job['options']
-    weights = torch.load(job['weights'], map_location='cpu', weights_only=True)
-    key = 'params_ema' if 'params_ema' in weights else 'params'
-    path = {'pretrain_network_g': job['weights'], 'param_key_g': key, 'strict_load_g': True}
+    content = torch.load(weights, map_location='cpu', weights_only=True)
+    key = 'params_ema' if 'params_ema' in content else 'params'
+    path = {'pretrain_network_g': weights, 'param_key_g': key, 'strict_load_g': True}
     num_gpu = options['num_gpu']
     if num_gpu == 'auto':
         num_gpu = torch.cuda.device_count()
@@ -79,60 +71,18 @@ def bare(model: Any) -> nn.Module:
 
 def restore(model: Any, path: Path) -> tuple[Tensor, float]:
     """The restored image (3, H, W) in [0, 1] on the CPU, and the seconds that it took."""
-    model.feed_data({**read(path), 'lq_path': [str(path)]})
-    synchronise()
-    start = time.perf_counter()
-    model.test()
-    synchronise()
-    return model.output[0].float().clamp(0, 1).cpu(), time.perf_counter() - start
-
-
-def read(path: Path) -> dict[str, Tensor]:
-    """A batch of one image, RGB in [0, 1], as BasicSR's models take it."""
-    colour = read_image(path).colour
-    return {'lq': torch.from_numpy(colour.transpose(2, 0, 1).copy())[None].float()}
-
-
-def synchronise() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    model.feed_data({'lq': read_tensor(path)[None].contiguous(), 'lq_path': [str(path)]})
+    _, seconds = timed(model.test)
+    return model.output[0].float().clamp(0, 1).cpu(), seconds
 
 
 def flops_per_restoration(model: Any, path: Path) -> int:
-    """Floating-point operations of the network calls that restoring one image makes.
-
-    Counted on the meta device for the shapes that the network is really called with: that computes
-    nothing, and counts a network that works in strips like the same network in one piece.
-    """
+    """Floating-point operations of the network calls that restoring one image makes."""
     network = bare(model)
-    calls: list[tuple[Any, ...]] = []
-    hook = network.register_forward_pre_hook(lambda _, inputs: calls.append(inputs))
+    calls: dict[tuple, list[tuple[Tensor, ...]]] = defaultdict(list)
+    hook = network.register_forward_pre_hook(
+        lambda _, inputs: calls[tuple(x.shape for x in inputs)].append(inputs)
+    )
     restore(model, path)
     hook.remove()
-    counted: dict[tuple, int] = {}
-    total = 0
-    for inputs in calls:
-        key = tuple(tuple(x.shape) for x in inputs)
-        if key not in counted:
-            counted[key] = count_flops(network, inputs)
-        total += counted[key]
-    return total
-
-
-def count_flops(network: nn.Module, inputs: tuple[Tensor, ...]) -> int:
-    """Operations of one call: two for each multiplication and addition of a matrix product."""
-    meta = copy.deepcopy(network).to('meta')
-    counter = FlopCounterMode(display=False)
-    with torch.enable_grad(), counter:
-        meta(*(x.to('meta') for x in inputs))
-    return counter.get_total_flops()
-
-
-def write_png(path: Path, image: Tensor) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-    cv2.imwrite(str(path), pixels[..., ::-1])
-
-
-if __name__ == '__main__':
-    main(sys.argv[1])
+    return sum(len(alike) * count_flops(network, alike[0]) for alike in calls.values())

@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import csv
-import io
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 
+from common.files import write_json
+from common.images import write_png
+from common.pictures import cell, label
+from common.tables import markdown_table
 
-@dataclass(frozen=True)
-class Row:
-    """One system's line; None where a number has no meaning (the degraded input)."""
+Row = dict[str, Any]
+"""A system's figures by column, all rows with the same columns; None where one has no meaning."""
 
-    system: str
-    parameters_m: float | None = None
-    iterations: int | None = None
-    training_minutes: float | None = None
-    gflop: float | None = None
-    seconds_per_image: float | None = None
-    peak_mib: float | None = None
-    scores: Mapping[str, float] = field(default_factory=dict)
-
-    def cells(self) -> dict[str, float | int | str | None]:
-        """The line by column name, in the order of the columns."""
-        values = asdict(self)
-        scores = values.pop('scores')
-        return {**values, **scores}
-
-
-# Heading and format of each column that every comparison has.
+# Heading and format of each column; those of other metrics follow from their names.
 COLUMNS = {
     'system': ('system', '{}'),
     'parameters_m': ('parameters (M)', '{:.2f}'),
@@ -42,75 +26,53 @@ COLUMNS = {
     'gflop': ('GFLOP', '{:,.1f}'),
     'seconds_per_image': ('s / image', '{:.2f}'),
     'peak_mib': ('peak memory (MiB)', '{:,.0f}'),
+    'psnr': ('PSNR (dB)', '{:.2f}'),
 }
-SCORE_FORMATS = {'psnr': ('PSNR (dB)', '{:.2f}')}
-OTHER_SCORE = '{:.4f}'
+OTHER_METRIC = '{:.4f}'
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table in Markdown; numbers to the right."""
-    names = list(dict.fromkeys(name for row in rows for name in row.cells()))
-    headings = [_column(name)[0] for name in names]
-    lines = [
-        '| ' + ' | '.join(headings) + ' |',
-        '|' + '|'.join('---' if name == 'system' else '---:' for name in names) + '|',
-    ]
-    for row in rows:
-        cells = row.cells()
-        texts = [_format(name, cells.get(name)) for name in names]
-        lines.append('| ' + ' | '.join(texts) + ' |')
-    return '\n'.join(lines) + '\n'
+    """The table in Markdown; figures to the right."""
+    headings = [_column(name)[0] for name in rows[0]]
+    cells = [[_format(name, value) for name, value in row.items()] for row in rows]
+    return '\n'.join(markdown_table(headings, cells, right_aligned=headings[1:])) + '\n'
 
 
 def _column(name: str) -> tuple[str, str]:
-    if name in COLUMNS:
-        return COLUMNS[name]
-    return SCORE_FORMATS.get(name, (name.upper(), OTHER_SCORE))
+    return COLUMNS.get(name, (name.upper(), OTHER_METRIC))
 
 
-def _format(name: str, value: float | int | str | None) -> str:
+def _format(name: str, value: Any) -> str:
     return '' if value is None else _column(name)[1].format(value)
 
 
-def csv_text(rows: Sequence[Row]) -> str:
-    """The table as CSV, unrounded."""
-    names = list(dict.fromkeys(name for row in rows for name in row.cells()))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, names, lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(row.cells() for row in rows)
-    return stream.getvalue()
-
-
 def write_table(folder: Path, rows: Sequence[Row], note: str) -> list[Path]:
-    """Write table.md, table.csv and table.json; `note` says how it was made."""
-    content = {
-        'table.md': f'{markdown(rows)}\n{note}\n',
-        'table.csv': csv_text(rows),
-        'table.json': json.dumps({'note': note, 'rows': [r.cells() for r in rows]}, indent=2)
-        + '\n',
-    }
-    for name, text in content.items():
-        (folder / name).write_text(text)
-    return [folder / name for name in content]
+    """Write table.md, table.csv (unrounded) and table.json; `note` says how it was made."""
+    paths = [folder / f'table.{ending}' for ending in ('md', 'csv', 'json')]
+    paths[0].write_text(f'{markdown(rows)}\n{note}\n')
+    with paths[1].open('w', newline='') as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(rows)
+    write_json(paths[2], {'note': note, 'rows': rows})
+    return paths
 
 
-CELL = 256
-GAP = 6
-LABEL = 40
-FONT = cv2.FONT_HERSHEY_SIMPLEX
+DETAIL = 96
+"""Side of the square that is shown enlarged, in pixels."""
+CELL = 260
 
 
 def write_grid(
     path: Path,
     pictures: Mapping[str, Mapping[str, np.ndarray]],
     psnr: Mapping[str, Mapping[str, float]],
-    detail: int,
+    detail: int = DETAIL,
 ) -> None:
-    """Write the picture: a row for each image, a column for each of input, systems and truth.
+    """Write the picture: a row for each image; the columns are input, systems and ground truth.
 
     `pictures[image][column]` is (H, W, 3) uint8 RGB; each cell shows the same square of `detail`
-    pixels, the one where input and truth differ most, enlarged. `psnr[image][column]` stands
+    pixels, the one where input and ground truth differ most, enlarged. `psnr[image][column]` stands
     above its cell.
     """
     rows = []
@@ -120,16 +82,15 @@ def write_grid(
         cells = []
         for name in names:
             square = columns[name][top : top + detail, left : left + detail]
-            cells.append(_cell(square, name, psnr[image].get(name)))
-        rows.append(np.concatenate(cells, axis=1))
-    grid = np.concatenate(rows, axis=0)[..., ::-1]
-    if not cv2.imwrite(str(path), np.ascontiguousarray(grid)):
-        raise OSError(f'{path} could not be written.')
+            text = f'{name}  {psnr[image][name]:.2f} dB' if name in psnr[image] else name
+            cells.append(np.vstack([label(text, CELL), cell(square, CELL, CELL)]))
+        rows.append(np.hstack(cells))
+    write_png(path, np.vstack(rows)[..., ::-1])
 
 
-def worst_square(degraded: np.ndarray, truth: np.ndarray, side: int) -> tuple[int, int]:
+def worst_square(degraded: np.ndarray, gt: np.ndarray, side: int) -> tuple[int, int]:
     """Top left corner of the square of `side` pixels with the largest mean difference."""
-    difference = np.abs(degraded.astype(np.float64) - truth).mean(axis=2)
+    difference = np.abs(degraded.astype(np.float64) - gt).mean(axis=2)
     sums = np.pad(difference.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     height, width = (min(side, length) for length in difference.shape)
     window = (
@@ -138,17 +99,3 @@ def worst_square(degraded: np.ndarray, truth: np.ndarray, side: int) -> tuple[in
     )  # fmt: skip
     top, left = np.unravel_index(int(window.argmax()), window.shape)
     return int(top), int(left)
-
-
-def _cell(square: np.ndarray, name: str, psnr: float | None) -> np.ndarray:
-    cell = np.full((CELL + LABEL + GAP, CELL + GAP, 3), 255, np.uint8)
-    height, width = square.shape[:2]
-    scale = CELL / max(height, width)
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    cell[LABEL : LABEL + size[1], : size[0]] = cv2.resize(
-        square, size, interpolation=cv2.INTER_CUBIC
-    )
-    cv2.putText(cell, name, (2, 16), FONT, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-    if psnr is not None:
-        cv2.putText(cell, f'{psnr:.2f} dB', (2, 34), FONT, 0.45, (90, 90, 90), 1, cv2.LINE_AA)
-    return cell

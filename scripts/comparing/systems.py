@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from c2fdft_arch.common.errors import C2FDFTError
+from common.basicsr_training import DATA_KEYS, read_training
+from common.files import digest
 
-DATA_KEYS = ('dataroot_lq', 'dataroot_gt')
+LOG_LINES = 20
 
 
-class ComparisonError(ValueError):
+class ComparisonError(C2FDFTError, ValueError):
     """The comparison cannot be made; the text says why and what would help."""
 
 
@@ -34,15 +34,14 @@ class System:
 
     def fingerprint(self, **settings: Any) -> str:
         """A digest of the option files and of what else determines the result."""
-        text = json.dumps([[path.read_text() for path in self.files], settings], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest([[path.read_text() for path in self.files], settings])
 
 
 def read_systems(specifications: Sequence[str], root: Path) -> list[System]:
     """Systems from `FILE`, `FILE+FILE` or `LABEL=...`; data paths become absolute under `root`.
 
-    Raises ComparisonError for a file that is missing or no training, for a label that is there
-    twice, and for systems that do not train on the same images.
+    Raises OptionError for a file that is missing or no training, and ComparisonError for a label
+    that is there twice and for systems that do not train on the same images.
     """
     systems = [read_system(specification, root) for specification in specifications]
     labels = [system.label for system in systems]
@@ -57,26 +56,8 @@ def read_system(specification: str, root: Path) -> System:
     """One system from `FILE`, `FILE+FILE` or `LABEL=...`."""
     label, equals, names = specification.rpartition('=')
     files = tuple(Path(name) for name in names.split('+'))
-    stages = tuple(read_stage(path, root) for path in files)
+    stages = tuple(read_training(path, root) for path in files)
     return System(label if equals else stages[-1]['name'], files, stages)
-
-
-def read_stage(path: Path, root: Path) -> dict[str, Any]:
-    """The options of a training, with absolute paths of its data."""
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise ComparisonError(f'{path}: {error.strerror}.') from error
-    options = yaml.safe_load(text)
-    if not isinstance(options, dict) or 'train' not in options.get('datasets', {}):
-        raise ComparisonError(f'{path} is no option file of a training: it has no datasets: train.')
-    train_data = options['datasets']['train']
-    for key in DATA_KEYS:
-        train_data[key] = str((root / train_data[key]).resolve())
-    start = options['path'].get('pretrain_network_g')
-    if start is not None:
-        options['path']['pretrain_network_g'] = str((root / start).resolve())
-    return options
 
 
 def check_same_data(systems: Sequence[System]) -> None:
@@ -105,26 +86,28 @@ def validation_folders(systems: Sequence[System], root: Path) -> tuple[Path, Pat
     return None
 
 
-def budgeted(
-    options: dict[str, Any], total_iter: int, log_lines: int = 20, calibrate: int | None = None
+def with_budget(
+    options: dict[str, Any], total_iter: int, iters_per_phase: int | None = None
 ) -> dict[str, Any]:
     """The options of a stage for `total_iter` iterations, without validation.
 
-    The learning rate's schedule is scaled with them. With `calibrate`, the phases of the patch
-    cycle last that many iterations each.
+    The learning rate's schedule is scaled with them. The phases of the patch cycle last
+    `iters_per_phase`, or at most their share of the training, so that it sees every patch size.
     """
     options = copy.deepcopy(options)
-    train = options['train']
+    train, data = options['train'], options['datasets']['train']
     factor = total_iter / int(train['total_iter'])
     train['total_iter'] = total_iter
     scale_schedule(train['scheduler'], factor, total_iter)
     if train.get('warmup_iter', -1) > 0:
         train['warmup_iter'] = round(train['warmup_iter'] * factor)
-    options['datasets'] = {'train': options['datasets']['train']}
-    shorten_cycle(options['datasets']['train'], total_iter, calibrate)
+    if 'gt_sizes' in data:
+        longest = iters_per_phase or max(total_iter // len(data['gt_sizes']), 1)
+        data['iters'] = [min(length, longest) for length in phase_lengths(data, total_iter)]
+    options['datasets'] = {'train': data}
     options.pop('val', None)
     options['logger'] = {
-        'print_freq': max(total_iter // log_lines, 1),
+        'print_freq': max(total_iter // LOG_LINES, 1),
         'save_checkpoint_freq': 10 * total_iter,
         'use_tb_logger': False,
     }
@@ -141,12 +124,8 @@ def scale_schedule(scheduler: dict[str, Any], factor: float, total_iter: int) ->
         scheduler['milestones'] = [round(m * factor) for m in scheduler['milestones']]
 
 
-def shorten_cycle(data: dict[str, Any], total_iter: int, calibrate: int | None) -> None:
-    """Let a short training see every patch size: phases no longer than their share of it."""
-    if 'gt_sizes' not in data:
-        return
-    phases = len(data['gt_sizes'])
-    given = data.get('iters') or [total_iter]
-    lengths = given if len(given) == phases else given * phases
-    longest = calibrate or max(total_iter // phases, 1)
-    data['iters'] = [min(length, longest) for length in lengths]
+def phase_lengths(data: dict[str, Any], otherwise: int = 1) -> list[int]:
+    """Iterations of each phase of a data section's patch cycle, `otherwise` if it has none."""
+    phases = len(data.get('gt_sizes', [0]))
+    lengths = data.get('iters') or [otherwise]
+    return lengths if len(lengths) == phases else lengths * phases

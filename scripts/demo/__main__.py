@@ -3,55 +3,52 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
+from common.files import digest
 from demo import report
 from demo.data import DataSettings, prepare
-from demo.stages import Record, Stage, StageFailed, perform, readable
+from demo.stages import Stage, StageFailed, perform, readable
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path('datasets/demo')
 RESULTS = Path('results/demo')
-OPTIONS = Path('options')
 TESTS = {'coarse': 'demo_test_coarse', 'fine': 'demo_test'}
-
-
-def checkpoint(stage: str) -> Path:
-    """Where BasicSR leaves the weights of a training stage."""
-    return Path('experiments') / f'demo_{stage}' / 'models' / 'net_g_latest.pth'
 
 
 def training_stage(stage: str, inputs: str) -> Stage:
     """The BasicSR run that trains `stage`."""
+    experiment = Path('experiments') / f'demo_{stage}'
     return Stage(
         key=stage,
         title=f'{stage} training',
         script='scripts/train.py',
-        options=OPTIONS / f'demo_{stage}.yml',
-        experiment=Path('experiments') / f'demo_{stage}',
-        product=checkpoint(stage),
+        options=Path(f'options/demo_{stage}.yml'),
+        experiment=experiment,
+        product=experiment / 'models' / 'net_g_latest.pth',
         inputs=inputs,
     )
 
 
-def test_stage(stage: str, inputs: str) -> Stage:
-    """The BasicSR run that restores the held-out photographs with the weights of `stage`."""
-    name = TESTS[stage]
+def test_stage(training: Stage) -> Stage:
+    """The BasicSR run that restores the held-out photographs with the weights of a training."""
+    name = TESTS[training.key]
     return Stage(
-        key=f'test_{stage}',
-        title=f'test of {stage}',
+        key=f'test_{training.key}',
+        title=f'test of {training.key}',
         script='scripts/test.py',
-        options=OPTIONS / 'demo_test.yml',
+        options=Path('options/demo_test.yml'),
         experiment=Path('results') / name,
         product=Path('results') / name / 'visualization',
-        inputs=inputs,
+        inputs=training.fingerprint(),
         arguments=(
-            '--force_yml',
-            f'name={name}',
-            f'path:pretrain_network_g={checkpoint(stage)}',
+            *('--force_yml', f'name={name}'),
+            f'path:pretrain_network_g={training.product}',
         ),
     )
 
@@ -73,32 +70,25 @@ def run() -> None:
     written = prepare(DATA, settings)
     print(f'data: {"written to" if written else "reused from"} {DATA}', flush=True)
 
-    record = Record(RESULTS / 'stages.json')
-    seconds: dict[str, float] = {}
-    coarse = training_stage('coarse', settings.fingerprint())
+    coarse = training_stage('coarse', digest(asdict(settings)))
     fine = training_stage('fine', coarse.fingerprint())
-    seconds['coarse'] = perform(coarse, record, RESULTS / 'coarse.log')
-    seconds['fine'] = perform(fine, record, RESULTS / 'fine.log')
-    seconds['test'] = 0.0
-    for stage in (coarse, fine):
-        test = test_stage(stage.key, stage.fingerprint())
-        seconds['test'] += perform(test, record, RESULTS / f'{test.key}.log')
+    seconds = {stage.key: run_stage(stage) for stage in (coarse, fine)}
+    seconds['test'] = sum(run_stage(test_stage(stage)) for stage in (coarse, fine))
     show_results(seconds)
+
+
+def run_stage(stage: Stage) -> float:
+    """Run a stage, or reuse it; the seconds that it took."""
+    return perform(stage, RESULTS / 'stages.json', RESULTS / f'{stage.key}.log')
 
 
 def show_results(seconds: dict[str, float]) -> None:
     """Write the summary and the picture, print the table and where they are."""
     name = 'demo_held_out'
-    images = report.read_results(
-        {
-            'input': (DATA / 'test' / 'input', '.png'),
-            'target': (DATA / 'test' / 'target', '.png'),
-            **{
-                stage: (Path('results') / test / 'visualization' / name, f'_{test}.png')
-                for stage, test in TESTS.items()
-            },
-        }
-    )
+    folders = {side: (DATA / 'test' / side, '.png') for side in ('input', 'target')}
+    for stage, test in TESTS.items():
+        folders[stage] = (Path('results') / test / 'visualization' / name, f'_{test}.png')
+    images = report.read_results(folders)
     scores = report.score(images)
     report.write_summary(RESULTS / 'summary.json', scores, seconds)
     report.write_comparison(RESULTS / 'comparison.png', images, scores)
@@ -129,7 +119,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    import os
-
     os.chdir(ROOT)
     sys.exit(main())

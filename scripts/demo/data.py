@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from demo.photos import HELD_OUT_PHOTOS, TRAIN_PHOTOS, read_photo
-from demo.rain import HEAVY_RAIN, RainRange, add_rain
+from common.files import read_json, write_json
+from common.images import photo_folder, read_photo, write_png
+from common.rain import HEAVY_RAIN, RainRange, add_rain
+
+# File names in scikit-image. All are photographs; grey ones become three equal channels.
+TRAIN_PHOTOS = (
+    'astronaut.png',
+    'coffee.png',
+    'chelsea.png',
+    'motorcycle_left.png',
+    'ihc.png',
+    'camera.png',
+    'brick.png',
+    'gravel.png',
+)
+# motorcycle_right is the other eye of a stereo pair whose left image is trained on: an easy case.
+# Nothing like rocket is in the training set: it is the case to look at.
+HELD_OUT_PHOTOS = ('rocket.jpg', 'motorcycle_right.png')
 
 
 @dataclass(frozen=True)
@@ -30,49 +44,37 @@ class DataSettings:
     seed: int = 0
     rain: RainRange = field(default=HEAVY_RAIN)
 
-    def fingerprint(self) -> str:
-        """A short digest, equal for equal settings."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-
-def prepare(
-    root: Path,
-    settings: DataSettings | None = None,
-    make_lmdb: Callable[[Path, Path], None] | None = None,
-    photo_folder: Path | None = None,
-) -> bool:
+def prepare(root: Path, settings: DataSettings | None = None, photos: Path | None = None) -> bool:
     """Write the data under `root` unless it is there already; return whether it was written.
 
     `root`/train and `root`/test each get the folders `input` and `target` and, beside them,
-    `input.lmdb` and `target.lmdb`. What an interrupted run left behind is written anew.
+    `input.lmdb` and `target.lmdb`. What an interrupted run left behind is written anew. `photos` is
+    the folder of the photographs, by default scikit-image's.
     """
     settings = settings or DataSettings()
+    photos = photos or photo_folder()
     if is_complete(root, settings):
         return False
     shutil.rmtree(root, ignore_errors=True)
-    _write_pairs(root / 'train', training_pairs(settings, photo_folder))
-    _write_pairs(root / 'test', held_out_pairs(settings, photo_folder))
+    _write_pairs(root / 'train', training_pairs(settings, photos))
+    _write_pairs(root / 'test', held_out_pairs(settings, photos))
     for folder in sorted(root.glob('*/*')):
-        (make_lmdb or basicsr_lmdb)(folder, folder.with_suffix('.lmdb'))
-    (root / 'settings.json').write_text(json.dumps(asdict(settings), indent=2) + '\n')
+        make_lmdb(folder, folder.with_suffix('.lmdb'))
+    write_json(root / 'settings.json', asdict(settings))
     return True
 
 
 def is_complete(root: Path, settings: DataSettings) -> bool:
     """Whether `root` holds all the data of these settings; the settings are written last."""
-    try:
-        written = json.loads((root / 'settings.json').read_text())
-    except (OSError, ValueError):
-        return False
-    return written == json.loads(json.dumps(asdict(settings)))
+    return read_json(root / 'settings.json') == json.loads(json.dumps(asdict(settings)))
 
 
 Pair = tuple[str, np.ndarray, np.ndarray]
 """Name, rainy image and clean image, both (H, W, 3) uint8, BGR."""
 
 
-def training_pairs(settings: DataSettings, photo_folder: Path | None = None) -> Iterator[Pair]:
+def training_pairs(settings: DataSettings, photos: Path) -> Iterator[Pair]:
     """Tiles of the training photographs, each photograph under several renderings of rain.
 
     Every rendering has the colour channels in another order, for want of colours in so few
@@ -80,7 +82,7 @@ def training_pairs(settings: DataSettings, photo_folder: Path | None = None) -> 
     """
     orders = list(itertools.permutations(range(3)))
     for number, photo in enumerate(settings.train_photos):
-        photograph = read_photo(photo, photo_folder)
+        photograph = read_photo(photos / photo)
         for rendering in range(settings.renderings):
             clean = photograph[..., orders[rendering % len(orders)]]
             rng = np.random.default_rng((settings.seed, 0, number, rendering))
@@ -91,10 +93,10 @@ def training_pairs(settings: DataSettings, photo_folder: Path | None = None) -> 
                 yield name, rainy[window], clean[window]
 
 
-def held_out_pairs(settings: DataSettings, photo_folder: Path | None = None) -> Iterator[Pair]:
+def held_out_pairs(settings: DataSettings, photos: Path) -> Iterator[Pair]:
     """The held-out photographs, whole, under one rendering of rain each."""
     for number, photo in enumerate(settings.held_out_photos):
-        clean = read_photo(photo, photo_folder)
+        clean = read_photo(photos / photo)
         rng = np.random.default_rng((settings.seed, 1, number))
         yield Path(photo).stem, add_rain(clean, rng, settings.rain), clean
 
@@ -109,7 +111,7 @@ def tile_corners(shape: tuple[int, int], tile: int) -> list[tuple[int, int]]:
     return [(top, left) for top in starts(shape[0]) for left in starts(shape[1])]
 
 
-def basicsr_lmdb(folder: Path, lmdb: Path) -> None:
+def make_lmdb(folder: Path, lmdb: Path) -> None:
     """Write the PNG images of a folder as an LMDB, with BasicSR's tool."""
     from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
@@ -121,10 +123,6 @@ def basicsr_lmdb(folder: Path, lmdb: Path) -> None:
 
 
 def _write_pairs(folder: Path, pairs: Iterator[Pair]) -> None:
-    for side in ('input', 'target'):
-        (folder / side).mkdir(parents=True)
     for name, rainy, clean in pairs:
-        for side, image in (('input', rainy), ('target', clean)):
-            path = folder / side / f'{name}.png'
-            if not cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
-                raise OSError(f'{path} could not be written.')
+        write_png(folder / 'input' / f'{name}.png', rainy)
+        write_png(folder / 'target' / f'{name}.png', clean)

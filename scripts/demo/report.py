@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from common.files import write_json
+from common.images import read_photo, write_png
+from common.pictures import cell, label
+from common.tables import means
 
 VERSIONS = ('input', 'coarse', 'fine')
 TITLES = {
@@ -16,6 +20,7 @@ TITLES = {
     'fine': 'fine',
     'target': 'ground truth',
 }
+CELL = (480, 320)  # width and height in pixels
 Scores = dict[str, dict[str, dict[str, float]]]
 """Scores[photo][version] is {'psnr': ..., 'ssim': ...}."""
 
@@ -33,10 +38,7 @@ def read_results(folders: Mapping[str, tuple[Path, str]]) -> dict[str, dict[str,
     images: dict[str, dict[str, np.ndarray]] = {name: {} for name in names}
     for version, (folder, ending) in folders.items():
         for name in names:
-            image = cv2.imread(str(folder / f'{name}{ending}'), cv2.IMREAD_COLOR)
-            if image is None:
-                raise FileNotFoundError(f'{folder / f"{name}{ending}"} is missing or unreadable.')
-            images[name][version] = image
+            images[name][version] = read_photo(folder / f'{name}{ending}')
     return images
 
 
@@ -44,26 +46,21 @@ def score(images: Mapping[str, Mapping[str, np.ndarray]]) -> Scores:
     """PSNR and SSIM on the Y channel against the ground truth, with BasicSR's own metrics."""
     from basicsr.metrics import calculate_psnr, calculate_ssim
 
-    metrics = {'psnr': calculate_psnr, 'ssim': calculate_ssim}
-    return {
-        photo: {
-            version: {
-                name: float(metric(by[version], by['target'], crop_border=0, test_y_channel=True))
-                for name, metric in metrics.items()
+    scores: Scores = {photo: {} for photo in images}
+    for photo, by in images.items():
+        for version in VERSIONS:
+            pair = by[version], by['target']
+            scores[photo][version] = {
+                'psnr': float(calculate_psnr(*pair, crop_border=0, test_y_channel=True)),
+                'ssim': float(calculate_ssim(*pair, crop_border=0, test_y_channel=True)),
             }
-            for version in VERSIONS
-        }
-        for photo, by in images.items()
-    }
+    return scores
 
 
 def mean_scores(scores: Scores) -> dict[str, dict[str, float]]:
     """The mean over the photographs, {version: {'psnr', 'ssim'}}."""
     return {
-        version: {
-            metric: float(np.mean([by_version[version][metric] for by_version in scores.values()]))
-            for metric in ('psnr', 'ssim')
-        }
+        version: means([by_version[version] for by_version in scores.values()])
         for version in VERSIONS
     }
 
@@ -94,22 +91,19 @@ def gains(scores: Scores) -> str:
 
 def write_summary(path: Path, scores: Scores, seconds: Mapping[str, float]) -> None:
     """Write scores, means and the seconds of the stages as JSON."""
-    rounded = {
-        photo: {version: _rounded(values) for version, values in by_version.items()}
-        for photo, by_version in scores.items()
-    }
-    means = {version: _rounded(values) for version, values in mean_scores(scores).items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
     summary = {
-        'photos': rounded,
-        'mean': means,
-        'seconds': {k: round(v, 1) for k, v in seconds.items()},
+        'photos': {photo: _rounded(by_version) for photo, by_version in scores.items()},
+        'mean': _rounded(mean_scores(scores)),
+        'seconds': {stage: round(value, 1) for stage, value in seconds.items()},
     }
-    path.write_text(json.dumps(summary, indent=2) + '\n')
+    write_json(path, summary)
 
 
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in values.items()}
+def _rounded(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    return {
+        version: {name: round(value, 4) for name, value in metrics.items()}
+        for version, metrics in scores.items()
+    }
 
 
 def write_comparison(
@@ -120,44 +114,19 @@ def write_comparison(
     The first row of a pair shows the whole photograph, the second its middle, enlarged.
     """
     rows = [row for photo, by in images.items() for row in _rows(by, scores[photo])]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), np.vstack(rows)):
-        raise OSError(f'{path} could not be written.')
+    write_png(path, np.vstack(rows))
 
 
-def _rows(by: Mapping[str, np.ndarray], scores: Mapping[str, Mapping[str, float]]):
+def _rows(
+    by: Mapping[str, np.ndarray], scores: Mapping[str, Mapping[str, float]]
+) -> Iterator[np.ndarray]:
     """The rows of one photograph: labels, whole images, middles."""
-    labels = [_label(version, scores.get(version)) for version in TITLES]
-    yield np.hstack(labels)
-    yield np.hstack([_cell(by[version], cv2.INTER_AREA) for version in TITLES])
-    yield np.hstack([_cell(_middle(by[version]), cv2.INTER_CUBIC) for version in TITLES])
-
-
-CELL = (480, 320)  # width and height in pixels
-GAP = 4
-LABEL_HEIGHT = 34
-
-
-def _label(version: str, values: Mapping[str, float] | None) -> np.ndarray:
-    text = TITLES[version]
-    if values is not None:
-        text += f'  {values["psnr"]:.2f} dB / {values["ssim"]:.3f}'
-    label = np.full((LABEL_HEIGHT, CELL[0], 3), 255, np.uint8)
-    black, place = (0, 0, 0), (8, LABEL_HEIGHT - 11)
-    return cv2.putText(label, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.62, black, 1, cv2.LINE_AA)
-
-
-def _cell(image: np.ndarray, interpolation: int) -> np.ndarray:
-    """The image scaled into a cell of its own aspect, on white."""
-    height, width = image.shape[:2]
-    scale = min((CELL[0] - GAP) / width, (CELL[1] - GAP) / height)
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    cell = np.full((CELL[1], CELL[0], 3), 255, np.uint8)
-    top, left = (CELL[1] - size[1]) // 2, (CELL[0] - size[0]) // 2
-    cell[top : top + size[1], left : left + size[0]] = cv2.resize(
-        image, size, None, 0, 0, interpolation
-    )
-    return cell
+    texts = dict(TITLES)
+    for version, metrics in scores.items():
+        texts[version] += f'  {metrics["psnr"]:.2f} dB / {metrics["ssim"]:.3f}'
+    yield np.hstack([label(text, CELL[0]) for text in texts.values()])
+    yield np.hstack([cell(by[version], *CELL, cv2.INTER_AREA) for version in TITLES])
+    yield np.hstack([cell(_middle(by[version]), *CELL) for version in TITLES])
 
 
 def _middle(image: np.ndarray) -> np.ndarray:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from c2fdft_arch.common.errors import C2FDFTError
+from common.files import digest, read_json, write_json
+from common.processes import end_of
 
-class StageFailed(RuntimeError):
+
+class StageFailed(C2FDFTError, RuntimeError):
     """A stage's process ended with an error; the text names its log and shows its end."""
 
 
@@ -26,7 +27,7 @@ class StageFailed(RuntimeError):
 class Stage:
     """One run of BasicSR.
 
-    `key` names the stage in the record, `title` on the screen. `product` is what is there when the
+    `key` names the stage in files, `title` on the screen. `product` is what is there when the
     run is over. `inputs` is a digest of what the run starts from.
     """
 
@@ -41,8 +42,7 @@ class Stage:
 
     def fingerprint(self) -> str:
         """A digest of all that determines the product: options, arguments and inputs."""
-        text = json.dumps([self.options.read_text(), self.arguments, self.inputs])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest([self.options.read_text(), self.arguments, self.inputs])
 
     def total_iter(self) -> int | None:
         """Iterations of a training stage, None for a test."""
@@ -50,50 +50,31 @@ class Stage:
         return options.get('train', {}).get('total_iter')
 
 
-class Record:
-    """What has been run, from which fingerprint and in how many seconds: a JSON file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.stages = json.loads(path.read_text())
-        except (OSError, ValueError):
-            self.stages = {}
-
-    def of(self, stage: Stage) -> dict | None:
-        """The stage's entry, None if there is none of its fingerprint."""
-        entry = self.stages.get(stage.key)
-        return entry if entry and entry['fingerprint'] == stage.fingerprint() else None
-
-    def keep(self, stage: Stage, entry: dict) -> None:
-        """Write the stage's entry, completely or not at all."""
-        self.stages[stage.key] = entry
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix('.tmp')
-        temporary.write_text(json.dumps(self.stages, indent=2) + '\n')
-        temporary.replace(self.path)
-
-
-def perform(stage: Stage, record: Record, log: Path) -> float:
+def perform(stage: Stage, record: Path, log: Path) -> float:
     """Run, resume or reuse a stage; return the seconds that it took, now or when it was run.
 
+    The JSON file `record` holds what has been run, from which fingerprint and in how many seconds.
     Raises StageFailed.
     """
-    entry = record.of(stage)
-    if entry and entry['finished'] and stage.product.exists():
-        print(f'{stage.title}: reused ({readable(entry["seconds"])} when it was run)', flush=True)
-        return entry['seconds']
-    resume = entry is not None and any(stage.experiment.glob('training_states/*.state'))
-    if entry is None or not resume:
+    entries = read_json(record) or {}
+    entry = entries.get(stage.key, {})
+    fingerprint, seconds_before = stage.fingerprint(), entry.get('seconds', 0.0)
+    is_same = entry.get('fingerprint') == fingerprint
+    if is_same and entry['finished'] and stage.product.exists():
+        print(f'{stage.title}: reused ({readable(seconds_before)} when it was run)', flush=True)
+        return seconds_before
+    resume = is_same and any(stage.experiment.glob('training_states/*.state'))
+    if not resume:
         shutil.rmtree(stage.experiment, ignore_errors=True)
-        entry = {'fingerprint': stage.fingerprint(), 'seconds': 0.0, 'finished': False}
+        seconds_before = 0.0
     announce(stage, resume, log)
-    seconds_before = entry['seconds']
     start = time.monotonic()
 
-    def keep_time(finished: bool = False) -> None:
+    def keep_time(finished: bool = False) -> float:
         seconds = round(seconds_before + time.monotonic() - start, 3)
-        record.keep(stage, {**entry, 'seconds': seconds, 'finished': finished})
+        entry = {'fingerprint': fingerprint, 'seconds': seconds, 'finished': finished}
+        write_json(record, {**entries, stage.key: entry})
+        return seconds
 
     keep_time()
     try:
@@ -102,8 +83,7 @@ def perform(stage: Stage, record: Record, log: Path) -> float:
         keep_time()
     if not stage.product.exists():
         raise StageFailed(f'{stage.title} ended without {stage.product}. Its log: {log}')
-    keep_time(finished=True)
-    seconds = record.stages[stage.key]['seconds']
+    seconds = keep_time(finished=True)
     print(f'{stage.title}: {readable(seconds)}', flush=True)
     return seconds
 
@@ -167,14 +147,13 @@ def follow(
     arguments: Sequence[str],
     log: Path,
     total_iter: int | None = None,
-    on_line: Callable[[], None] = lambda: None,
+    on_line: Callable[[], object] = lambda: None,
 ) -> None:
     """Run a command, show its progress lines and write everything to `log`.
 
     Raises StageFailed, with the last lines, if the command fails. Ends the command with this
     process.
     """
-    last_lines: deque[str] = deque(maxlen=30)
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         open(log, 'a', encoding='utf-8') as full,
@@ -191,7 +170,6 @@ def follow(
         try:
             for line in process.stdout:
                 full.write(line)
-                last_lines.append(line)
                 shown = progress(line, total_iter)
                 if shown is not None:
                     print(f'  {shown}', flush=True)
@@ -202,8 +180,7 @@ def follow(
             raise
     if process.returncode:
         raise StageFailed(
-            f'{" ".join(arguments)} failed with exit code {process.returncode}. '
-            f'The end of its log, {log}:\n{"".join(last_lines)}'
+            f'{" ".join(arguments)} failed with exit code {process.returncode}; {end_of(log)}'
         )
 
 

@@ -1,48 +1,54 @@
-"""What the paper claims in Tables 4 to 7, and what the numbers of several seeds say to it."""
+"""What the paper claims in Tables 4 to 7, and what the metrics of several seeds say to it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from replication import experiments
+HOLDS, FAILS, UNDECIDED = 'holds', 'does not hold', 'not decided'
 
-HOLDS, FAILS, OPEN = 'holds', 'does not hold', 'not decided'
+Metrics = dict[str, dict[int, dict[str, Any]]]
+"""Metrics[training][seed], as they were written at its end."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """That the training `better` has a higher PSNR than `worse`; the paper's difference in dB."""
+    """That a metric of `higher` is above that of `lower`; `paper` is its difference, with the unit.
+
+    Both are a training and, where that is what differs, a number of sampling steps.
+    """
 
     table: str
     sentence: str
-    better: str
-    worse: str
     paper: str
+    higher: tuple[str, int | None]
+    lower: tuple[str, int | None]
+    metric: str = 'psnr'
 
 
+STEPS_2, STEPS_4, STEPS_50 = (('coarse', steps) for steps in (2, 4, 50))
+COARSE, FINE, LONGER, FIXED_PATCH, NO_TIME = (
+    (training, None)
+    for training in ('coarse', 'fine', 'coarse_longer', 'fixed_patch', 'no_time_embedding')
+)
 CLAIMS = (
-    Claim('5', 'the patch cycle beats a fixed patch', 'coarse', 'fixed_patch', '+0.41'),
-    Claim('6', 'embedding t helps', 'coarse', 'no_time_embedding', '+4.08'),
-    Claim('7', 'fine training improves on coarse training', 'fine', 'coarse', '+0.69'),
-    Claim(
-        '7',
-        'coarse + fine beats coarse training of the same length',
-        'fine',
-        'coarse_longer',
-        '+0.65',
-    ),
+    Claim('4', 'PSNR is higher with 4 steps than with 2', '+19.94 dB', STEPS_4, STEPS_2),
+    Claim('4', 'PSNR is higher with 4 steps than with 50', '+1.95 dB', STEPS_4, STEPS_50),
+    Claim('4', 'LPIPS is lower with 50 steps than with 4', '0.0221', STEPS_4, STEPS_50, 'lpips'),
+    Claim('5', 'the patch cycle beats a fixed patch', '+0.41 dB', COARSE, FIXED_PATCH),
+    Claim('6', 'embedding t helps', '+4.08 dB', COARSE, NO_TIME),
+    Claim('7', 'fine training improves on coarse training', '+0.69 dB', FINE, COARSE),
+    Claim('7', 'coarse + fine beats coarse training of the same length', '+0.65 dB', FINE, LONGER),
 )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The mean and standard deviation of paired differences, and what they say."""
+    """What the paired differences of several seeds say to a claim."""
 
     differences: tuple[float, ...]
-    says: str
 
     @property
     def mean(self) -> float:
@@ -54,47 +60,29 @@ class Verdict:
         count = len(self.differences)
         return float(np.std(self.differences, ddof=1)) if count > 1 else float('nan')
 
-
-def judge(differences: Sequence[float]) -> Verdict:
-    """A claim holds if all of two or more seeds agree and the mean is twice its standard error."""
-    values = np.asarray(differences, float)
-    verdict = Verdict(tuple(values.tolist()), OPEN)
-    if len(values) < 2:
-        return verdict
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    if abs(values.mean()) < 2 * error or values.mean() == 0:
-        return verdict
-    if (values > 0).all():
-        return Verdict(verdict.differences, HOLDS)
-    if (values < 0).all():
-        return Verdict(verdict.differences, FAILS)
-    return verdict
+    @property
+    def says(self) -> str:
+        """A claim holds if all of two or more seeds agree and the mean is twice its error."""
+        values = np.asarray(self.differences, float)
+        if len(values) < 2 or abs(self.mean) < 2 * self.spread / np.sqrt(len(values)):
+            return UNDECIDED
+        if (values > 0).all():
+            return HOLDS
+        return FAILS if (values < 0).all() else UNDECIDED
 
 
-def compare(
-    numbers: Mapping[str, Mapping[int, Mapping[str, float]]], better: str, worse: str, metric: str
-) -> Verdict:
-    """The verdict on two trainings, of the seeds that have both."""
-    first, second = numbers.get(better, {}), numbers.get(worse, {})
-    seeds = sorted(first.keys() & second.keys())
-    return judge([first[seed][metric] - second[seed][metric] for seed in seeds])
+def check(claim: Claim, metrics: Metrics) -> Verdict:
+    """The verdict on a claim, of the seeds that have both sides of it."""
+    higher, lower = (_by_seed(metrics, side, claim.metric) for side in (claim.higher, claim.lower))
+    seeds = sorted(higher.keys() & lower.keys())
+    return Verdict(tuple(higher[seed] - lower[seed] for seed in seeds))
 
 
-def few_steps_are_best(sweeps: Sequence[Mapping[str, Mapping[str, float]]]) -> Verdict:
-    """Table 4: PSNR is higher at 4 steps than at 50; the differences, seed by seed."""
-    few, many = str(experiments.STEPS), str(max(experiments.SWEEP_STEPS))
-    return judge([sweep[few]['psnr'] - sweep[many]['psnr'] for sweep in sweeps])
-
-
-def two_steps_are_worse(sweeps: Sequence[Mapping[str, Mapping[str, float]]]) -> Verdict:
-    """Table 4: PSNR is higher at 4 steps than at 2; the differences, seed by seed."""
-    few = str(experiments.STEPS)
-    return judge([sweep[few]['psnr'] - sweep['2']['psnr'] for sweep in sweeps])
-
-
-def many_steps_look_better(sweeps: Sequence[Mapping[str, Mapping[str, float]]]) -> Verdict | None:
-    """Table 4: LPIPS is lower at 50 steps than at 4; None if LPIPS was not there."""
-    few, many = str(experiments.STEPS), str(max(experiments.SWEEP_STEPS))
-    if not all('lpips' in sweep[few] for sweep in sweeps):
-        return None
-    return judge([sweep[few]['lpips'] - sweep[many]['lpips'] for sweep in sweeps])
+def _by_seed(metrics: Metrics, side: tuple[str, int | None], metric: str) -> dict[int, float]:
+    training, steps = side
+    values = {}
+    for seed, content in metrics.get(training, {}).items():
+        measured = content if steps is None else content['sweep'][str(steps)]
+        if metric in measured:
+            values[seed] = measured[metric]
+    return values

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from demo.photos import photo_folder
 from torch import Tensor
 
 from c2fdft_model.data.patch_cycle import Phase
-from replication.degradations import DEGRADATIONS
+from c2fdft_model.images.image_io import IMAGE_SUFFIXES
+from common.degradations import DEGRADATIONS
+from common.images import photo_folder, read_photo
 
 # Of scikit-image; the right-hand motorcycle would be all but a copy of the left one.
 TRAIN_PHOTOS = (
@@ -27,62 +28,40 @@ HELD_OUT_PHOTOS = ('rocket.jpg', 'chelsea.png', 'camera.png')
 RENDERINGS = 4
 CROP = 160
 CROPS_PER_PHOTO = 4
-SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 EVERY_NTH_IS_HELD_OUT = 4
 
 
 @dataclass(frozen=True)
-class Photographs:
-    """File paths of the photographs to train on and of those to test on."""
-
-    training: tuple[Path, ...]
-    held_out: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class TestImage:
+class HeldOutImage:
     """A part of a photograph that is not trained on, both versions (H, W, 3) uint8, RGB."""
-
-    __test__ = False
 
     name: str
     degraded: np.ndarray
     clean: np.ndarray
 
 
-def find_photographs(folder: Path | None) -> Photographs:
-    """The photographs of scikit-image, or those of a folder, every fourth of them held out.
+def find_photographs(folder: str | None) -> tuple[list[Path], list[Path]]:
+    """Photographs to train on and to hold out: of scikit-image, or of a folder every fourth.
 
     Raises ValueError for a folder with fewer than two.
     """
     if folder is None:
         own = photo_folder()
-        return Photographs(
-            tuple(own / name for name in TRAIN_PHOTOS),
-            tuple(own / name for name in HELD_OUT_PHOTOS),
-        )
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+        return [own / name for name in TRAIN_PHOTOS], [own / name for name in HELD_OUT_PHOTOS]
+    paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
     if len(paths) < 2:
         raise ValueError(f'{folder} has {len(paths)} photographs: two or more are needed.')
     held_out = paths[1::EVERY_NTH_IS_HELD_OUT]
-    return Photographs(tuple(p for p in paths if p not in held_out), tuple(held_out))
-
-
-def read(path: Path) -> np.ndarray:
-    """A photograph as (H, W, 3) uint8, RGB. Raises ValueError if it cannot be read."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f'{path} is not a readable photograph.')
-    return np.ascontiguousarray(image[..., ::-1])
+    return [p for p in paths if p not in held_out], held_out
 
 
 class TrainingPairs:
     """Photographs with several degraded versions each, cropped at random into batches."""
 
-    def __init__(self, task: str, paths: tuple[Path, ...], largest_patch: int) -> None:
+    def __init__(self, task: str, paths: Sequence[Path], largest_patch: int) -> None:
         self.pairs = []
         for number, path in enumerate(paths):
-            clean = read(path)
+            clean = read_photo(path)[..., ::-1]
             if min(clean.shape[:2]) < largest_patch:
                 raise ValueError(f'{path} is smaller than a patch of {largest_patch} pixels.')
             for rendering in range(RENDERINGS):
@@ -106,19 +85,16 @@ class TrainingPairs:
         return lq, gt
 
 
-def test_images(task: str, paths: tuple[Path, ...]) -> list[TestImage]:
+def held_out_images(task: str, paths: Sequence[Path]) -> list[HeldOutImage]:
     """Parts of the held-out photographs, the photographs degraded as a whole."""
     images = []
     for number, path in enumerate(paths):
-        clean = read(path)
+        clean = read_photo(path)[..., ::-1]
         degraded = DEGRADATIONS[task](clean, np.random.default_rng((2, number)))
         for k, (top, left) in enumerate(_corners(clean.shape[:2])):
             part = np.s_[top : top + CROP, left : left + CROP]
-            images.append(TestImage(f'{path.stem}_{k}', degraded[part], clean[part]))
+            images.append(HeldOutImage(f'{path.stem}_{k}', degraded[part], clean[part]))
     return images
-
-
-test_images.__test__ = False  # type: ignore[attr-defined]
 
 
 def _corners(shape: tuple[int, ...]) -> list[tuple[int, int]]:

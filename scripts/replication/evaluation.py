@@ -2,61 +2,53 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from c2fdft_model.diffusion.process import DDPMProcess
-from c2fdft_model.evaluation import get_protocol
 from c2fdft_model.evaluation.perceptual import MetricUnavailable, lpips_distance
+from c2fdft_model.evaluation.protocols import get_protocol
 from c2fdft_model.restoring.restoration import restore
-from replication.data import TestImage
-from replication.degradations import PROTOCOLS
+from common.images import to_tensor, to_uint8
+from common.tables import means
+from common.timing import timed
+from replication.data import HeldOutImage
+
+PROTOCOLS = {'rain': 'rain_y', 'noise': 'gopro_rgb', 'blur': 'gopro_rgb'}
 
 
 def evaluate(
-    network: nn.Module, task: str, images: Sequence[TestImage], steps: int, precision: str = 'fp32'
+    network: nn.Module, task: str, images: Sequence[HeldOutImage], steps: int
 ) -> dict[str, float]:
     """Means of PSNR, SSIM, LPIPS where it is there, and seconds per image."""
-    protocol = get_protocol(PROTOCOLS[task])
     process = DDPMProcess(sampling_steps=steps)
-    totals: dict[str, float] = {}
     network.eval()
+    each = []
     for image in images:
-        degraded = torch.from_numpy(image.degraded.copy()).permute(2, 0, 1).float() / 255
-        started = time.perf_counter()
-        restored = restore(
-            network, degraded, process=process, noise_name=image.name, precision=precision
-        )
-        seconds = time.perf_counter() - started
-        result = (restored * 255).round().byte().permute(1, 2, 0).numpy()
-        numbers = protocol.measure(result, image.clean)
-        numbers = {name: numbers[name] for name in ('psnr', 'ssim')} | {'seconds': seconds}
-        numbers |= perceptual(result, image.clean)
-        for name, value in numbers.items():
-            totals[name] = totals.get(name, 0.0) + value
-    return {name: total / len(images) for name, total in totals.items()}
+        degraded = to_tensor(image.degraded)
+        settings = {'process': process, 'noise_name': image.name, 'precision': 'fp32'}
+        restored, seconds = timed(restore, network, degraded, **settings)
+        result = to_uint8(restored)
+        metrics = psnr_and_ssim(task, result, image.clean) | {'seconds': seconds}
+        if lpips_is_there():
+            metrics['lpips'] = lpips_distance(_batch(result), _batch(image.clean))
+        each.append(metrics)
+    return means(each)
 
 
-def unrestored(task: str, images: Sequence[TestImage]) -> dict[str, float]:
+def evaluate_degraded(task: str, images: Sequence[HeldOutImage]) -> dict[str, float]:
     """PSNR and SSIM of the degraded images themselves."""
-    measure = get_protocol(PROTOCOLS[task]).measure
-    numbers = [measure(image.degraded, image.clean) for image in images]
-    return {name: sum(n[name] for n in numbers) / len(numbers) for name in ('psnr', 'ssim')}
+    return means([psnr_and_ssim(task, image.degraded, image.clean) for image in images])
 
 
-def perceptual(result: np.ndarray, clean: np.ndarray) -> dict[str, float]:
-    """LPIPS, if its package and weights are there."""
-    if not lpips_is_there():
-        return {}
-    first, second = (
-        torch.from_numpy(x.copy()).permute(2, 0, 1).float().div(255)[None] for x in (result, clean)
-    )
-    return {'lpips': lpips_distance(first, second)}
+def psnr_and_ssim(task: str, result: np.ndarray, gt: np.ndarray) -> dict[str, float]:
+    """Of two images (H, W, 3), uint8 RGB, by the task's protocol."""
+    metrics = get_protocol(PROTOCOLS[task]).measure(result, gt)
+    return {name: metrics[name] for name in ('psnr', 'ssim')}
 
 
 @cache
@@ -68,3 +60,7 @@ def lpips_is_there() -> bool:
     except MetricUnavailable:
         return False
     return True
+
+
+def _batch(image: np.ndarray) -> Tensor:
+    return to_tensor(image)[None]

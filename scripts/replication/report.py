@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from common.files import read_json
+from common.tables import markdown_table
 from replication import claims, experiments
+from replication.claims import Claim, Metrics
 from replication.experiments import TRAININGS, Training
-from replication.runner import Plan, numbers_file
-
-Numbers = dict[str, dict[int, dict[str, Any]]]
-"""Numbers[training][seed], as they were written at its end."""
+from replication.runner import Plan, metrics_file
 
 TABLES = {
     'Table 5, patch cycle': ('fixed_patch', 'coarse'),
@@ -27,25 +26,25 @@ TABLES = {
 }
 
 
-def read_numbers(folder: Path, plan: Plan, task: str) -> Numbers:
-    """The numbers of every training of a task that is done."""
-    numbers: Numbers = {}
+def read_metrics(folder: Path, plan: Plan, task: str) -> Metrics:
+    """The metrics of every training of a task that is done."""
+    metrics: Metrics = {}
     for name in TRAININGS:
         for seed in range(plan.seeds):
-            path = numbers_file(folder, task, seed, name)
-            if path.exists():
-                numbers.setdefault(name, {})[seed] = json.loads(path.read_text())
-    return numbers
+            content = read_json(metrics_file(folder, task, seed, name))
+            if content:
+                metrics.setdefault(name, {})[seed] = content
+    return metrics
 
 
 def write_report(folder: Path, plan: Plan, with_plots: bool = True) -> Path:
     """Write `report.md`, and its plots, from whatever is done."""
     parts = [_head(plan)]
     for task in plan.tasks:
-        numbers = read_numbers(folder, plan, task)
-        if numbers:
-            plots = draw(folder, task, numbers) if with_plots else []
-            parts.append(task_section(task, numbers, plots))
+        metrics = read_metrics(folder, plan, task)
+        if metrics:
+            plots = draw(folder, task, metrics) if with_plots else []
+            parts.append(task_section(task, metrics, plots))
         else:
             parts.append(f'## {task}\n\nNothing is done yet.\n')
     path = folder / 'report.md'
@@ -68,28 +67,28 @@ with synthetic degradations, tested on photographs that are not trained on. Coar
 {plan.coarse_iterations} iterations, batches cycling through {patches}.
 Fine training: {fine} iterations on a quarter of the images, {experiments.STEPS} network calls each,
 so that an iteration of either stage sends the same number of pixels through the network.
-Seeds: {plan.seeds}. Numbers are mean ± standard deviation over the seeds, of the averaged weights.
+Seeds: {plan.seeds}. Figures are mean ± standard deviation over the seeds, of the averaged weights.
 A claim holds if every seed says so and the mean difference is at least twice its standard error.
 """
 
 
-def task_section(task: str, numbers: Numbers, plots: Sequence[Path]) -> str:
-    """All that there is to say of one task."""
-    degraded = next(iter(next(iter(numbers.values())).values()))['degraded']
+def task_section(task: str, metrics: Metrics, plots: Sequence[Path]) -> str:
+    """The section of one task: claims, tables and plots."""
+    degraded = next(iter(next(iter(metrics.values())).values()))['degraded']
     lines = [
         f'## {task}',
         '',
         f'Degraded images: {degraded["psnr"]:.2f} dB, SSIM {degraded["ssim"]:.4f}.',
         '',
-        *claims_table(numbers),
+        *claims_table(metrics),
         '',
     ]
     for title, names in TABLES.items():
-        rows = [row(TRAININGS[name], numbers[name]) for name in names if name in numbers]
+        rows = [row(TRAININGS[name], metrics[name]) for name in names if name in metrics]
         if len(rows) > 1:
-            lines += [f'### {title}', '', *_table(ROW_HEADS, rows), '']
-    if 'coarse' in numbers:
-        lines += ['### Table 4, sampling steps', '', *sweep_table(numbers['coarse']), '']
+            lines += [f'### {title}', '', *markdown_table(ROW_HEADS, rows), '']
+    if 'coarse' in metrics:
+        lines += ['### Table 4, sampling steps', '', *sweep_table(sweeps_of(metrics)), '']
     lines += [f'![{path.stem}]({path.name})' for path in plots]
     return '\n'.join(lines) + '\n'
 
@@ -115,7 +114,7 @@ def row(training: Training, by_seed: dict[int, dict[str, Any]]) -> list[str]:
 
 def mean_spread(done: Sequence[dict[str, Any]], key: str, digits: int, unit: str = '') -> str:
     """'31.62 ± 0.05 dB', without the spread for a single seed; '–' if it was not measured."""
-    values = [numbers[key] for numbers in done if key in numbers]
+    values = [metrics[key] for metrics in done if key in metrics]
     if not values:
         return '–'
     text = f'{np.mean(values):.{digits}f}'
@@ -124,41 +123,33 @@ def mean_spread(done: Sequence[dict[str, Any]], key: str, digits: int, unit: str
     return text + unit
 
 
-def claims_table(numbers: Numbers) -> list[str]:
+def claims_table(metrics: Metrics) -> list[str]:
     """Each claim of the paper with the differences found here and the verdict."""
-    rows = []
-    sweeps = [by['sweep'] for by in numbers.get('coarse', {}).values() if 'sweep' in by]
-    if sweeps:
-        found = [
-            ('PSNR is higher with 4 steps than with 2', '+19.94 dB', claims.two_steps_are_worse, 2),
-            ('PSNR is higher with 4 steps than with 50', '+1.95 dB', claims.few_steps_are_best, 2),
-            (
-                'LPIPS is lower with 50 steps than with 4',
-                '0.0221',
-                claims.many_steps_look_better,
-                4,
-            ),
-        ]
-        rows += [_claim_row('4', text, paper, of(sweeps), d) for text, paper, of, d in found]
-    for claim in claims.CLAIMS:
-        verdict = claims.compare(numbers, claim.better, claim.worse, 'psnr')
-        if verdict.differences:
-            rows.append(_claim_row(claim.table, claim.sentence, f'{claim.paper} dB', verdict, 2))
-    return _table(('table', 'claim', 'paper', 'here', 'each seed', 'verdict'), rows)
+    heads = ('table', 'claim', 'paper', 'here', 'each seed', 'verdict')
+    rows = [row for claim in claims.CLAIMS if (row := _claim_row(claim, metrics))]
+    return markdown_table(heads, rows)
 
 
-def _claim_row(table: str, text: str, paper: str, verdict, digits: int) -> list[str]:
-    if verdict is None:
-        return [table, text, paper, '–', '–', 'not measured (LPIPS is not there)']
-    unit = ' dB' if digits == 2 else ''
+def _claim_row(claim: Claim, metrics: Metrics) -> list[str] | None:
+    """None if the trainings that the claim is about are not done."""
+    verdict = claims.check(claim, metrics)
+    head = [claim.table, claim.sentence, claim.paper]
+    if not verdict.differences:
+        lpips_missing = claim.metric == 'lpips' and 'coarse' in metrics
+        return [*head, '–', '–', 'not measured (LPIPS is not there)'] if lpips_missing else None
+    digits, unit = (2, ' dB') if claim.metric == 'psnr' else (4, '')
     spread = '' if np.isnan(verdict.spread) else f' ± {verdict.spread:.{digits}f}'
     each = ', '.join(f'{difference:+.{digits}f}' for difference in verdict.differences)
-    return [table, text, paper, f'{verdict.mean:+.{digits}f}{spread}{unit}', each, verdict.says]
+    return [*head, f'{verdict.mean:+.{digits}f}{spread}{unit}', each, verdict.says]
 
 
-def sweep_table(by_seed: dict[int, dict[str, Any]]) -> list[str]:
+def sweeps_of(metrics: Metrics) -> list[dict[str, dict[str, float]]]:
+    """Of each seed of the coarse training, the metrics by number of steps."""
+    return [content['sweep'] for content in metrics.get('coarse', {}).values()]
+
+
+def sweep_table(sweeps: list[dict[str, dict[str, float]]]) -> list[str]:
     """Quality and time of the coarse network against the number of steps."""
-    sweeps = [numbers['sweep'] for numbers in by_seed.values()]
     rows = []
     for steps in sweeps[0]:
         done = [sweep[steps] for sweep in sweeps]
@@ -171,15 +162,10 @@ def sweep_table(by_seed: dict[int, dict[str, Any]]) -> list[str]:
                 mean_spread(done, 'seconds', 2, ' s'),
             ]
         )
-    return _table(('steps', 'PSNR', 'SSIM', 'LPIPS', 'time per image'), rows)
+    return markdown_table(('steps', 'PSNR', 'SSIM', 'LPIPS', 'time per image'), rows)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [f'| {" | ".join(heads)} |', '|---' * len(heads) + '|']
-    return lines + [f'| {" | ".join(cells)} |' for cells in rows]
-
-
-def draw(folder: Path, task: str, numbers: Numbers) -> list[Path]:
+def draw(folder: Path, task: str, metrics: Metrics) -> list[Path]:
     """Plots of every training's PSNR, seed by seed, and of the sampling steps."""
     try:
         import matplotlib
@@ -188,28 +174,26 @@ def draw(folder: Path, task: str, numbers: Numbers) -> list[Path]:
         from matplotlib import pyplot
     except ImportError:
         return []
-    names = [name for name in TRAININGS if name in numbers]
+    names = [name for name in reversed(TRAININGS) if name in metrics]
     figure, axis = pyplot.subplots(figsize=(7, 0.8 + 0.32 * len(names)), layout='constrained')
-    for place, name in enumerate(reversed(names)):
-        values = [done['psnr'] for done in numbers[name].values()]
+    for place, name in enumerate(names):
+        values = [content['psnr'] for content in metrics[name].values()]
         axis.plot(values, [place] * len(values), 'o', alpha=0.6)
         axis.plot(np.mean(values), place, 'k|', markersize=14)
-    axis.set_yticks(range(len(names)), [TRAININGS[name].title for name in reversed(names)])
+    axis.set_yticks(range(len(names)), [TRAININGS[name].title for name in names])
     axis.set_xlabel(f'PSNR (dB), {task}; dots are seeds')
     axis.grid(axis='x', alpha=0.3)
-    paths = [folder / f'{task}_trainings.png']
-    figure.savefig(paths[0], dpi=120)
-    pyplot.close(figure)
-    sweeps = [by['sweep'] for by in numbers.get('coarse', {}).values() if 'sweep' in by]
-    if sweeps:
-        figure, axis = pyplot.subplots(figsize=(5, 3.4), layout='constrained')
+    figures = {'trainings': figure}
+    if sweeps := sweeps_of(metrics):
+        figures['steps'], axis = pyplot.subplots(figsize=(5, 3.4), layout='constrained')
         for sweep in sweeps:
-            axis.plot([int(s) for s in sweep], [n['psnr'] for n in sweep.values()], 'o-', alpha=0.6)
+            axis.plot([int(s) for s in sweep], [m['psnr'] for m in sweep.values()], 'o-', alpha=0.6)
         axis.set_xscale('log')
         axis.set_xlabel('sampling steps; lines are seeds')
         axis.set_ylabel(f'PSNR (dB), {task}')
         axis.grid(alpha=0.3)
-        paths.append(folder / f'{task}_steps.png')
-        figure.savefig(paths[1], dpi=120)
+    paths = [folder / f'{task}_{name}.png' for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        figure.savefig(path, dpi=120)
         pyplot.close(figure)
     return paths

@@ -1,8 +1,7 @@
-"""The plan of a replication, and carrying it out: the important first, parallel, resumable."""
+"""The plan of a replication and its jobs: in order of importance, in parallel, resumable."""
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,14 +11,15 @@ from pathlib import Path
 
 import torch
 
+from common.files import read_json, write_json
 from replication import experiments
-from replication.data import TestImage, TrainingPairs, find_photographs, test_images
-from replication.evaluation import evaluate, unrestored
+from replication.data import HeldOutImage, TrainingPairs, find_photographs, held_out_images
+from replication.evaluation import evaluate, evaluate_degraded
 from replication.experiments import CORE_WAVE, TRAININGS, WAVES, Training
 from replication.training import Trainer, load_state, new_network, save_state
 
 PLAN_FILE = 'plan.json'
-# The rest is for the tests of the networks and for the rows that are not of the core.
+# The rest of the time is for testing the networks and for the other rows.
 CORE_SHARE = 0.75
 SWEEP_IMAGES = 4
 
@@ -34,17 +34,13 @@ class Plan:
     photographs: str | None  # a folder, None for those of scikit-image
 
     def write(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / PLAN_FILE).write_text(json.dumps(asdict(self), indent=1) + '\n')
+        write_json(folder / PLAN_FILE, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> Plan | None:
         """The plan that a folder was begun with, if any."""
-        path = folder / PLAN_FILE
-        if not path.exists():
-            return None
-        content = json.loads(path.read_text())
-        return cls(**(content | {'tasks': tuple(content['tasks'])}))
+        content = read_json(folder / PLAN_FILE)
+        return cls(**content | {'tasks': tuple(content['tasks'])}) if content else None
 
 
 @dataclass(frozen=True)
@@ -70,9 +66,9 @@ def affordable_iterations(
     return max(1, round(seconds / seconds_per_iteration / phases)) * phases
 
 
-def seconds_per_iteration(task: str, photographs: Path | None, device: torch.device) -> float:
-    """Measured over one coarse iteration of each phase, after one that is not counted."""
-    pairs = _pairs(task, str(photographs) if photographs else None)
+def seconds_per_iteration(task: str, photographs: str | None, device: torch.device) -> float:
+    """Measured over two coarse iterations of each phase, after one that is not counted."""
+    pairs = _pairs(task, photographs)
     trainer = Trainer(experiments.COARSE, 0, experiments.PHASES_PER_COARSE, pairs, device)
     phases = len(experiments.PATCHES)
     trainer.run(lambda: trainer.done == phases, lambda state: None)
@@ -84,7 +80,7 @@ def seconds_per_iteration(task: str, photographs: Path | None, device: torch.dev
 def jobs_in_order(
     plan: Plan, folder: Path, device: str, deadline: float, threads: int
 ) -> list[Job]:
-    """All that is to do, the rows that matter most first."""
+    """All jobs, those for the most important rows first."""
     first, others = plan.tasks[:1], plan.tasks[1:]
     order = [(CORE_WAVE, first), ('Table 5', first), (CORE_WAVE, others)]
     order += [('beyond the paper', first), ('Table 5', others), ('beyond the paper', others)]
@@ -98,7 +94,7 @@ def jobs_in_order(
 
 
 def perform(jobs: Sequence[Job], processes: int, tell: Callable[[str], object]) -> bool:
-    """Do the jobs that are not done, until the deadline; whether all are done now."""
+    """Do the jobs that are not done, until the deadline; returns whether all are done."""
     left = [job for job in jobs if not is_done(job)]
     while left and time.time() < left[0].deadline:
         for line in _in_processes(left, processes):
@@ -110,11 +106,11 @@ def perform(jobs: Sequence[Job], processes: int, tell: Callable[[str], object]) 
 
 
 def is_done(job: Job) -> bool:
-    """Whether every training of the chain has its numbers."""
-    return all(numbers_file(job.folder, job.task, job.seed, name).exists() for name in job.chain)
+    """Whether every training of the chain has its metrics."""
+    return all(metrics_file(job.folder, job.task, job.seed, name).exists() for name in job.chain)
 
 
-def numbers_file(folder: Path, task: str, seed: int, name: str) -> Path:
+def metrics_file(folder: Path, task: str, seed: int, name: str) -> Path:
     return folder / 'runs' / task / f'seed{seed}' / f'{name}.json'
 
 
@@ -129,20 +125,20 @@ def _in_processes(jobs: Sequence[Job], processes: int) -> Iterator[str]:
 
 
 def run_chain(job: Job) -> list[str]:
-    """Train and test the networks of a job, up to the deadline; what to tell about them."""
+    """Train and test the networks of a job until the deadline; returns a line about each."""
     if time.time() >= job.deadline:
         return []
     torch.set_num_threads(job.threads)
     lines = []
     for name in job.chain:
-        numbers = numbers_file(job.folder, job.task, job.seed, name)
-        if numbers.exists():
+        file = metrics_file(job.folder, job.task, job.seed, name)
+        if file.exists():
             continue
         state = _train(job, TRAININGS[name])
         if state is None:
             break
         content = _test(job, TRAININGS[name], state)
-        numbers.write_text(json.dumps(content, indent=1) + '\n')
+        write_json(file, content)
         lines.append(
             f'{job.task}, seed {job.seed}, {TRAININGS[name].title}: {content["psnr"]:.2f} dB, '
             f'{content["iterations"]} iterations, {content["training_seconds"]:.0f} s'
@@ -155,7 +151,7 @@ def _train(job: Job, training: Training) -> dict | None:
     from c2fdft_model.plugin import autoload
 
     autoload.install()
-    path = numbers_file(job.folder, job.task, job.seed, training.name).with_suffix('.pth')
+    path = metrics_file(job.folder, job.task, job.seed, training.name).with_suffix('.pth')
     path.parent.mkdir(parents=True, exist_ok=True)
     device = torch.device(job.device)
     pairs = _pairs(job.task, job.plan.photographs)
@@ -164,7 +160,7 @@ def _train(job: Job, training: Training) -> dict | None:
         trainer.resume(load_state(path))
     elif training.base:
         base = path.with_name(f'{training.base}.pth')
-        if not numbers_file(job.folder, job.task, job.seed, training.base).exists():
+        if not metrics_file(job.folder, job.task, job.seed, training.base).exists():
             return None
         trainer.start_from(load_state(base)[training.base_key])
     finished = trainer.run(lambda: time.time() >= job.deadline, lambda s: save_state(path, s))
@@ -180,7 +176,7 @@ def _test(job: Job, training: Training, state: dict) -> dict:
     content |= {
         'iterations': state['done'],
         'training_seconds': state['seconds'],
-        'degraded': unrestored(job.task, images),
+        'degraded': evaluate_degraded(job.task, images),
     }
     if training.name == experiments.COARSE.name:
         some = images[:: max(1, len(images) // SWEEP_IMAGES)][:SWEEP_IMAGES]
@@ -192,10 +188,11 @@ def _test(job: Job, training: Training, state: dict) -> dict:
 
 @lru_cache(maxsize=3)
 def _pairs(task: str, photographs: str | None) -> TrainingPairs:
-    found = find_photographs(Path(photographs) if photographs else None)
-    return TrainingPairs(task, found.training, max(experiments.PATCHES))
+    training, _ = find_photographs(photographs)
+    return TrainingPairs(task, training, max(experiments.PATCHES))
 
 
 @lru_cache(maxsize=3)
-def _images(task: str, photographs: str | None) -> list[TestImage]:
-    return test_images(task, find_photographs(Path(photographs) if photographs else None).held_out)
+def _images(task: str, photographs: str | None) -> list[HeldOutImage]:
+    _, held_out = find_photographs(photographs)
+    return held_out_images(task, held_out)

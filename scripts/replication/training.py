@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from c2fdft_arch.common.atomic_write import replacing
 from c2fdft_arch.dft import DFT
+from c2fdft_model.diffusion.named_noise import seed_for
 from c2fdft_model.diffusion.noise_schedule import antithetic_timesteps
 from c2fdft_model.diffusion.process import DDPMProcess
-from c2fdft_model.diffusion.sampling import seed_for
 from c2fdft_model.training.ema import ModelEMA
 from c2fdft_model.training.lr_scheduler import CosineAnnealingRestartCyclicLR
 from c2fdft_model.training.stages import CoarseStage, FineStage
@@ -58,11 +59,11 @@ class Trainer:
 
     def run(self, until: Callable[[], bool], save: Callable[[dict], object]) -> bool:
         """Train; whether it is finished. `save` gets the state now and then, and at the end."""
-        keep = ModelEMA(self.average, self.network, experiments.EMA_DECAY)
+        average = ModelEMA(self.average, self.network, experiments.EMA_DECAY)
         saved = time.monotonic()
         while self.done < self.total and not until():
             started = time.perf_counter()
-            self._iterate(self.done + 1, keep)
+            self._iterate(self.done + 1, average)
             self.done += 1
             self.seconds += time.perf_counter() - started
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
@@ -71,7 +72,7 @@ class Trainer:
         save(self.state())
         return self.done == self.total
 
-    def _iterate(self, iteration: int, keep: ModelEMA) -> None:
+    def _iterate(self, iteration: int, average: ModelEMA) -> None:
         lq, gt = self.pairs.batch(self.seed, iteration, self.cycle.phase_at(iteration))
         generator = torch.Generator().manual_seed(seed_for(f'iteration {iteration}', self.seed))
         eps = torch.randn(gt.shape, generator=generator)
@@ -84,26 +85,26 @@ class Trainer:
         loss.backward()
         self.optimizer.step()
         self.scheduler.step()
-        keep.update(torch.zeros((), device=self.device))
+        average.update(torch.zeros((), device=self.device))
 
     def state(self) -> dict[str, Any]:
         """Everything that `resume` needs; `params` and `params_ema` as in BasicSR's checkpoints."""
-        return {
-            'params': self.network.state_dict(),
-            'params_ema': self.average.state_dict(),
-            'optimizer': self.optimizer.state_dict(),
-            'scheduler': self.scheduler.state_dict(),
-            'done': self.done,
-            'seconds': self.seconds,
-        }
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        return {**parts, 'done': self.done, 'seconds': self.seconds}
 
     def resume(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        self.network.load_state_dict(state['params'])
-        self.average.load_state_dict(state['params_ema'])
-        self.optimizer.load_state_dict(state['optimizer'])
-        self.scheduler.load_state_dict(state['scheduler'])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
         self.done, self.seconds = state['done'], state['seconds']
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            'params': self.network,
+            'params_ema': self.average,
+            'optimizer': self.optimizer,
+            'scheduler': self.scheduler,
+        }
 
 
 def new_network(training: Training) -> DFT:
@@ -112,10 +113,9 @@ def new_network(training: Training) -> DFT:
 
 
 def save_state(path: Path, state: dict) -> None:
-    """Write a state aside and rename it."""
-    unfinished = path.with_suffix('.unfinished')
-    torch.save(state, unfinished)
-    unfinished.replace(path)
+    """Write a state, all of it or nothing."""
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -128,12 +128,8 @@ def _stage(training: Training, network: nn.Module) -> CoarseStage | FineStage:
         return CoarseStage(network, process, nn.L1Loss())
     from basicsr.losses import build_loss
 
-    weight = training.ssim_weight
-    ssim_opt = {
-        'type': 'SSIMLoss',
-        'loss_weight': weight,
-        'data_range': training.ssim_data_range,
-    }
+    weight, data_range = training.ssim_weight, training.ssim_data_range
+    ssim_opt = {'type': 'SSIMLoss', 'loss_weight': weight, 'data_range': data_range}
     l1_opt = {'type': 'L1Loss', 'loss_weight': 1 - weight, 'reduction': 'mean'}
     unit = {'l_ssim': build_loss(ssim_opt)} if weight else {}
     return FineStage(

@@ -108,8 +108,8 @@ def test_timesteps_of_a_wrong_shape_are_refused(t):
 @pytest.mark.parametrize(
     'options, message',
     [
-        ({'LayerNorm_type': 'withbias'}, 'did you mean WithBias'),
-        ({'LayerNorm_type': 'BiasFre'}, 'did you mean BiasFree'),
+        ({'LayerNorm_type': 'withbias'}, 'did you mean "WithBias"'),
+        ({'LayerNorm_type': 'BiasFre'}, 'did you mean "BiasFree"'),
         ({'num_blocks': [1, 1, 1]}, 'num_blocks'),
         ({'num_blocks': [1, 1, 0, 1]}, 'num_blocks'),
         ({'heads': [1, 2, 4, 8, 8]}, 'heads'),

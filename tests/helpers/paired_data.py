@@ -29,6 +29,14 @@ def write_rgb(path: Path, image: np.ndarray) -> None:
     assert cv2.imwrite(str(path), np.ascontiguousarray(image[..., ::-1]))
 
 
+def encode_png(image: np.ndarray, level: int = 1) -> bytes:
+    """A PNG file of an RGB image (H, W, 3), uint8 or uint16, as OpenCV writes it."""
+    parameters = [cv2.IMWRITE_PNG_COMPRESSION, level]
+    done, data = cv2.imencode('.png', np.ascontiguousarray(image[..., ::-1]), parameters)
+    assert done
+    return data.tobytes()
+
+
 def write_noise_folders(root: Path, height: int) -> Path:
     """Three images of noise of odd sizes in each of `input` and `target`; returns `root`."""
     rng = np.random.default_rng(0)

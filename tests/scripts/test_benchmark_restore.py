@@ -4,39 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import benchmark
+from benchmarks import restore
 from c2fdft_arch.dft import DFT
 
-SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
 KEYS = [
     *('height', 'width', 'precision', 'seconds_per_call', 'plain_seconds_per_call'),
     *('extra_memory_mb', 'plain_extra_memory_mb', 'matmul_share'),
 ]
 
 
-@pytest.fixture(scope='module')
-def command():
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        import benchmark
-        from benchmarks import restore
-
-        yield benchmark, restore
-    finally:
-        sys.path.remove(str(SCRIPTS))
-
-
-def test_every_size_and_precision_is_a_case_with_the_agreed_keys(command, tmp_path, capsys):
+def test_every_size_and_precision_is_a_case_with_the_agreed_keys(tmp_path, capsys):
     options = ['--dim', '8', '--sizes', '131x140', '--repeat', '1']
     missing = ['--photos', str(tmp_path)]
-    assert command[0].main(['restore', *options, *missing, '--json', str(tmp_path / 'j')]) == 0
+    assert benchmark.main(['restore', *options, *missing, '--json', str(tmp_path / 'j')]) == 0
     content = json.loads((tmp_path / 'j').read_text())
     assert list(content) == ['cases']
     cases = content['cases']
@@ -53,23 +40,23 @@ def test_every_size_and_precision_is_a_case_with_the_agreed_keys(command, tmp_pa
     assert 'scripts/demo.sh' in printed
 
 
-def test_plain_is_left_out_of_large_images(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(command[1], 'PLAIN_PIXELS', 100)
+def test_plain_is_left_out_of_large_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(restore, 'PLAIN_PIXELS', 100)
     options = ['--dim', '8', '--sizes', '64', '--precisions', 'fp32', '--repeat', '1']
     options += ['--photos', str(tmp_path), '--json', str(tmp_path / 'j')]
-    assert command[0].main(['restore', *options]) == 0
+    assert benchmark.main(['restore', *options]) == 0
     (case,) = json.loads((tmp_path / 'j').read_text())['cases']
     assert case['plain_seconds_per_call'] is None and case['plain_extra_memory_mb'] is None
     assert case['seconds_per_call'] > 0
 
 
 @pytest.mark.parametrize('text', ['0', '12x', 'wide', '1x2x3'])
-def test_sizes_that_cannot_be_are_refused(command, text):
+def test_sizes_that_cannot_be_are_refused(text):
     with pytest.raises(SystemExit):
-        command[0].main(['restore', '--sizes', text])
+        benchmark.main(['restore', '--sizes', text])
 
 
-def test_psnr_of_each_precision_is_that_of_the_photographs(command, tmp_path):
+def test_psnr_of_each_precision_is_that_of_the_photographs(tmp_path):
     torch.manual_seed(0)
     weights = tmp_path / 'net_g.pth'
     torch.save({'params': DFT(dim=4, num_blocks=(1, 1, 1, 1)).state_dict()}, weights)
@@ -77,6 +64,6 @@ def test_psnr_of_each_precision_is_that_of_the_photographs(command, tmp_path):
         (tmp_path / side).mkdir()
         pixels = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / side / 'a.png')
-    means = command[1].psnr_by_precision(weights, tmp_path)
-    assert list(means) == ['fp32', 'bf16', 'auto']
-    assert all(0 < value < 60 for value in means.values())
+    (scores,) = restore.psnr_by_precision(weights, tmp_path)
+    assert list(scores) == ['fp32', 'bf16', 'auto']
+    assert all(0 < value < 60 for value in scores.values())

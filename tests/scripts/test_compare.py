@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import cv2
@@ -14,31 +12,27 @@ import pytest
 import torch
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / 'scripts'))
-
-import compare  # noqa: E402
-from comparing import budget, measuring, report  # noqa: E402
-from comparing.memory_meter import MemoryMeter  # noqa: E402
-from comparing.systems import (  # noqa: E402
+import compare
+from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_arch.dft import DFT
+from c2fdft_arch.network.plain_dft import PlainDFT
+from common.flops import count_flops
+from common.pictures import LABEL_HEIGHT
+from comparing import budget, report
+from comparing.systems import (
     ComparisonError,
-    budgeted,
     read_system,
     read_systems,
     validation_folders,
+    with_budget,
 )
 
-from c2fdft_arch.dft import DFT  # noqa: E402
-from c2fdft_arch.network.plain_dft import PlainDFT  # noqa: E402
-
+ROOT = Path(__file__).resolve().parents[2]
 DEMO = 'options/demo_coarse.yml', 'options/demo_fine.yml'
 
 
 def demo(*specifications: str):
     return read_systems([s.replace('options', str(ROOT / 'options')) for s in specifications], ROOT)
-
-
-# --- systems and budgets --------------------------------------------------------------------------
 
 
 def test_a_system_may_have_a_label_and_stages():
@@ -60,10 +54,20 @@ def test_data_paths_are_absolute():
 
 
 @pytest.mark.parametrize(
+    ('specifications', 'word'),
+    [
+        (['options/nowhere.yml'], 'nowhere.yml'),
+        (['options/demo_test.yml'], 'no option file of a training'),
+    ],
+)
+def test_what_is_no_training_is_refused(specifications, word):
+    with pytest.raises(OptionError, match=word):
+        demo(*specifications)
+
+
+@pytest.mark.parametrize(
     ('specifications', 'words'),
     [
-        (['options/nowhere.yml'], ['nowhere.yml']),
-        (['options/demo_test.yml'], ['no option file of a training']),
         ([DEMO[0], DEMO[0]], ['demo_coarse is there twice', '-opt A=']),
         ([DEMO[0], 'options/derain_coarse.yml'], ['dataroot_lq', 'same images']),
     ],
@@ -96,7 +100,7 @@ def test_seconds_per_iteration_leave_out_the_first_and_weigh_the_phases():
 def test_a_budget_scales_the_schedule_and_leaves_validation_out():
     (system,) = demo(DEMO[0])
     original = system.stages[0]
-    options = budgeted(original, original['train']['total_iter'] // 10)
+    options = with_budget(original, original['train']['total_iter'] // 10)
     train = options['train']
     assert train['total_iter'] * 10 == original['train']['total_iter']
     assert sum(train['scheduler']['periods']) == train['total_iter']
@@ -110,7 +114,7 @@ def test_a_short_training_sees_every_patch_size():
         'datasets': {'train': {'gt_sizes': [32, 64, 128], 'iters': [10_000]}},
         'train': {'total_iter': 300_000, 'scheduler': {'milestones': [100_000, 200_000]}},
     }
-    short = budgeted(options, 30)
+    short = with_budget(options, 30)
     assert short['datasets']['train']['iters'] == [10, 10, 10]
     assert short['train']['scheduler']['milestones'] == [10, 20]
 
@@ -122,38 +126,23 @@ def test_the_test_images_default_to_the_validation_set_on_disk():
     assert validation_folders(demo(DEMO[0]), ROOT) is None
 
 
-# --- measurements ---------------------------------------------------------------------------------
-
-
 def test_flops_of_a_convolution_are_two_per_multiplication_and_addition():
     convolution = torch.nn.Conv2d(3, 5, 3, padding=1, bias=False)
-    counted = measuring.count_flops(convolution, (torch.zeros(1, 3, 8, 10),))
+    counted = count_flops(convolution, (torch.zeros(1, 3, 8, 10),))
     assert counted == 2 * 8 * 10 * 3 * 5 * 9
 
 
-def test_flops_of_a_network_that_works_in_strips_are_those_of_the_plain_form():
+def test_flops_of_a_network_that_works_in_row_bands_are_those_of_the_plain_form():
     settings = {'dim': 8, 'num_blocks': (1, 1, 1, 1), 'heads': (1, 1, 1, 1)}
     inputs = torch.zeros(1, 6, 16, 24), torch.zeros(1)
-    strips, plain = (measuring.count_flops(cls(**settings), inputs) for cls in (DFT, PlainDFT))
-    assert strips == plain > 0
-
-
-def test_memory_meter_sees_what_was_allocated_after_its_restart():
-    meter = MemoryMeter()
-    meter.restart()
-    block = np.ones(64 * 2**20, np.uint8)
-    assert meter.peak() >= 0.9 * block.nbytes
-
-
-# --- report ---------------------------------------------------------------------------------------
+    row_bands, plain = (count_flops(cls(**settings), inputs) for cls in (DFT, PlainDFT))
+    assert row_bands == plain > 0
 
 
 def rows() -> list[report.Row]:
-    scores = {'psnr': 30.126, 'ssim': 0.91234}
-    return [
-        report.Row('input', scores={'psnr': 20.0, 'ssim': 0.5}),
-        report.Row('EDSR', 1.5, 1000, 12.34, 1234.5, 0.456, 321.4, scores),
-    ]
+    values = ('EDSR', 1.5, 1000, 12.34, 1234.5, 0.456, 321.4, 30.126, 0.91234)
+    row = dict(zip([*report.COLUMNS, 'ssim'], values, strict=True))
+    return [dict.fromkeys(row) | {'system': 'input', 'psnr': 20.0, 'ssim': 0.5}, row]
 
 
 def test_markdown_table_has_a_line_per_system_and_no_number_without_a_meaning():
@@ -173,11 +162,11 @@ def test_csv_and_json_hold_the_unrounded_numbers(tmp_path):
     assert content['rows'][1]['ssim'] == 0.91234
 
 
-def test_the_detail_is_where_input_and_truth_differ_most():
-    truth = np.zeros((40, 60, 3), np.uint8)
-    degraded = truth.copy()
+def test_the_detail_is_where_input_and_ground_truth_differ_most():
+    gt = np.zeros((40, 60, 3), np.uint8)
+    degraded = gt.copy()
     degraded[20:28, 33:41] = 255
-    assert report.worst_square(degraded, truth, 8) == (20, 33)
+    assert report.worst_square(degraded, gt, 8) == (20, 33)
 
 
 def test_the_grid_has_a_row_per_image_and_a_column_per_system(tmp_path):
@@ -187,11 +176,7 @@ def test_the_grid_has_a_row_per_image_and_a_column_per_system(tmp_path):
     psnr = {'a': {'input': 20.0}, 'b': {}}
     report.write_grid(tmp_path / 'grid.png', images, psnr, 16)
     grid = cv2.imread(str(tmp_path / 'grid.png'))
-    height, width = report.CELL + report.LABEL + report.GAP, report.CELL + report.GAP
-    assert grid.shape == (2 * height, 3 * width, 3)
-
-
-# --- from end to end ------------------------------------------------------------------------------
+    assert grid.shape == (2 * (report.CELL + LABEL_HEIGHT), 3 * report.CELL, 3)
 
 
 @pytest.fixture
@@ -276,7 +261,7 @@ def test_a_small_comparison_writes_table_and_picture(workplace, capsys):
     millions = sum(p.numel() for p in network.parameters()) / 1e6
     assert float(lines['DFT']['parameters_m']) == pytest.approx(millions)
     # 33 x 40 is padded to 40 x 40, and four network calls restore an image
-    one_call = measuring.count_flops(network, (torch.zeros(1, 6, 40, 40), torch.zeros(1)))
+    one_call = count_flops(network, (torch.zeros(1, 6, 40, 40), torch.zeros(1)))
     assert float(lines['DFT']['gflop']) == pytest.approx(4 * one_call / 1e9)
     for name in ('EDSR', 'DFT'):
         assert float(lines[name]['seconds_per_image']) > 0
@@ -307,7 +292,7 @@ def test_a_training_that_fails_is_shown_with_the_end_of_its_log(workplace, capsy
     (workplace / 'edsr.yml').write_text(yaml.safe_dump(options))
     assert compare.main([*FOLDERS, '--iters', '2', '-opt', 'edsr.yml']) == 2
     message = capsys.readouterr().err
-    assert 'timed_training' in message
+    assert 'training.log' in message
     assert 'channels' in message
 
 
@@ -328,7 +313,7 @@ def test_missing_test_images_are_said_before_anything_is_trained(
 
 
 def test_the_help_names_an_example_that_exists():
-    text = importlib.import_module('compare').__doc__
+    text = compare.__doc__
     for word in text.split():
         for path in word.rpartition('=')[2].split('+'):
             if path.startswith('options/'):

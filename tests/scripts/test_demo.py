@@ -15,14 +15,9 @@ import numpy as np
 import pytest
 import yaml
 
-SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
-sys.path.insert(0, str(SCRIPTS))
-
-from demo import __main__ as demo_main  # noqa: E402
-from demo import report, stages  # noqa: E402
-from demo.data import DataSettings, is_complete, prepare, tile_corners, training_pairs  # noqa: E402
-from demo.photos import HELD_OUT_PHOTOS, TRAIN_PHOTOS, read_photo  # noqa: E402
-from demo.rain import (  # noqa: E402
+from common.images import photo_folder, read_photo
+from common.pictures import LABEL_HEIGHT
+from common.rain import (
     RainLayer,
     RainRange,
     add_rain,
@@ -30,7 +25,19 @@ from demo.rain import (  # noqa: E402
     render_layer,
     streak_kernel,
 )
+from demo import __main__ as demo_main
+from demo import data, report, stages
+from demo.data import (
+    HELD_OUT_PHOTOS,
+    TRAIN_PHOTOS,
+    DataSettings,
+    is_complete,
+    prepare,
+    tile_corners,
+    training_pairs,
+)
 
+SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
 LAYER = RainLayer(density=0.002, length=20, width=1.5, angle=30, brightness=0.7)
 
 
@@ -123,15 +130,15 @@ def test_a_denser_layer_is_brighter_in_proportion():
 
 @pytest.mark.parametrize('name', [*TRAIN_PHOTOS, *HELD_OUT_PHOTOS])
 def test_the_photographs_come_with_scikit_image(name):
-    image = read_photo(name)
+    image = read_photo(photo_folder() / name)
     assert image.dtype == np.uint8
     assert image.ndim == 3
     assert min(image.shape[:2]) >= 256
 
 
 def test_a_missing_photograph_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'no readable photograph nowhere\.png'):
-        read_photo('nowhere.png', tmp_path)
+    with pytest.raises(FileNotFoundError, match=r'nowhere\.png is missing or no readable image'):
+        read_photo(tmp_path / 'nowhere.png')
 
 
 def test_no_held_out_photograph_is_trained_on():
@@ -168,7 +175,7 @@ def test_every_photograph_is_cut_under_every_rendering(photos):
     assert len(names) == len(set(names)) == 2 * 2 * 4
 
 
-def test_renderings_differ_and_truths_differ_in_the_order_of_channels_only(photos):
+def test_renderings_differ_and_clean_images_differ_in_the_order_of_channels_only(photos):
     pairs = {name: (rainy, clean) for name, rainy, clean in training_pairs(SMALL, photos)}
     first, second = pairs['first_rain0_y0_x0'], pairs['first_rain1_y0_x0']
     streaks = [(rainy.astype(int) - clean).max(axis=-1) for rainy, clean in (first, second)]
@@ -177,20 +184,21 @@ def test_renderings_differ_and_truths_differ_in_the_order_of_channels_only(photo
 
 
 def test_the_first_rendering_has_the_photographs_own_colours(photos):
-    clean = read_photo('first.png', photos)
-    truths = {name: truth for name, _, truth in training_pairs(SMALL, photos)}
-    np.testing.assert_array_equal(truths['first_rain0_y0_x0'], clean[:32, :32])
+    clean = read_photo(photos / 'first.png')
+    tiles = {name: tile for name, _, tile in training_pairs(SMALL, photos)}
+    np.testing.assert_array_equal(tiles['first_rain0_y0_x0'], clean[:32, :32])
 
 
-def test_prepare_writes_paired_folders_and_lmdbs_once(photos, tmp_path):
+def test_prepare_writes_paired_folders_and_lmdbs_once(photos, tmp_path, monkeypatch):
     root = tmp_path / 'data'
     made: list[str] = []
 
     def make_lmdb(folder: Path, lmdb: Path) -> None:
         made.append(lmdb.relative_to(root).as_posix())
 
-    assert prepare(root, SMALL, make_lmdb, photos)
-    assert not prepare(root, SMALL, make_lmdb, photos)
+    monkeypatch.setattr(data, 'make_lmdb', make_lmdb)
+    assert prepare(root, SMALL, photos)
+    assert not prepare(root, SMALL, photos)
     names = [{path.name for path in root.glob(f'train/{side}/*')} for side in ('input', 'target')]
     assert names[0] == names[1]
     assert len(names[0]) == 16
@@ -199,31 +207,34 @@ def test_prepare_writes_paired_folders_and_lmdbs_once(photos, tmp_path):
     ]
 
 
-def test_data_of_other_settings_is_replaced(photos, tmp_path):
+def test_data_of_other_settings_is_replaced(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, 'make_lmdb', lambda *_: None)
     root = tmp_path / 'data'
-    prepare(root, SMALL, lambda *_: None, photos)
+    prepare(root, SMALL, photos)
     other = replace(SMALL, renderings=1)
     assert not is_complete(root, other)
-    assert prepare(root, other, lambda *_: None, photos)
+    assert prepare(root, other, photos)
     assert len(list(root.glob('train/input/*.png'))) == 8
 
 
-def test_data_of_an_interrupted_run_is_replaced(photos, tmp_path):
+def test_data_of_an_interrupted_run_is_replaced(photos, tmp_path, monkeypatch):
     root = tmp_path / 'data'
 
     def interrupted(folder: Path, lmdb: Path) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(data, 'make_lmdb', interrupted)
     with pytest.raises(KeyboardInterrupt):
-        prepare(root, SMALL, interrupted, photos)
-    assert prepare(root, SMALL, lambda *_: None, photos)
+        prepare(root, SMALL, photos)
+    monkeypatch.setattr(data, 'make_lmdb', lambda *_: None)
+    assert prepare(root, SMALL, photos)
 
 
 def test_lmdbs_are_basicsrs(photos, tmp_path):
     from basicsr.data.data_util import paired_paths_from_lmdb
 
     root = tmp_path / 'data'
-    prepare(root, replace(SMALL, renderings=1), photo_folder=photos)
+    prepare(root, replace(SMALL, renderings=1), photos)
     folders = [str(root / 'train' / f'{side}.lmdb') for side in ('input', 'target')]
     assert len(paired_paths_from_lmdb(folders, ['lq', 'gt'])) == 8
 
@@ -269,11 +280,10 @@ def stage(tmp_path) -> stages.Stage:
 
 @pytest.fixture
 def perform(stage, tmp_path):
-    """Perform the stage as a new process of the demo would: with the record read from its file."""
+    """Perform the stage as a new process of the demo would."""
 
     def run(changed: stages.Stage = stage) -> float:
-        record = stages.Record(tmp_path / 'record.json')
-        return stages.perform(changed, record, tmp_path / 'coarse.log')
+        return stages.perform(changed, tmp_path / 'record.json', tmp_path / 'coarse.log')
 
     return run
 
@@ -380,9 +390,11 @@ def test_the_users_own_thread_settings_win(monkeypatch):
     assert (environment['OMP_NUM_THREADS'], environment['OMP_WAIT_POLICY']) == ('7', 'PASSIVE')
 
 
-def test_a_broken_record_counts_as_none(tmp_path):
+def test_a_broken_record_counts_as_none(perform, tmp_path):
+    perform()
     (tmp_path / 'record.json').write_text('{"coarse": ')
-    assert stages.Record(tmp_path / 'record.json').stages == {}
+    perform()
+    assert len(runs(tmp_path)) == 2
 
 
 def test_a_stage_ends_with_the_demo(perform, stage, tmp_path):
@@ -475,7 +487,7 @@ def test_the_picture_shows_four_columns_and_two_rows_per_photograph(images, tmp_
     report.write_comparison(tmp_path / 'comparison.png', images, report.score(images))
     picture = cv2.imread(str(tmp_path / 'comparison.png'))
     width, height = report.CELL
-    assert picture.shape == (2 * (report.LABEL_HEIGHT + 2 * height), 4 * width, 3)
+    assert picture.shape == (2 * (LABEL_HEIGHT + 2 * height), 4 * width, 3)
 
 
 def test_each_column_of_the_picture_shows_its_version(tmp_path):
@@ -484,7 +496,7 @@ def test_each_column_of_the_picture_shows_its_version(tmp_path):
     report.write_comparison(tmp_path / 'comparison.png', images, report.score(images))
     picture = cv2.imread(str(tmp_path / 'comparison.png'))
     width, height = report.CELL
-    middle = report.LABEL_HEIGHT + height // 2
+    middle = LABEL_HEIGHT + height // 2
     assert [int(picture[middle, width // 2 + k * width, 0]) for k in range(4)] == [10, 60, 110, 160]
 
 

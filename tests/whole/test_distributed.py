@@ -21,14 +21,6 @@ import yaml
 
 from c2fdft_model.data.patch_cycle import PatchCycle
 from c2fdft_model.data.sample_stream import SampleStream
-from c2fdft_model.training import distributed
-from c2fdft_model.validation.validation import (
-    ImageResult,
-    mean_values,
-    missed_data_sets,
-    record_of_best,
-    results_at,
-)
 from helpers import stage_gradients
 from helpers.stage_gradients import assert_same_gradients, gradients
 from helpers.train_server import Training, TrainServer, free_port, rank_environment
@@ -286,66 +278,3 @@ def test_torchrun_restarts_a_killed_worker_and_the_run_ends_the_same(whole, serv
             launcher.kill()
     assert log.read_text().count('Resuming training from') == 1
     assert_equal_weights(weights(tmp_path, 'latest'), weights(whole[0].root, 'latest'))
-
-
-@pytest.mark.parametrize('count', [0, 1, 5])
-def test_shares_of_ranks_cover_every_image_once(monkeypatch, count):
-    monkeypatch.setattr(distributed, 'world_size', lambda: 2)
-    shares = []
-    for rank in range(2):
-        monkeypatch.setattr(distributed, 'rank', lambda rank=rank: rank)
-        shares.append(distributed.shard(range(count)))
-    assert sorted(shares[0] + shares[1]) == list(range(count))
-    assert abs(len(shares[0]) - len(shares[1])) <= 1
-
-
-def test_a_mean_is_summed_in_the_order_of_the_images():
-    values = [0.1, 0.2, 0.3, 1e8, -1e8]
-    results = [ImageResult(k, str(k), {'psnr': value}) for k, value in enumerate(values)]
-    assert mean_values(results, ['psnr']) == {'psnr': sum(values) / 5}
-
-
-BEST = {
-    'first': {
-        'psnr': {'better': 'higher', 'val': 31.0, 'iter': 20},
-        'lpips': {'better': 'lower', 'val': 0.1, 'iter': 10},
-    },
-    'second': {'psnr': {'better': 'higher', 'val': 40.0, 'iter': 30}},
-}
-
-
-def best_record(metric: str | None = None, **validated: int) -> dict[str, Any]:
-    return record_of_best(BEST, metric, validated)
-
-
-@pytest.mark.parametrize(
-    ('metric', 'name', 'iteration'), [(None, 'psnr', 20), ('lpips', 'lpips', 10)]
-)
-def test_the_first_data_set_and_the_chosen_metric_decide_what_is_best(metric, name, iteration):
-    record = best_record(metric)
-    assert (record['dataset'], record['metric'], record['iteration']) == ('first', name, iteration)
-
-
-@pytest.mark.parametrize(('iteration', 'expected'), [(30, BEST), (29, {})])
-def test_a_record_of_a_later_validation_does_not_count_on_resuming(iteration, expected):
-    assert results_at(iteration, {}, best_record(first=30, second=20)) == expected
-
-
-VALIDATED_TWICE = {
-    'datasets': {'train': {}, 'val': {'name': 'first'}, 'val_2': {'name': 'second'}},
-    'val': {'val_freq': 10, 'metrics': {'psnr': {}}},
-}
-
-
-@pytest.mark.parametrize(
-    ('iteration', 'validated', 'missed'),
-    [
-        (30, {'first': 30, 'second': 30}, ()),
-        (30, {'first': 30, 'second': 20}, ('val_2',)),
-        (30, {'first': 20, 'second': 20}, ('val', 'val_2')),
-        (30, {'first': 40, 'second': 40}, ('val', 'val_2')),
-        (35, {'first': 30, 'second': 30}, ()),
-    ],
-)
-def test_a_validation_that_was_due_and_did_not_end_is_missed(iteration, validated, missed):
-    assert missed_data_sets(VALIDATED_TWICE, iteration, best_record(**validated)) == missed

@@ -248,12 +248,12 @@ def test_set_up_does_not_clear_an_environment_of_another_python(project_root, tm
     assert python.is_file()
 
 
-def test_mended_setup_of_basicsr_does_not_rely_on_locals(
+def test_patched_setup_of_basicsr_does_not_rely_on_locals(
     basicsr_sdist, install_environment, tmp_path
 ):
     tree = tmp_path / 'basicsr-1.4.2'
     shutil.copytree(basicsr_sdist, tree)
-    install_environment.mend_setup(tree)
+    install_environment.patch_setup(tree)
     code = """
 import runpy
 setup = runpy.run_path('setup.py', run_name='not main')
@@ -264,7 +264,7 @@ print(setup['get_version']())
     assert done.strip() == '1.4.2'
 
 
-def test_mending_an_unknown_setup_is_refused(install_environment, tmp_path):
+def test_patching_an_unknown_setup_is_refused(install_environment, tmp_path):
     (tmp_path / 'setup.py').write_text('print("another version")\n')
     with pytest.raises(ValueError, match='does not contain'):
-        install_environment.mend_setup(tmp_path)
+        install_environment.patch_setup(tmp_path)

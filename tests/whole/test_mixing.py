@@ -16,7 +16,7 @@ from basicsr.train import train_pipeline as basicsr_train
 from basicsr.utils import get_root_logger
 
 from c2fdft_arch.common.option_parsing import OptionError
-from c2fdft_model import c2fdft_model
+from c2fdft_model.training import set_up
 from helpers.paired_data import write_noise_folders
 
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1}
@@ -147,9 +147,6 @@ def assert_finite(saved: dict) -> None:
         assert all(torch.isfinite(value).all() for value in weights.values())
 
 
-# --- our data set and losses under BasicSR's models -----------------------------------------------
-
-
 @pytest.mark.parametrize('loss', [L1, SSIM], ids=['L1Loss', 'SSIMLoss'])
 def test_our_data_and_loss_under_srmodel(loss, images, run, tmp_path):
     train = {'pixel_opt': loss}
@@ -178,9 +175,6 @@ def test_our_data_and_loss_under_swinirmodel(images, run, tmp_path):
     log = run(training(images, 'SwinIRModel', network, our_data(images), {'pixel_opt': SSIM}))
     assert 'psnr' in log
     assert_finite(saved_weights(tmp_path))
-
-
-# --- BasicSR's data sets and networks under our model ---------------------------------------------
 
 
 COARSE = {'stage': 'coarse', 'pixel_opt': L1}
@@ -215,7 +209,7 @@ def test_every_network_under_every_process_in_both_stages(
 
 @pytest.mark.parametrize('fast', [False, True])
 def test_bf16_on_a_machine_that_does_not_multiply_it_is_warned_of(fast, images, run, monkeypatch):
-    monkeypatch.setattr(c2fdft_model, 'has_fast_bf16', lambda device_type: fast)
+    monkeypatch.setattr(set_up, 'has_fast_bf16', lambda device_type: fast)
     train = {**COARSE, 'amp': 'bf16'}
     opt = training(images, 'C2FDFTModel', DFT, our_data(images), train, diffusion=TWO_STEPS)
     warned = 'train: amp: bf16: this CPU does not multiply bfloat16' in run(opt)
@@ -268,9 +262,6 @@ def test_perceptual_and_style_loss_in_the_fine_stage(images, run, tmp_path):
     assert 'l_percep' in log
     assert 'l_style' in log
     assert_finite(saved_weights(tmp_path))
-
-
-# --- what is refused ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,22 @@
-"""What goes into a pair of LMDBs: which images, cut into which windows, under which keys."""
+"""What goes into a pair of LMDBs: which images, cut into which sub-images, under which keys."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import numpy as np
 
 from c2fdft_model.data.pairing import ImagePair, check_sizes
-from c2fdft_model.images import indexed_png as strip_png
+from c2fdft_model.images import indexed_png
 from c2fdft_model.images.image_io import ImageReadError, encode_ppm, read_rgb
 
-MAX_KEY = 480  # LMDB allows 511 bytes; sub-images need a few more
+MAX_KEY = 480  # LMDB allows 511 bytes; the numbers of sub-images need a few more
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class StoreOptions:
     """How images are stored.
 
     With `size`, each image is cut into overlapping squares of this side, `stride` apart.
-    `encoding` is `png`, in strips (see `strip_png`), or `raw`: uncompressed, about twice as large.
+    `encoding` is `png` (see `indexed_png`) or `raw`: uncompressed, about twice as large.
     """
 
     size: int | None = None
@@ -67,12 +66,14 @@ class StoreOptions:
 
     def encode(self, image: np.ndarray) -> bytes:
         """The bytes to store for an RGB image."""
-        return strip_png.encode(image, self.level) if self.encoding == 'png' else encode_ppm(image)
+        return (
+            indexed_png.encode(image, self.level) if self.encoding == 'png' else encode_ppm(image)
+        )
 
 
 @dataclass(frozen=True)
-class Window:
-    """A rectangle of an image and the key it is stored under."""
+class SubImage:
+    """A part of an image, perhaps all of it, and the key it is stored under."""
 
     key: str
     top: int
@@ -80,8 +81,8 @@ class Window:
     height: int
     width: int
 
-    def cut(self, image: np.ndarray) -> np.ndarray:
-        """This part of the image."""
+    def crop(self, image: np.ndarray) -> np.ndarray:
+        """This part of the whole image."""
         return image[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
@@ -103,12 +104,12 @@ def _file_source(name: str, size: tuple[int, int], lq: Path, gt: Path) -> PairSo
     def load() -> tuple[np.ndarray, np.ndarray]:
         return read_rgb(lq), read_rgb(gt)
 
-    return PairSource(name, size, f'{_stamp(lq)} {_stamp(gt)}', str(lq), str(gt), load)
+    return PairSource(name, size, file_stamp(lq, gt), str(lq), str(gt), load)
 
 
-def _stamp(path: Path) -> str:
-    status = os.stat(path)
-    return f'{status.st_size}:{status.st_mtime_ns}'
+def file_stamp(*paths: Path) -> str:
+    """Sizes and times of files, which change if the files do."""
+    return ' '.join(f'{p.stat().st_size}:{p.stat().st_mtime_ns}' for p in paths)
 
 
 def key_of(name: str) -> str:
@@ -125,17 +126,12 @@ def key_of(name: str) -> str:
     return key
 
 
-def name_of(key: str) -> str:
-    """The name that `key_of` made a key of, unless it was too long to be kept whole."""
-    return unquote(key)
-
-
-def windows_of(source: PairSource, options: StoreOptions) -> list[Window]:
+def sub_images(source: PairSource, options: StoreOptions) -> list[SubImage]:
     """The parts of an image that are stored, from top left to bottom right."""
     key = key_of(source.name)
     height, width = source.size
     if options.size is None:
-        return [Window(key, 0, 0, height, width)]
+        return [SubImage(key, 0, 0, height, width)]
     size, stride = options.size, options.stride or options.size
     places = [
         (top, left)
@@ -143,17 +139,15 @@ def windows_of(source: PairSource, options: StoreOptions) -> list[Window]:
         for left in _starts(width, size, stride)
     ]
     return [
-        Window(f'{key}_s{number:03d}', top, left, min(size, height), min(size, width))
+        SubImage(f'{key}_s{number:03d}', top, left, min(size, height), min(size, width))
         for number, (top, left) in enumerate(places, 1)
     ]
 
 
 def _starts(length: int, size: int, stride: int) -> list[int]:
-    """Where windows start, so that they cover the whole length; the last one may overlap more."""
-    if length <= size:
-        return [0]
-    starts = list(range(0, length - size + 1, stride))
-    return starts if starts[-1] + size == length else [*starts, length - size]
+    """Where sub-images start to cover the whole length; the last one may overlap more."""
+    last = max(0, length - size)
+    return [*range(0, last, stride), last]
 
 
 def fingerprint(sources: Sequence[PairSource], options: StoreOptions) -> str:

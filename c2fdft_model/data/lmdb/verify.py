@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import lmdb
 import numpy as np
 
-from c2fdft_model.data.lmdb.plan import PairSource, StoreOptions, load_pair, windows_of
+from c2fdft_model.data.lmdb.plan import (
+    PairSource,
+    StoreOptions,
+    SubImage,
+    load_pair,
+    sub_images,
+)
 from c2fdft_model.data.lmdb.write_pairs import ordered_map
 from c2fdft_model.data.pairing import read_meta_info
 from c2fdft_model.images.image_crops import open_image
@@ -33,7 +36,7 @@ def verify_pairs(
     """
     options = options or StoreOptions()
     problems = []
-    planned = {w.key: (w.height, w.width) for s in sources for w in windows_of(s, options)}
+    planned = {i.key: (i.height, i.width) for s in sources for i in sub_images(s, options)}
     for path in (lq_path, gt_path):
         listed = read_meta_info(path)
         problems += [f'{path}: {key} is missing.' for key in planned.keys() - listed.keys()]
@@ -43,47 +46,43 @@ def verify_pairs(
             for key, size in planned.items()
             if listed.get(key, size) != size
         ]
-    with (
-        _reader(lq_path) as lq_environment,
-        _reader(gt_path) as gt_environment,
-        ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool,
-    ):
-        compare = _Comparison(options, ((lq_path, lq_environment), (gt_path, gt_environment)))
-        for source, found in zip(sources, ordered_map(pool, compare, sources), strict=True):
+    with _reader(lq_path) as lq_lmdb, _reader(gt_path) as gt_lmdb:
+
+        def compare(source: PairSource) -> list[str]:
+            images = sub_images(source, options)
+            lq, gt = load_pair(source)
+            return [
+                *_differences(lq_lmdb, lq_path, images, lq),
+                *_differences(gt_lmdb, gt_path, images, gt),
+            ]
+
+        for source, found in zip(sources, ordered_map(compare, sources, threads), strict=True):
             problems += found
-            progress(len(windows_of(source, options)))
+            progress(len(sub_images(source, options)))
     return sorted(problems)
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    """Says in which entries of a pair the stored pixels differ from the source's."""
-
-    options: StoreOptions
-    stores: tuple[tuple[str | Path, lmdb.Environment], ...]
-
-    def __call__(self, source: PairSource) -> list[str]:
-        problems = []
-        for image, (path, environment) in zip(load_pair(source), self.stores, strict=True):
-            with environment.begin() as transaction:
-                for window in windows_of(source, self.options):
-                    data = transaction.get(window.key.encode())
-                    problem = _difference(data, window.cut(image), window.key)
-                    if problem:
-                        problems.append(f'{path}: {problem}')
-        return problems
+def _differences(
+    environment: lmdb.Environment, path: str | Path, images: list[SubImage], whole: np.ndarray
+) -> list[str]:
+    with environment.begin() as transaction:
+        found = [
+            _difference(transaction.get(image.key.encode()), image.crop(whole), image.key)
+            for image in images
+        ]
+    return [f'{path}: {problem}' for problem in found if problem]
 
 
-def _difference(data: bytes | None, truth: np.ndarray, key: str) -> str:
+def _difference(data: bytes | None, source: np.ndarray, key: str) -> str:
     if data is None:
         return f'{key} is listed but not stored.'
     try:
-        stored = decode_rgb(data, key)
+        decoded = decode_rgb(data, key)
         opened = open_image(data, key)
         by_crop = opened.crop(0, 0, opened.height, opened.width)
     except ImageReadError as error:
         return str(error)
-    same = all(i.dtype == truth.dtype and np.array_equal(i, truth) for i in (stored, by_crop))
+    same = all(i.dtype == source.dtype and np.array_equal(i, source) for i in (decoded, by_crop))
     return '' if same else f'{key} differs from its source.'
 
 

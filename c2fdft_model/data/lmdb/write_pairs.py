@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,10 +14,9 @@ from typing import TypeVar
 from c2fdft_model.data.lmdb.plan import (
     PairSource,
     StoreOptions,
-    Window,
     fingerprint,
     load_pair,
-    windows_of,
+    sub_images,
 )
 from c2fdft_model.data.lmdb.writer import LmdbWriter
 
@@ -26,6 +25,7 @@ COMMIT_BYTES = 64 * 2**20
 Item = TypeVar('Item')
 Result = TypeVar('Result')
 Encoded = list[tuple[str, bytes, bytes]]
+"""Entries of a pair: key, degraded and clean image as stored."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,6 @@ class Summary:
     images: int
     entries: int
     already_there: int
-    bytes_written: int
     seconds: float
 
 
@@ -57,69 +56,37 @@ def write_pairs(
     """
     options = options or StoreOptions()
     started = time.monotonic()
-    windows = {source.name: windows_of(source, options) for source in sources}
-    everything = [window for source in sources for window in windows[source.name]]
-    _refuse_equal_keys(everything)
-    digest = fingerprint(sources, options)
-    targets = [LmdbWriter(path, digest, overwrite) for path in (lq_path, gt_path)]
-    try:
-        stored = _stored_in_both(targets, everything)
-        progress(len(stored))
-        todo = [s for s in sources if any(w.key not in stored for w in windows[s.name])]
-        written = 0
-        with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-            results = ordered_map(pool, _Encoder(windows, options), todo)
-            for batch in _batches(results):
-                targets[0].put([(key, lq) for key, lq, _ in batch])
-                targets[1].put([(key, gt) for key, _, gt in batch])
-                written += sum(len(lq) + len(gt) for _, lq, gt in batch)
-                progress(sum(key not in stored for key, _, _ in batch))
-        for target, side in zip(targets, ('lq', 'gt'), strict=True):
-            target.finish(everything, _origins(sources, windows, side), options)
-    finally:
-        for target in targets:
-            target.close()
-    seconds = time.monotonic() - started
-    return Summary(len(sources), len(everything), len(stored), written, seconds)
+    planned = [(source, image) for source in sources for image in sub_images(source, options)]
+    images = [image for _, image in planned]
+    if repeated := [k for k, n in Counter(image.key for image in images).items() if n > 1]:
+        raise ValueError(f'two images would be stored under the key {repeated[0]}.')
 
-
-def _origins(
-    sources: Sequence[PairSource], windows: dict[str, list[Window]], side: str
-) -> list[str]:
-    return [
-        f'{w.key}\t{getattr(s, side)}\t{w.top},{w.left}' for s in sources for w in windows[s.name]
-    ]
-
-
-@dataclass(frozen=True)
-class _Encoder:
-    """Reads a pair and gives its entries: key, degraded bytes, clean bytes."""
-
-    windows: dict[str, list[Window]]
-    options: StoreOptions
-
-    def __call__(self, source: PairSource) -> Encoded:
+    def encode(source: PairSource) -> Encoded:
         lq, gt = load_pair(source)
         return [
-            (w.key, self.options.encode(w.cut(lq)), self.options.encode(w.cut(gt)))
-            for w in self.windows[source.name]
+            (image.key, options.encode(image.crop(lq)), options.encode(image.crop(gt)))
+            for image in sub_images(source, options)
         ]
 
-
-def _refuse_equal_keys(windows: Iterable[Window]) -> None:
-    seen: set[str] = set()
-    for window in windows:
-        if window.key in seen:
-            raise ValueError(f'two images would be stored under the key {window.key}.')
-        seen.add(window.key)
-
-
-def _stored_in_both(targets: Sequence[LmdbWriter], windows: Sequence[Window]) -> set[str]:
-    stored = {window.key for window in windows}
-    for target in targets:
-        keys = target.keys()
-        stored = stored if keys is None else stored & keys
-    return stored
+    digest = fingerprint(sources, options)
+    writers = [LmdbWriter(path, digest, overwrite) for path in (lq_path, gt_path)]
+    try:
+        stored = {image.key for image in images}
+        for writer in writers:
+            stored = writer.stored(stored)
+        progress(len(stored))
+        missing = {source.name: source for source, image in planned if image.key not in stored}
+        for batch in _batches(ordered_map(encode, missing.values(), threads)):
+            writers[0].put([(key, lq) for key, lq, _ in batch])
+            writers[1].put([(key, gt) for key, _, gt in batch])
+            progress(sum(key not in stored for key, _, _ in batch))
+        for writer, side in zip(writers, ('lq', 'gt'), strict=True):
+            origins = [f'{i.key}\t{getattr(s, side)}\t{i.top},{i.left}' for s, i in planned]
+            writer.finish(images, origins, options)
+    finally:
+        for writer in writers:
+            writer.close()
+    return Summary(len(sources), len(images), len(stored), time.monotonic() - started)
 
 
 def _batches(results: Iterable[Encoded]) -> Iterator[Encoded]:
@@ -137,17 +104,22 @@ def _batches(results: Iterable[Encoded]) -> Iterator[Encoded]:
 
 
 def ordered_map(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
 ) -> Iterator[Result]:
-    """Like `pool.map`, but at most a few results ahead of what was taken."""
+    """Like `ThreadPoolExecutor.map`, but at most a few results ahead of what was taken.
+
+    `threads` is the number of CPUs by default.
+    """
+    threads = threads or os.cpu_count() or 1
     waiting: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > pool._max_workers + 2:
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > threads + 2:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -12,7 +12,8 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 import c2fdft_arch.noise_predictor_arch  # noqa: F401
-from c2fdft_arch.baselines.noise_predictor import NoisePredictor, probe_size, size_multiples
+from c2fdft_arch.baselines.noise_predictor import NoisePredictor
+from c2fdft_arch.baselines.probing import probe_size, size_multiples
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
 from c2fdft_model.diffusion.process import DDPMProcess

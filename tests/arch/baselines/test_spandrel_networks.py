@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 import c2fdft_arch.baselines_arch  # noqa: F401
 from c2fdft_arch.baselines.spandrel_networks import BASELINES, BaselineFactory
 from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_arch.common.registry_lookup import options_of
 
 INSTALLED = all(
     importlib.util.find_spec(package) for package in ('spandrel', 'spandrel_extra_arches')
@@ -126,8 +126,8 @@ def test_any_size_comes_back_as_it_was(name):
 def test_padding_leaves_legal_sizes_as_the_plain_network_restores_them(name):
     torch.manual_seed(0)
     network = build(name).eval()
-    plain = copy.deepcopy(network)
-    plain.__class__ = BaselineFactory(name).network_class()
+    plain = BaselineFactory(name).network_class()(**network.hyperparameters).eval()
+    plain.load_state_dict(network.state_dict())
     image = torch.rand(1, 3, 128, 128)
     with torch.no_grad():
         expected = plain(image)
@@ -140,8 +140,7 @@ def test_padding_leaves_legal_sizes_as_the_plain_network_restores_them(name):
 def test_size_multiple_is_the_one_that_spandrel_states(name):
     factory = BaselineFactory(name)
     network = build(name)
-    architecture = getattr(factory._module(), f'{BASELINES[name].module}Arch')()
-    stated = architecture.load(network.state_dict()).size_requirements
+    stated = factory.architecture().load(network.state_dict()).size_requirements
     assert network.size_multiple % max(stated.multiple_of, 1) == 0
     assert network.square >= stated.square
 
@@ -231,6 +230,18 @@ def test_wrong_options_are_refused_by_name(name, options, words):
         build(name, **options)
     for word in words:
         assert word in str(error.value)
+
+
+@needs_extra
+def test_networks_of_a_name_are_of_one_class():
+    assert type(build('NAFNet')) is type(build('NAFNet'))
+
+
+@needs_extra
+def test_options_of_a_baseline_are_the_networks_own_and_two_more():
+    options = options_of(BaselineFactory('NAFNet'))
+    assert {'width', 'weights', 'noise_level'} <= set(options)
+    assert options['img_channel'].default == 3
 
 
 @needs_extra

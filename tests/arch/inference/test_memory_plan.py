@@ -1,4 +1,4 @@
-"""Strips are as large as the memory budget allows, and too small a budget is refused."""
+"""Row bands are as large as the memory budget allows, and too small a budget is refused."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
+from c2fdft_arch.common import hardware
 from c2fdft_arch.inference import memory_plan
-from c2fdft_arch.inference import settings as inference_settings
 from c2fdft_arch.inference.memory_plan import MIB, MemoryBudgetError, MemoryPlan
 from c2fdft_arch.inference.row_bands import Workspace
 from c2fdft_arch.inference.settings import InferenceSettings
@@ -17,15 +17,16 @@ from helpers.networks import tiny_input, tiny_network
 
 
 @pytest.fixture(autouse=True, params=[True, False], ids=['kernels', 'PyTorch'])
-def with_kernels(request, monkeypatch):
-    """Plans for a machine with the kernels in C++, and for one without."""
+def machine(request, monkeypatch):
+    """Plans for machines that multiply bfloat16, with the kernels in C++ and without."""
     found = object() if request.param else None
     monkeypatch.setattr(memory_plan, 'kernels', lambda dtype, device: found)
+    monkeypatch.setattr(hardware, 'has_fast_bf16', lambda device_type: True)
 
 
 def plan(height=512, width=512, precision='fp32', **settings):
-    inference, cpu = InferenceSettings(precision, **settings), torch.device('cpu')
-    return MemoryPlan(48, 4.0, height, width, inference, cpu, inference.dtype(cpu))
+    inference = InferenceSettings(precision, **settings)
+    return MemoryPlan(48, 4.0, height, width, inference, torch.device('cpu'))
 
 
 def least_mb(refused):
@@ -41,7 +42,7 @@ def test_feature_maps_of_the_last_level_and_its_values_are_counted():
     assert plan(1000, 1000, 'bf16').feature_bytes(1) == 1000 * 1000 * 96 * (4 + 2)
 
 
-def test_strips_grow_with_the_budget_up_to_the_size_that_suits_the_caches():
+def test_bands_grow_with_the_budget_up_to_the_size_that_suits_the_caches():
     least = least_mb(plan(memory_budget_mb=100))
     budgets = (least, least + 2, 4000)
     pixels = [plan(memory_budget_mb=mb).band_pixels(96, 1) for mb in budgets]
@@ -65,14 +66,12 @@ def test_the_budget_that_the_error_asks_for_suffices():
 
 
 @pytest.mark.parametrize('timestep', [0, 999])
-def test_the_error_asks_for_what_suffices_at_every_timestep(timestep, monkeypatch):
-    """`auto` computes late timesteps in float32, whatever the first plan's format."""
-    monkeypatch.setattr(inference_settings, 'has_fast_bf16', lambda device: True)
-    cpu = torch.device('cpu')
+def test_the_error_asks_for_what_suffices_at_every_timestep(timestep):
+    """`auto` computes late timesteps in float32, whatever the first plan's dtype."""
 
     def auto(budget, at):
         settings = InferenceSettings('auto', memory_budget_mb=budget)
-        return MemoryPlan(48, 4.0, 512, 512, settings, cpu, settings.dtype(cpu, at))
+        return MemoryPlan(48, 4.0, 512, 512, settings, torch.device('cpu'), at)
 
     least = least_mb(auto(100, timestep))
     assert all(auto(least, at).band_pixels(96, 1) >= 512 for at in (0, 999))
@@ -93,7 +92,7 @@ def test_result_does_not_depend_on_the_budget(monkeypatch):
     net = tiny_network()
     x, t = tiny_input(64, 64, 2)
     settings = InferenceSettings(memory_budget_mb=0.1)
-    least = least_mb(MemoryPlan(8, 4.0, 64, 64, settings, x.device, x.dtype))
+    least = least_mb(MemoryPlan(8, 4.0, 64, 64, settings, x.device))
     monkeypatch.undo()  # the network evaluates by what there is
     with torch.no_grad():
         expected = net(x, t)
@@ -102,7 +101,8 @@ def test_result_does_not_depend_on_the_budget(monkeypatch):
     assert (result - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
-def test_network_raises_for_a_budget_that_is_too_small():
+def test_network_raises_for_a_budget_that_is_too_small(monkeypatch):
+    monkeypatch.undo()
     net = tiny_network()
     with (
         pytest.raises(MemoryBudgetError),
@@ -112,7 +112,7 @@ def test_network_raises_for_a_budget_that_is_too_small():
         net(*tiny_input(64, 64))
 
 
-def test_total_is_features_kernels_and_strips():
+def test_total_is_features_kernels_and_bands():
     total = plan(1024, 1024).total_bytes(1)
     features = plan(1024, 1024).feature_bytes(1)
     assert features < total < 1.2 * features
@@ -124,7 +124,7 @@ def test_total_keeps_the_budget():
         assert plan(memory_budget_mb=budget).total_bytes(1) <= budget * MIB
 
 
-def test_timesteps_of_two_number_formats_share_their_memory():
+def test_timesteps_of_two_dtypes_share_their_memory():
     workspace, cpu = Workspace(), torch.device('cpu')
     wide = workspace.take('wide', (4, 8), torch.float32, cpu)
     narrow = workspace.take('wide', (4, 8), torch.bfloat16, cpu)

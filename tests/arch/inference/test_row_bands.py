@@ -1,18 +1,18 @@
-"""Evaluation without gradients: whatever the strips, the result is that of the plain network."""
+"""Evaluation without gradients: whatever the row bands, the result is the plain network's."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from c2fdft_arch.common.hardware import has_fast_bf16
+from c2fdft_arch.common import hardware
 from c2fdft_arch.inference.row_bands import ALIGNMENT, Stack, Workspace, conv3x3, row_bands
 from c2fdft_arch.inference.settings import InferenceSettings
 from c2fdft_arch.network.plain_dft import PlainDFT
 from helpers.networks import OPTIONS, tiny_input, tiny_network
 
 
-def errors_of_strips(options, height, width, batch, band_pixels, precision='fp32', t=None):
+def error_of_bands(options, height, width, batch, band_pixels, precision='fp32', t=None):
     """Largest difference to PlainDFT, relative to the largest prediction."""
     net = tiny_network(**options)
     x, some_t = tiny_input(height, width, batch)
@@ -25,34 +25,40 @@ def errors_of_strips(options, height, width, batch, band_pixels, precision='fp32
 
 @pytest.mark.parametrize('options', OPTIONS, ids=str)
 @pytest.mark.parametrize('band_pixels', [40, 10_000])
-def test_strips_give_the_plain_result_for_every_option(options, band_pixels):
-    assert errors_of_strips(options, 24, 16, 2, band_pixels) < 1e-5
+def test_bands_give_the_plain_result_for_every_option(options, band_pixels):
+    assert error_of_bands(options, 24, 16, 2, band_pixels) < 1e-5
 
 
 @pytest.mark.parametrize('band_pixels', [1, 7, 16, 33, 64, 100, 257, 383, 384, None])
-def test_result_does_not_depend_on_the_strip_height(band_pixels):
-    assert errors_of_strips({}, 24, 16, 1, band_pixels) < 1e-5
+def test_result_does_not_depend_on_the_band_height(band_pixels):
+    assert error_of_bands({}, 24, 16, 1, band_pixels) < 1e-5
 
 
 @pytest.mark.parametrize('height, width', [(8, 8), (8, 64), (64, 8), (40, 24), (56, 72)])
 @pytest.mark.parametrize('band_pixels', [50, None])
-def test_strips_give_the_plain_result_for_every_size(height, width, band_pixels):
-    assert errors_of_strips({}, height, width, 1, band_pixels) < 1e-5
+def test_bands_give_the_plain_result_for_every_size(height, width, band_pixels):
+    assert error_of_bands({}, height, width, 1, band_pixels) < 1e-5
 
 
 @pytest.mark.parametrize('batch', [1, 3, 4])
 @pytest.mark.parametrize('band_pixels', [20, 130, None])
 def test_images_of_a_batch_do_not_mix(batch, band_pixels):
-    assert errors_of_strips({}, 16, 8, batch, band_pixels) < 1e-5
+    assert error_of_bands({}, 16, 8, batch, band_pixels) < 1e-5
 
 
 def test_images_that_share_a_timestep_are_evaluated_together_correctly():
     t = torch.tensor([7, 900, 7, 7])
-    assert errors_of_strips({}, 16, 16, 4, None, t=t) < 1e-5
+    assert error_of_bands({}, 16, 16, 4, None, t=t) < 1e-5
 
 
-def test_bf16_differs_from_float32_by_its_rounding_only():
-    assert 1e-5 < errors_of_strips({}, 32, 32, 2, None, 'bf16') < 0.03
+@pytest.fixture
+def bf16_hardware(monkeypatch):
+    """A CPU that multiplies bfloat16, or is taken for one."""
+    monkeypatch.setattr(hardware, 'has_fast_bf16', lambda device_type: True)
+
+
+def test_bf16_differs_from_float32_by_its_rounding_only(bf16_hardware):
+    assert 1e-5 < error_of_bands({}, 32, 32, 2, None, 'bf16') < 0.03
 
 
 def test_bf16_result_is_float32():
@@ -97,7 +103,7 @@ def test_double_precision_stays_double():
 @pytest.mark.parametrize(
     'settings, message',
     [
-        ({'precision': 'bf61'}, 'did you mean bf16'),
+        ({'precision': 'bf61'}, 'did you mean "bf16"'),
         ({'precision': 'float32'}, 'fp32, bf16, auto'),
         ({'memory_budget_mb': 0}, 'memory_budget_mb: 0'),
         ({'band_pixels': -1}, 'band_pixels: -1'),
@@ -108,12 +114,23 @@ def test_settings_that_cannot_be_are_refused(settings, message):
         InferenceSettings(**settings)
 
 
-def test_auto_is_bf16_exactly_where_the_hardware_has_it():
-    expected = torch.bfloat16 if has_fast_bf16('cpu') else torch.float32
-    assert InferenceSettings('auto').dtype(torch.device('cpu')) == expected
+@pytest.mark.parametrize('precision', ['auto', 'bf16'])
+def test_a_cpu_computes_in_bf16_only_where_it_multiplies_it(precision, monkeypatch):
+    for fast, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(hardware, 'has_fast_bf16', lambda device_type, fast=fast: fast)
+        assert InferenceSettings(precision).dtype(torch.device('cpu')) == expected
 
 
-def test_timesteps_from_float32_from_on_are_evaluated_in_float32():
+def test_bf16_without_hardware_for_it_is_float32(monkeypatch):
+    monkeypatch.setattr(hardware, 'has_fast_bf16', lambda device_type: False)
+    net = tiny_network()
+    with torch.no_grad():
+        expected = net(*tiny_input())
+        with net.inference_settings('bf16'):
+            assert torch.equal(net(*tiny_input()), expected)
+
+
+def test_timesteps_from_float32_from_on_are_evaluated_in_float32(bf16_hardware):
     settings, cpu = InferenceSettings('bf16', float32_from=900), torch.device('cpu')
     assert [settings.dtype(cpu, t) for t in (899, 900)] == [torch.bfloat16, torch.float32]
 
@@ -122,7 +139,7 @@ def test_auto_evaluates_the_first_call_in_float32():
     assert InferenceSettings('auto').dtype(torch.device('cpu'), 999) == torch.float32
 
 
-def test_each_image_of_a_batch_gets_the_precision_of_its_timestep():
+def test_each_image_of_a_batch_gets_the_precision_of_its_timestep(bf16_hardware):
     net = tiny_network()
     x, t = tiny_input()  # t is 3 and 997
     with torch.no_grad():
@@ -133,23 +150,20 @@ def test_each_image_of_a_batch_gets_the_precision_of_its_timestep():
 
 
 @pytest.mark.parametrize('height, rows, multiple', [(7, 3, 1), (8, 3, 2), (5, 9, 1), (6, 1, 2)])
-def test_row_strips_cover_every_row_once(height, rows, multiple):
-    strips = list(row_bands(height, rows, multiple))
-    covered = [row for first, end in strips for row in range(first, end)]
+def test_row_bands_cover_every_row_once(height, rows, multiple):
+    bands = list(row_bands(height, rows, multiple))
+    covered = [row for band in bands for row in range(band.start, band.stop)]
     assert covered == list(range(height))
-    assert all(first % multiple == 0 for first, _ in strips)
+    assert all(band.start % multiple == 0 for band in bands)
 
 
 @pytest.mark.parametrize('rows', [1, 2, 5, 9])
-def test_convolution_in_strips_is_the_convolution(rows):
+def test_convolution_by_bands_is_the_convolution(rows):
     torch.manual_seed(0)
     image, weight, bias = torch.randn(2, 9, 4, 3), torch.randn(5, 3, 3, 3), torch.randn(5)
     result = torch.empty(2, 9, 4, 5)
-
-    def store(first, end, strip):
-        result[:, first:end] = strip
-
-    conv3x3(image, weight, bias, row_bands(9, rows), store)
+    for band, values in conv3x3(image, weight, bias, row_bands(9, rows)):
+        result[:, band] = values
     expected = torch.nn.functional.conv2d(image.permute(0, 3, 1, 2), weight, bias, padding=1)
     torch.testing.assert_close(result, expected.permute(0, 2, 3, 1))
 

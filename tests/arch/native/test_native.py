@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from c2fdft_arch.inference import evaluation, native_network
+from c2fdft_arch.inference import memory_plan, native_network
 from c2fdft_arch.native import bindings, build, layout
 from c2fdft_arch.native.bindings import kernels
 from c2fdft_arch.native.convolution import convolve3x3
@@ -273,6 +273,6 @@ def test_they_are_compiled_once_and_kept_in_the_cache(tmp_path, clean_environmen
 
 
 def test_evaluation_without_kernels_is_by_row_bands(monkeypatch, used):
-    monkeypatch.setattr(evaluation, 'kernels', lambda dtype, device: None)
+    monkeypatch.setattr(memory_plan, 'kernels', lambda dtype, device: None)
     assert error_of_kernels('fp32') < 1e-5
     assert not used

@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
+from c2fdft_arch.common import hardware
 from c2fdft_arch.network.plain_dft import PlainDFT
-from c2fdft_arch.training import network as train_network
 from helpers.gradients import assert_same_gradients, gradients, relative_error, run
 from helpers.networks import OPTIONS, tiny_input, tiny_network
 
@@ -40,7 +40,7 @@ def test_checkpointed_blocks_give_the_same_gradients(precision):
 
 
 def test_autocast_computes_products_in_bf16_and_the_rest_in_float32(monkeypatch):
-    monkeypatch.setattr(train_network, 'has_fast_bf16', lambda device_type: True)
+    monkeypatch.setattr(hardware, 'has_fast_bf16', lambda device_type: True)
     net = tiny_network()
     plain, expected = gradients(net, PlainDFT.forward, 32, 32)
     prediction, result = gradients(net, run, 32, 32, precision=torch.bfloat16)

@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from c2fdft_arch.common import hardware
 from c2fdft_arch.native import bindings
 from c2fdft_arch.native.structures import SAME, SHUFFLE, UNSHUFFLE
 from c2fdft_arch.network.plain_dft import PlainDFT
 from c2fdft_arch.training import native_branches
-from c2fdft_arch.training import network as train_network
 from helpers.gradients import assert_same_gradients, gradients, relative_error, run
 from helpers.kernels import CPU, PRECISIONS, needs_kernels
 from helpers.networks import tiny_input, tiny_network
@@ -106,7 +106,7 @@ def test_bf16_is_no_further_from_float32_than_pytorchs_operations(monkeypatch):
     _, expected = gradients(net, PlainDFT.forward, 32, 32)
     _, with_kernels = gradients(net, run, 32, 32, precision=torch.bfloat16)
     monkeypatch.setattr(native_branches, 'kernels', lambda dtype, device: None)
-    monkeypatch.setattr(train_network, 'has_fast_bf16', lambda device_type: True)
+    monkeypatch.setattr(hardware, 'has_fast_bf16', lambda device_type: True)
     _, without = gradients(net, run, 32, 32, precision=torch.bfloat16)
 
     def distance(result):
@@ -121,7 +121,7 @@ def test_without_kernels_and_hardware_for_it_bf16_is_float32(monkeypatch):
     monkeypatch.setattr(native_branches, 'kernels', lambda dtype, device: None)
     error = {}
     for fast in (True, False):
-        monkeypatch.setattr(train_network, 'has_fast_bf16', lambda _, fast=fast: fast)
+        monkeypatch.setattr(hardware, 'has_fast_bf16', lambda _, fast=fast: fast)
         error[fast] = relative_error(gradients(net, run, precision=torch.bfloat16)[0], plain)
     assert error[False] < 1e-5 < 1e-4 < error[True]
 

@@ -7,14 +7,13 @@ import os
 import pytest
 import torch
 
+from c2fdft_arch.common.atomic_write import replacing
 from c2fdft_model.checkpointing import checkpoint_files
 from c2fdft_model.checkpointing.checkpoint_files import (
     Checkpoints,
     damage,
-    prune,
     resumable_iterations,
     save_checkpoint,
-    save_json,
     saved_iterations,
 )
 
@@ -38,7 +37,7 @@ def names(folder) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def full_disk(*args):
+def full_disk(*args, **kwargs):
     raise OSError(28, 'No space left on device')
 
 
@@ -64,26 +63,15 @@ def test_a_file_is_renamed_only_after_it_was_synced(tmp_path, monkeypatch):
     for name in ('fsync', 'replace'):
         original = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *a, o=original, n=name: (calls.append(n), o(*a))[1])
-    save_json({'a': 1}, tmp_path / 'a.json')
+    save_checkpoint(CONTENT, tmp_path / 'a.pth')
     assert calls[:2] == ['fsync', 'replace']
 
 
 def test_what_a_killed_writer_left_is_no_checkpoint(folders):
     _, states = folders
-    (states / '.8.state.123.tmp').write_bytes(b'half')
-    assert saved_iterations(states) == []
-
-
-def test_left_overs_are_removed_and_nothing_else_is(folders):
-    models, states = folders
-    for leftover in (states / '.8.state.123.tmp', models / '.net_g_8.pth.123.tmp'):
-        leftover.write_bytes(b'half')
-    others = (models / '.keep.tmp', models / 'net_g_4.pth')
-    for other in others:
-        other.write_bytes(b'')
-    checkpoint_files.remove_temporaries(models, states)
-    assert names(models) == {path.name for path in others}
-    assert names(states) == set()
+    with replacing(states / '8.state'):
+        assert len(names(states)) == 1
+        assert saved_iterations(states) == []
 
 
 @pytest.mark.parametrize('cut', [1, 100, 15000])
@@ -121,15 +109,16 @@ def test_iterations_are_ordered_as_numbers(folders):
     assert saved_iterations(folders[1]) == [1000, 900, 80]
 
 
-def test_pruning_keeps_the_newest_and_the_named(folders):
+def test_pruning_keeps_the_newest_and_files_without_a_number(folders):
     models, states = folders
     writer, _ = checkpoints(folders)
     for label in (4, 8, 12):
         writer.save(label, CONTENT, {})
     writer.save('latest', CONTENT)
-    assert prune(states, models, keep_last=1) == [8, 4]
-    assert names(models) == {'net_g_12.pth', 'net_g_latest.pth'}
-    assert names(states) == {'12.state'}
+    writer.keep_last = 1
+    writer.save(16, CONTENT, {})
+    assert names(models) == {'net_g_16.pth', 'net_g_latest.pth'}
+    assert names(states) == {'16.state'}
 
 
 def test_keep_last_prunes_on_saving(folders):
@@ -191,7 +180,7 @@ def test_a_record_that_cannot_be_written_is_reported_and_the_old_one_kept(
 ):
     writer, complaints = checkpoints(folders)
     writer.save_best(CONTENT, {'value': 1.0})
-    monkeypatch.setattr(checkpoint_files, 'save_json', full_disk)
+    monkeypatch.setattr(checkpoint_files, 'write_bytes', full_disk)
     writer.save_best(network, {'value': 2.0})
     assert 'net_g_best.json' in complaints[0] and 'No space left' in complaints[0]
     assert writer.record() == {'value': 1.0}

@@ -151,9 +151,11 @@ def test_killed_again_and_again_it_still_ends_at_the_same_weights(whole, interru
 def test_killed_while_saving_it_goes_on_from_the_save_before(whole, interrupted, call, count, left):
     training = interrupted.start(die_at=(call, count))
     interrupted.end(training, expect=-signal.SIGKILL)
-    assert {path.name for path in interrupted.states.glob('*.state')} == left
+    assert {path.name for path in interrupted.states.glob('[!.]*')} == left
     printed = interrupted.finish()
     assert 'iter: 4.' in printed
+    folders = (interrupted.states, interrupted.models)
+    assert not [path for folder in folders for path in folder.glob('.*')]
     interrupted.assert_equals(whole)
 
 

@@ -10,7 +10,9 @@ import torch
 from c2fdft_arch.dft import DFT
 from c2fdft_model.commands import denoise_mat
 from c2fdft_model.data import mat_files
-from c2fdft_model.evaluation import get_protocol, measure_all
+from c2fdft_model.evaluation.evaluation_set import Measurements, measure_all
+from c2fdft_model.evaluation.protocols import find_evaluation_set, get_protocol
+from c2fdft_model.restoring import mat_denoising
 from c2fdft_model.restoring.restoration import restore
 from c2fdft_model.restoring.weights import load_network
 from helpers import matlab
@@ -55,6 +57,11 @@ def restored(weights, image: np.ndarray, name: str) -> np.ndarray:
     return result.permute(1, 2, 0).numpy()
 
 
+def evaluated(name: str, results, gt) -> Measurements:
+    protocol = get_protocol(name)
+    return measure_all(protocol.measure, find_evaluation_set(protocol, results, gt))
+
+
 @pytest.mark.parametrize('save', SAVERS)
 def test_validation_blocks_are_denoised_as_floats_and_evaluate(
     run, weights, blocks, tmp_path, save
@@ -65,10 +72,9 @@ def test_validation_blocks_are_denoised_as_floats_and_evaluate(
     written = mat_files.read_array(tmp_path / 'out' / 'Idenoised.mat', 'Idenoised', blocks.shape)
     assert written.dtype == np.float32
     np.testing.assert_allclose(written[1, 0], restored(weights, blocks[1, 0], '0002_01'), atol=1e-5)
-    truth = save(tmp_path / 'truth.mat', ValidationGtBlocksSrgb=blocks)
-    protocol = get_protocol('sidd_val')
-    measured = measure_all(protocol.measure, protocol.find_work(tmp_path / 'out', truth, None))
-    assert (len(measured.numbers), measured.problems) == (4, [])
+    gt = save(tmp_path / 'gt.mat', ValidationGtBlocksSrgb=blocks)
+    measured = evaluated('sidd_val', tmp_path / 'out', gt)
+    assert (len(measured.metrics), measured.problems) == (4, [])
 
 
 def test_the_result_does_not_depend_on_the_batch(run, blocks, tmp_path):
@@ -87,9 +93,8 @@ def test_benchmark_blocks_become_a_submission_that_passes_its_check(run, weights
     code, out, _ = run('sidd', tmp_path, '--save-images')
     assert code == 0
     assert 'SubmitSrgb.mat, SubmitSrgb.csv (2 scenes)' in out
-    protocol = get_protocol('sidd')
-    measured = measure_all(protocol.measure, protocol.find_work(tmp_path / 'out', tmp_path, None))
-    assert (len(measured.numbers), measured.problems) == (4, [])
+    measured = evaluated('sidd', tmp_path / 'out', tmp_path)
+    assert (len(measured.metrics), measured.problems) == (4, [])
     written = mat_files.read_array(tmp_path / 'out' / 'SubmitSrgb.mat', 'DenoisedBlocksSrgb')
     expected = restored(weights, blocks[0, 1], '0001_02') * 255
     assert np.abs(written[0, 1] - expected).max() < 0.51
@@ -109,7 +114,7 @@ def test_an_interrupted_run_goes_on_without_doing_a_scene_again(run, blocks, tmp
         calls.append(settings['noise_name'])
         return restore(*args, **settings)
 
-    monkeypatch.setattr(denoise_mat, 'restore', watched)
+    monkeypatch.setattr(mat_denoising, 'restore', watched)
     run('sidd', path)
     assert calls == [['0002_01'], ['0002_02']]
     assert (tmp_path / 'out' / 'Idenoised.mat').read_bytes()[128:] == result
@@ -134,11 +139,8 @@ def test_dnd_becomes_a_submission_that_passes_its_check(run, weights, tmp_path, 
     images = dnd_folder(tmp_path, save, save_info)
     code, _, _ = run('dnd', tmp_path / 'dnd')
     assert code == 0
-    protocol = get_protocol('dnd')
-    measured = measure_all(
-        protocol.measure, protocol.find_work(tmp_path / 'out', tmp_path / 'dnd', None)
-    )
-    assert (len(measured.numbers), measured.problems) == (2, [])
+    measured = evaluated('dnd', tmp_path / 'out', tmp_path / 'dnd')
+    assert (len(measured.metrics), measured.problems) == (2, [])
     patches = mat_files.read_dnd_image(tmp_path / 'out' / '0002.mat')
     cut = images[1][1 - 1 : 12, 2 - 1 : 18] * 255
     np.testing.assert_allclose(patches[1], restored(weights, cut, '0002_02'), atol=1e-5)

@@ -38,9 +38,9 @@ def grey(value: int, size=(16, 20)) -> np.ndarray:
 def folders(tmp_path):
     """Three pairs whose errors are exactly 1, 5 and 10 grey values."""
     for name, error in (('a', 1), ('b', 5), ('c', 10)):
-        save(tmp_path / 'truth' / f'{name}.png', grey(100))
+        save(tmp_path / 'gt' / f'{name}.png', grey(100))
         save(tmp_path / 'results' / f'{name}.png', grey(100 + error))
-    return tmp_path / 'results', tmp_path / 'truth'
+    return tmp_path / 'results', tmp_path / 'gt'
 
 
 MEAN_PSNR = sum(20 * math.log10(255 / error) for error in (1, 5, 10)) / 3
@@ -69,32 +69,32 @@ def test_the_csv_has_every_image_and_the_mean(run, folders, tmp_path):
     assert psnrs[3] == pytest.approx(sum(psnrs[:3]) / 3)
 
 
-def test_results_named_by_basicsr_find_their_truth(run, tmp_path):
+def test_results_named_by_basicsr_find_their_ground_truth(run, tmp_path):
     for name in ('1', '1_2', 'GOPR0384_11_00-000001'):
-        save(tmp_path / 'truth' / f'{name}.jpg', grey(100))
+        save(tmp_path / 'gt' / f'{name}.jpg', grey(100))
         save(tmp_path / 'results' / f'{name}_derain_test.png', grey(101))
-    code, out, _ = run('gopro_rgb', tmp_path / 'results', tmp_path / 'truth')
+    code, out, _ = run('gopro_rgb', tmp_path / 'results', tmp_path / 'gt')
     assert (code, '(mean of 3)' in out) == (0, True)
 
 
 def test_a_suffix_chooses_between_two_runs(run, folders):
-    results, truth = folders
+    results, gt = folders
     for name in 'abc':
         (results / f'{name}.png').rename(results / f'{name}_old.png')
         save(results / f'{name}_new.png', grey(100))
-    code, out, _ = run('gopro_rgb', results, truth)
+    code, out, _ = run('gopro_rgb', results, gt)
     assert code == 2
     assert 'several results fit (a_new.png, a_old.png): choose by --suffix' in out
-    code, out, _ = run('gopro_rgb', results, truth, '--suffix', 'old')
+    code, out, _ = run('gopro_rgb', results, gt, '--suffix', 'old')
     assert code == 0
     assert f'{MEAN_PSNR:.4f} dB' in out
 
 
 def test_unpaired_files_are_named_and_counted_and_the_rest_goes_on(run, folders):
-    results, truth = folders
+    results, gt = folders
     (results / 'a.png').unlink()
     save(results / 'stranger.png', grey(3))
-    code, out, _ = run('gopro_rgb', results, truth)
+    code, out, _ = run('gopro_rgb', results, gt)
     assert code == 1
     assert '(mean of 2)' in out
     assert 'problems: 2 (2 unpaired)' in out
@@ -103,17 +103,17 @@ def test_unpaired_files_are_named_and_counted_and_the_rest_goes_on(run, folders)
 
 
 def test_two_files_of_one_name_are_named(run, folders):
-    results, truth = folders
+    results, gt = folders
     save(results / 'a.jpg', grey(3))
-    code, out, _ = run('gopro_rgb', results, truth)
+    code, out, _ = run('gopro_rgb', results, gt)
     assert code == 1
     assert 'has it twice: a.jpg, a.png' in out
 
 
 def test_different_sizes_are_named_and_counted_and_the_rest_goes_on(run, folders):
-    results, truth = folders
+    results, gt = folders
     save(results / 'b.png', grey(3, (12, 30)))
-    code, out, _ = run('rain_y', results, truth)
+    code, out, _ = run('rain_y', results, gt)
     assert code == 1
     assert '(mean of 2)' in out
     assert 'problems: 1 (1 different sizes)' in out
@@ -121,10 +121,10 @@ def test_different_sizes_are_named_and_counted_and_the_rest_goes_on(run, folders
 
 
 def test_a_broken_image_is_named_and_the_rest_goes_on(run, folders):
-    results, truth = folders
+    results, gt = folders
     (results / 'b.png').write_bytes(b'not a picture')
     (results / 'c.png').write_bytes(b'')
-    code, out, _ = run('rain_y', results, truth)
+    code, out, _ = run('rain_y', results, gt)
     assert code == 1
     assert 'problems: 2 (2 unreadable)' in out
     assert 'unreadable: b: ' in out
@@ -132,17 +132,17 @@ def test_a_broken_image_is_named_and_the_rest_goes_on(run, folders):
 
 
 def test_images_too_small_for_the_window_are_named(run, tmp_path):
-    for folder in ('results', 'truth'):
+    for folder in ('results', 'gt'):
         save(tmp_path / folder / 'tiny.png', grey(9, (8, 20)))
-    code, out, _ = run('gopro_rgb', tmp_path / 'results', tmp_path / 'truth')
+    code, out, _ = run('gopro_rgb', tmp_path / 'results', tmp_path / 'gt')
     assert code == 2
     assert 'unusable: tiny: SSIM needs sides of 11 pixels or more: this is 20 x 8' in out
 
 
 def test_equal_images_are_noted_because_they_make_the_mean_infinite(run, folders):
-    results, truth = folders
+    results, gt = folders
     save(results / 'c.png', grey(100))
-    code, out, _ = run('gopro_rgb', results, truth)
+    code, out, _ = run('gopro_rgb', results, gt)
     psnr = sum(20 * math.log10(255 / error) for error in (1, 5)) / 2
     assert code == 0
     assert '1 results equal their ground truth' in out
@@ -155,12 +155,10 @@ def test_an_alignment_that_fails_is_named_and_the_rest_goes_on(run, tmp_path, wo
     picture = cv2.GaussianBlur(rng.uniform(0, 255, (64, 64, 3)), (0, 0), 2)
     picture = cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     for name in ('good', 'flat'):
-        save(tmp_path / 'truth' / f'{name}.png', picture)
+        save(tmp_path / 'gt' / f'{name}.png', picture)
     save(tmp_path / 'results' / 'good.png', (picture * 0.9).astype(np.uint8))
     save(tmp_path / 'results' / 'flat.png', grey(90, (64, 64)))
-    code, out, _ = run(
-        'realblur_aligned', tmp_path / 'results', tmp_path / 'truth', workers=workers
-    )
+    code, out, _ = run('realblur_aligned', tmp_path / 'results', tmp_path / 'gt', workers=workers)
     assert code == 1
     assert '(mean of 1)' in out
     assert 'problems: 1 (1 not aligned)' in out
@@ -170,7 +168,7 @@ def test_an_alignment_that_fails_is_named_and_the_rest_goes_on(run, tmp_path, wo
 @pytest.mark.parametrize(
     ('protocol', 'message'),
     [
-        ('rain_z', 'Did you mean rain_y?'),
+        ('rain_z', 'did you mean "rain_y"?'),
         ('gopro_rgb', 'is not a folder'),
         ('dnd', 'does not exist'),
     ],
@@ -190,9 +188,9 @@ def test_an_empty_folder_is_named(run, folders, tmp_path):
 
 @pytest.fixture
 def sidd(tmp_path):
-    truth = np.random.default_rng(0).integers(40, 200, (2, 2, 16, 16, 3), np.uint8)
-    matlab.save_classic(tmp_path / 'ValidationGtBlocksSrgb.mat', ValidationGtBlocksSrgb=truth)
-    return truth
+    gt = np.random.default_rng(0).integers(40, 200, (2, 2, 16, 16, 3), np.uint8)
+    matlab.save_classic(tmp_path / 'ValidationGtBlocksSrgb.mat', ValidationGtBlocksSrgb=gt)
+    return gt
 
 
 @pytest.mark.parametrize('save_mat', [matlab.save_classic, matlab.save_v73])

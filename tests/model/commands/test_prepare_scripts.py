@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 
 from c2fdft_model.data import dataset_layouts
-from c2fdft_model.data.lmdb.plan import name_of
 from c2fdft_model.data.pairing import read_meta_info
 from c2fdft_model.images.image_io import read_rgb
 from helpers.matlab import save_classic, save_dnd_info_v73, save_v73
@@ -38,9 +38,9 @@ def expect(monkeypatch, prepare_dataset):
 
         def small(*arguments):
             return [
-                dataclasses.replace(part, count=counts[Path(part.place).name])
-                for part in make(*arguments)
-                if Path(part.place).name in counts
+                dataclasses.replace(split, count=counts[Path(split.place).name])
+                for split in make(*arguments)
+                if Path(split.place).name in counts
             ]
 
         monkeypatch.setattr(prepare_dataset, dataset, small)
@@ -55,7 +55,7 @@ def write_pair(root: Path, lq: str, gt: str, number: int = 0, size: tuple[int, i
 
 
 def keys(place: Path) -> list[str]:
-    names = [sorted(map(name_of, read_meta_info(place / f'{s}.lmdb'))) for s in ('input', 'target')]
+    names = [sorted(map(unquote, read_meta_info(place / f'{s}.lmdb'))) for s in ('input', 'target')]
     assert names[0] == names[1]
     return names[0]
 
@@ -86,14 +86,14 @@ def test_rain13k(tmp_path, prepare_dataset, expect, capsys):
 
 def test_published_counts():
     counts = {
-        part.place: part.count
-        for parts in (
+        split.place: split.count
+        for splits in (
             dataset_layouts.rain13k(),
             dataset_layouts.gopro(),
             dataset_layouts.realblur(),
             dataset_layouts.sidd(),
         )
-        for part in parts
+        for split in splits
     }
     assert counts == {
         'train/Rain13K': 13712,
@@ -142,7 +142,7 @@ def test_wrong_root_shows_what_was_looked_for(tmp_path, prepare_dataset, capsys)
     assert 'there is no such folder' in capsys.readouterr().err
 
 
-def test_one_half_of_a_part_is_named(tmp_path, prepare_dataset, capsys):
+def test_one_half_of_a_split_is_named(tmp_path, prepare_dataset, capsys):
     write_pair(tmp_path, 'train/Rain13K/input/1.png', 'elsewhere/1.png')
     assert prepare_dataset.main(['rain13k', '--root', str(tmp_path)]) == 1
     assert 'PROBLEM' in capsys.readouterr().out

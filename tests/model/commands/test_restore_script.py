@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from c2fdft_arch.common import hardware
 from c2fdft_arch.dft import DFT
-from c2fdft_arch.inference import settings as inference_settings
 from c2fdft_model.images import image_files
 from c2fdft_model.images.image_files import read_image
 from c2fdft_model.restoring import restorer
@@ -123,14 +123,18 @@ def test_the_timesteps_are_chosen_and_shown(run, photos, steps, shown):
     assert f'Timesteps: {shown}' in printed
 
 
-@pytest.mark.parametrize(('given', 'shown'), [('fp32', 'float32'), ('bf16', 'bfloat16')])
-def test_the_precision_is_chosen_and_shown(run, photos, given, shown):
+@pytest.mark.parametrize(
+    ('given', 'fast', 'shown'),
+    [('fp32', True, 'float32'), ('bf16', True, 'bfloat16'), ('bf16', False, 'float32')],
+)
+def test_the_precision_is_chosen_and_shown(run, photos, monkeypatch, given, fast, shown):
+    monkeypatch.setattr(hardware, 'has_fast_bf16', lambda _: fast)
     _, printed, _ = run(photos / 'a.png', 'new.png', '--steps', '1', '--precision', given)
     assert f'precision: {shown}' in printed
 
 
 def test_the_precision_of_each_call_is_shown_where_it_is_chosen(run, photos, monkeypatch):
-    monkeypatch.setattr(inference_settings, 'has_fast_bf16', lambda _: True)
+    monkeypatch.setattr(hardware, 'has_fast_bf16', lambda _: True)
     for steps, shown in (('1', 'float32\n'), ('2', 'float32 at 999, bfloat16 at 0\n')):
         _, printed, _ = run(photos / 'a.png', 'new.png', '--steps', steps, '--overwrite')
         assert f'precision: {shown}' in printed
@@ -149,8 +153,8 @@ def test_samples_are_averaged(run, photos, weights):
 
 def test_a_memory_budget_that_is_asked_for_suffices(run, photos):
     save(photos / 'a.png', 160, 160)
-    code, _, told = run(photos / 'a.png', 'new.png', '--memory-budget', '1')
-    (line,) = told.splitlines()
+    code, _, errors = run(photos / 'a.png', 'new.png', '--memory-budget', '1')
+    (line,) = errors.splitlines()
     assert code == 1 and 'photos/a.png' in line and '--tile' in line
     needed = re.search(r'give --memory-budget (\d+) or more', line)[1]
     assert run(photos / 'a.png', 'new.png', '--memory-budget', needed)[0] == 0
@@ -175,7 +179,7 @@ def test_the_diffusion_section_of_an_option_file_is_used(run, photos):
     assert 'Timesteps: 499, 0;' in printed
 
 
-def test_comparisons_show_degraded_and_restored_and_truth(run, photos):
+def test_comparisons_show_degraded_and_restored_and_ground_truth(run, photos):
     save(photos / 'a.png', 32, 20)
     run(photos / 'a.png', 'out', '--steps', '1', '--compare', '--metrics', photos)
     assert read_image('out/compare/a.png').colour.shape == (32, 3 * 20 + 2 * 8, 3)
@@ -235,10 +239,10 @@ def test_metrics_of_what_is_there_already_are_printed(run, photos):
     assert 'psnr inf' in printed
 
 
-def test_a_missing_truth_is_told_and_the_image_restored(run, photos):
+def test_a_missing_ground_truth_is_reported_and_the_image_restored(run, photos):
     save(Path('gt/other.png'))
-    code, _, told = run(photos / 'a.png', 'out', '--steps', '1', '--metrics', 'gt')
-    assert code == 1 and 'a.png: no ground truth' in told
+    code, _, errors = run(photos / 'a.png', 'out', '--steps', '1', '--metrics', 'gt')
+    assert code == 1 and 'a.png: no ground truth' in errors
     assert Path('out/a.png').exists()
 
 
@@ -287,25 +291,25 @@ def camera_photo(path):
 @pytest.mark.parametrize('ending', ['jpg', 'png', 'tif', 'webp'])
 def test_a_photo_of_a_camera_is_written_with_its_exposure(run, photos, ending):
     camera_photo(photos / 'c.png')
-    code, _, told = run(photos / 'c.png', f'new.{ending}', '--steps', '1')
+    code, _, errors = run(photos / 'c.png', f'new.{ending}', '--steps', '1')
     assert code == 0
     exif = Image.open(f'new.{ending}').getexif()
     assert float(exif.get_ifd(0x8769)[33434]) == 0.5 and exif.get_ifd(0x8825)[1] == 'N'
-    assert told == ('warning: new.jpg: without MakerNote\n' if ending == 'jpg' else '')
+    assert errors == ('warning: new.jpg: without MakerNote\n' if ending == 'jpg' else '')
 
 
 def test_an_image_that_cannot_be_encoded_does_not_stop_the_others(run, photos, monkeypatch):
     encode = image_files._encode
 
-    def fail(photograph, *arguments):
-        if photograph.colour.shape[0] == 9:
+    def fail(image, *arguments):
+        if image.colour.shape[0] == 9:
             raise RuntimeError('Error setting from dictionary')
-        return encode(photograph, *arguments)
+        return encode(image, *arguments)
 
     monkeypatch.setattr(image_files, '_encode', fail)
-    code, printed, told = run(photos, 'out', '--steps', '1')
+    code, printed, errors = run(photos, 'out', '--steps', '1')
     assert code == 1 and '1 restored' in printed
-    assert told == 'failed: out/a.png cannot be written: Error setting from dictionary.\n'
+    assert errors == 'failed: out/a.png cannot be written: Error setting from dictionary.\n'
 
 
 def lock(monkeypatch, name):
@@ -321,15 +325,15 @@ def lock(monkeypatch, name):
 
 def test_a_subfolder_that_cannot_be_read_is_counted_as_failed(run, photos, monkeypatch):
     lock(monkeypatch, 'trip')
-    code, printed, told = run(photos, 'out', '--steps', '1')
+    code, printed, errors = run(photos, 'out', '--steps', '1')
     assert code == 1 and '1 restored' in printed and '1 failed' in printed
-    assert told == 'failed: photos/trip cannot be read: Permission denied.\n'
+    assert errors == 'failed: photos/trip cannot be read: Permission denied.\n'
 
 
 def test_a_folder_that_cannot_be_read_is_named(run, photos, monkeypatch):
     lock(monkeypatch, 'photos')
-    code, _, told = run(photos, 'out')
-    assert code == 2 and 'photos cannot be read: Permission denied' in told
+    code, _, errors = run(photos, 'out')
+    assert code == 2 and 'photos cannot be read: Permission denied' in errors
 
 
 BROKEN = {
@@ -345,10 +349,10 @@ def test_a_broken_file_is_named_and_the_others_are_restored(run, photos, name):
     if content is None:
         content = (photos / 'a.png').read_bytes()[:150]
     (photos / name).write_bytes(content)
-    code, printed, told = run(photos, 'out', '--steps', '1')
+    code, printed, errors = run(photos, 'out', '--steps', '1')
     assert code == 1
     assert '2 restored' in printed and '1 failed' in printed
-    (line,) = told.splitlines()
+    (line,) = errors.splitlines()
     assert f'photos/{name}' in line and complaint in line
     assert not Path('out', name).exists()
 
@@ -362,16 +366,16 @@ def test_an_image_without_permission_is_named(run, photos, monkeypatch):
         return read_bytes(path)
 
     monkeypatch.setattr(Path, 'read_bytes', refuse)
-    code, _, told = run(photos, 'out', '--steps', '1')
-    assert code == 1 and told == 'failed: photos/a.png: no permission to read it.\n'
+    code, _, errors = run(photos, 'out', '--steps', '1')
+    assert code == 1 and errors == 'failed: photos/a.png: no permission to read it.\n'
 
 
 def test_a_folder_without_permission_is_named_before_anything_is_restored(run, photos, monkeypatch):
     monkeypatch.setattr(os, 'access', lambda path, _: Path(path).name != 'locked')
     Path('locked').mkdir()
-    code, printed, told = run(photos, 'locked/out', '--steps', '1')
+    code, printed, errors = run(photos, 'locked/out', '--steps', '1')
     assert code == 1 and '0 restored' in printed
-    assert 'locked/out/a.png cannot be written' in told
+    assert 'locked/out/a.png cannot be written' in errors
 
 
 def test_a_full_disk_leaves_no_half_written_file(run, photos, monkeypatch):
@@ -380,15 +384,15 @@ def test_a_full_disk_leaves_no_half_written_file(run, photos, monkeypatch):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(Path, 'write_bytes', fill)
-    code, _, told = run(photos / 'a.png', 'out', '--steps', '1')
-    assert code == 1 and 'out/a.png cannot be written: No space left' in told
+    code, _, errors = run(photos / 'a.png', 'out', '--steps', '1')
+    assert code == 1 and 'out/a.png cannot be written: No space left' in errors
     assert list(Path('out').iterdir()) == []
 
 
 def test_alpha_is_not_lost_in_a_jpeg(run, photos):
     save(photos / 'clear.png', mode='RGBA')
-    code, _, told = run(photos / 'clear.png', 'clear.jpg', '--steps', '1')
-    assert code == 1 and 'JPEG cannot hold the alpha channel' in told
+    code, _, errors = run(photos / 'clear.png', 'clear.jpg', '--steps', '1')
+    assert code == 1 and 'JPEG cannot hold the alpha channel' in errors
 
 
 @pytest.mark.parametrize(
@@ -417,9 +421,9 @@ def test_alpha_is_not_lost_in_a_jpeg(run, photos):
     ],
 )
 def test_what_cannot_begin_is_one_line(run, photos, arguments, complaint):
-    code, _, told = run(*arguments)
+    code, _, errors = run(*arguments)
     assert code == 2
-    (line,) = told.splitlines()
+    (line,) = errors.splitlines()
     assert complaint in line
     assert not Path('out').exists()
 
@@ -441,9 +445,9 @@ def test_weights_that_do_not_fit_are_one_line(script, photos, capsys, content):
 def test_an_image_that_does_not_fit_the_memory_is_not_begun(run, photos, monkeypatch):
     monkeypatch.setattr(restorer, 'needed_memory_mb', lambda *_: 9 * 1024.0)
     monkeypatch.setattr(restorer, 'available_memory_mb', lambda _: 2 * 1024.0)
-    code, _, told = run(photos / 'a.png', 'out')
+    code, _, errors = run(photos / 'a.png', 'out')
     assert code == 1 and not Path('out/a.png').exists()
-    (line,) = told.splitlines()
+    (line,) = errors.splitlines()
     assert 'photos/a.png: not enough memory: 9.0 GB are needed and 2.0 GB are free' in line
 
 
@@ -456,19 +460,19 @@ def test_no_memory_for_one_image_does_not_stop_the_others(run, photos, monkeypat
         return restore_all(network, image, **options)
 
     monkeypatch.setattr(restorer, 'restore', refuse_large)
-    code, printed, told = run(photos, 'out', '--steps', '1')
+    code, printed, errors = run(photos, 'out', '--steps', '1')
     assert code == 1 and '1 restored' in printed
-    (line,) = told.splitlines()
+    (line,) = errors.splitlines()
     assert 'photos/a.png' in line and 'not enough memory' in line and '--tile' in line
 
 
-def test_an_interruption_is_told(run, photos, monkeypatch):
+def test_an_interruption_is_reported(run, photos, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(restorer, 'restore', interrupt)
-    code, _, told = run(photos, 'out')
-    assert code == 1 and 'interrupted' in told
+    code, _, errors = run(photos, 'out')
+    assert code == 1 and 'interrupted' in errors
 
 
 @pytest.mark.subprocess

@@ -89,17 +89,17 @@ def test_each_number_of_steps_gets_a_row_with_every_metric_and_the_time(option_f
     assert cv2.imread(str(folder / 'steps.png')) is not None
 
 
-def test_the_numbers_are_those_of_a_restoration_with_that_many_steps(option_file):
+def test_the_metrics_are_those_of_a_restoration_with_that_many_steps(option_file):
     run(option_file, '--steps', '2', '5', '--limit', '1')
     network = load_network(option_file.parent / 'net_g.pth')
-    degraded, truth = (
+    degraded, gt = (
         cv2.imread(str(option_file.parent / folder / 'a.png'))[..., ::-1] for folder in ('lq', 'gt')
     )
     tensor = torch.from_numpy(degraded.copy()).permute(2, 0, 1).float() / 255
     for row in rows(option_file):
         restored = restore(network, tensor, timesteps=int(row['steps']), noise_name='a')
         restored = (restored * 255).round().permute(1, 2, 0).numpy()
-        psnr = 10 * np.log10(255**2 / np.mean((restored - truth) ** 2))
+        psnr = 10 * np.log10(255**2 / np.mean((restored - gt) ** 2))
         assert float(row['psnr']) == pytest.approx(psnr, abs=1e-2)
         assert row['images'] == '1'
 
@@ -146,7 +146,7 @@ def test_lpips_that_is_there_becomes_a_column(option_file, monkeypatch):
     ('change', 'arguments', 'message'),
     [
         ({}, ['--steps', '0'], '0 steps are not possible'),
-        ({'model_type': 'SRModel'}, [], 'model_type is SRModel: C2FDFTModel is wanted'),
+        ({'model_type': 'SRModel'}, [], 'model_type is SRModel: C2FDFTModel is expected'),
         ({'path': {'pretrain_network_g': 'absent.pth'}}, [], 'absent.pth'),
     ],
 )

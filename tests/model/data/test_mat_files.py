@@ -34,8 +34,8 @@ def test_both_formats_give_the_array_in_matlabs_order(tmp_path, blocks, save):
 def test_a_missing_variable_is_named_with_those_there_are(tmp_path, blocks, save):
     path = save(tmp_path / 'x.mat', ValidationNoisyBlocksSrgb=blocks)
     message = (
-        'x.mat: no variable `ValidationGtBlocksSrgb`; it has `ValidationNoisyBlocksSrgb`. '
-        'Did you mean `ValidationNoisyBlocksSrgb`?'
+        'x.mat: no variable `ValidationGtBlocksSrgb`; it has `ValidationNoisyBlocksSrgb` '
+        r'\(did you mean "ValidationNoisyBlocksSrgb"\?\)'
     )
     with pytest.raises(MatFileError, match=message):
         mat_files.read_array(path, 'ValidationGtBlocksSrgb')

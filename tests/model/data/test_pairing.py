@@ -5,18 +5,20 @@ from __future__ import annotations
 import lmdb
 import numpy as np
 import pytest
+from basicsr.data.data_util import paired_paths_from_meta_info_file
 
 from c2fdft_model.data.pairing import (
     ImagePair,
     PairingError,
     check_sizes,
     list_images,
-    pair_files,
+    listed_pairs,
+    match_files,
+    pair_folders,
     pair_lmdbs,
     read_meta_info,
 )
-from c2fdft_model.images.image_io import encode_png
-from helpers.paired_data import pattern, write_folders, write_rgb
+from helpers.paired_data import encode_png, pattern, write_folders, write_rgb
 
 
 def test_images_are_found_at_any_depth(tmp_path):
@@ -40,18 +42,17 @@ def test_empty_folder_is_named(tmp_path):
 
 
 def test_names_match_without_suffix():
-    pairs = pair_files(['s/1.0.jpg', '2.png'], ['2.tif', 's/1.0.png'])
+    pairs, *_ = match_files(['s/1.0.jpg', '2.png'], ['2.tif', 's/1.0.png'])
     assert pairs == [ImagePair('2', '2.png', '2.tif'), ImagePair('s/1.0', 's/1.0.jpg', 's/1.0.png')]
 
 
 def test_template_of_the_degraded_name():
-    assert pair_files(['d/ax2.png'], ['d/a.png'], '{}x2') == [
-        ImagePair('d/a', 'd/ax2.png', 'd/a.png')
-    ]
+    pairs, *_ = match_files(['d/ax2.png'], ['d/a.png'], '{}x2')
+    assert pairs == [ImagePair('d/a', 'd/ax2.png', 'd/a.png')]
 
 
 def test_templates_with_several_gaps():
-    pairs = pair_files(
+    pairs, *unmatched = match_files(
         ['0001/77_NOISY_SRGB_010.PNG', '0001/77_GT_SRGB_010.PNG'],
         ['0001/77_NOISY_SRGB_010.PNG', '0001/77_GT_SRGB_010.PNG'],
         '{}_NOISY_SRGB_{}',
@@ -60,16 +61,17 @@ def test_templates_with_several_gaps():
     assert pairs == [
         ImagePair('0001/77/010', '0001/77_NOISY_SRGB_010.PNG', '0001/77_GT_SRGB_010.PNG')
     ]
+    assert unmatched == [[], []]
 
 
 def test_equal_names_pair_by_suffix():
-    pairs = pair_files(['a.jpg', 'a.png'], ['a.png', 'a.jpg'])
+    pairs, *_ = match_files(['a.jpg', 'a.png'], ['a.png', 'a.jpg'])
     assert pairs == [ImagePair('a.jpg', 'a.jpg', 'a.jpg'), ImagePair('a.png', 'a.png', 'a.png')]
 
 
 def test_doubtful_pairs_are_refused():
     with pytest.raises(PairingError, match=r'a: it is not clear which of a\.jpg, a\.png'):
-        pair_files(['a.jpg', 'a.png'], ['a.tif'])
+        match_files(['a.jpg', 'a.png'], ['a.tif'])
 
 
 @pytest.mark.parametrize(
@@ -79,25 +81,41 @@ def test_doubtful_pairs_are_refused():
         (['a.png'], ['a.png', 'c/b.png'], r'1 clean images .*: c/b\.png'),
     ],
 )
-def test_missing_partners_are_named(lq, gt, message):
+def test_missing_partners_are_named(tmp_path, lq, gt, message):
+    for side, names in (('lq', lq), ('gt', gt)):
+        for name in names:
+            (tmp_path / side / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / side / name).touch()
     with pytest.raises(PairingError, match=message):
-        pair_files(lq, gt)
+        pair_folders(tmp_path / 'lq', tmp_path / 'gt')
 
 
 def test_template_without_gap_is_refused():
     with pytest.raises(PairingError, match="template 'x2'"):
-        pair_files(['a.png'], ['a.png'], 'x2')
+        match_files(['a.png'], ['a.png'], 'x2')
 
 
 def test_template_that_fits_nothing_is_refused():
     with pytest.raises(PairingError, match=r"template '{}_q': no file fits it, e\.g\. a\.png"):
-        pair_files(['a.png'], ['a.png'], '{}_q')
+        match_files(['a.png'], ['a.png'], '{}_q')
+
+
+@pytest.mark.parametrize('template', ['{}', '{}_rain'])
+def test_listed_pairs_are_those_of_basicsr(tmp_path, template):
+    listed = tmp_path / 'meta.txt'
+    listed.write_text('a.png (41,56,3)\nb/c.v2.jpg\n')
+    theirs = paired_paths_from_meta_info_file(['lq', 'gt'], ['lq', 'gt'], listed, template)
+    ours = listed_pairs(listed, template)
+    assert [(f'lq/{pair.lq}', f'gt/{pair.gt}') for pair in ours] == [
+        (paths['lq_path'], paths['gt_path']) for paths in theirs
+    ]
+    assert [pair.name for pair in ours] == ['a', 'b/c.v2']
 
 
 def test_pairs_of_different_sizes_are_named(tmp_path):
     folders = write_folders(tmp_path, 2)
     write_rgb(tmp_path / 'lq' / '001.png', pattern(1, 30, 50))
-    pairs = pair_files(list_images(tmp_path / 'lq'), list_images(tmp_path / 'gt'))
+    pairs = pair_folders(tmp_path / 'lq', tmp_path / 'gt')
     with pytest.raises(PairingError, match=r'lq/001\.png is 50 x 30, .*gt/001\.png is 56 x 41'):
         check_sizes(*folders.values(), pairs)
 

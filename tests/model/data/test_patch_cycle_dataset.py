@@ -17,16 +17,16 @@ from basicsr.data import build_dataset
 from PIL import Image
 
 from c2fdft_arch.common.option_parsing import OptionError
-from c2fdft_model import patch_cycle_dataset
+from c2fdft_model.data import loader_position
 from c2fdft_model.data.pairing import PairingError
 from c2fdft_model.data.training_clock import ITERATION_KEY, TrainingClock, training_clock
-from c2fdft_model.images import image_crops
-from c2fdft_model.images import indexed_png as strip_png
-from c2fdft_model.images.image_io import ImageReadError, encode_png, encode_ppm
+from c2fdft_model.images import image_crops, indexed_png
+from c2fdft_model.images.image_io import ImageReadError, encode_ppm
 from helpers.paired_data import (
     begin,
     dataset_opt,
     describe,
+    encode_png,
     pattern,
     training_opt,
     write_folders,
@@ -143,7 +143,7 @@ def lmdb_opt(root: Path, encode=encode_png, **changes) -> dict:
 
 
 @pytest.mark.parametrize(
-    'encode', [encode_png, encode_ppm, strip_png.encode], ids=['png', 'uncompressed', 'strips']
+    'encode', [encode_png, encode_ppm, indexed_png.encode], ids=['png', 'uncompressed', 'indexed']
 )
 def test_lmdb_with_dots_in_its_keys(tmp_path, encode):
     batch = batch_of(lmdb_opt(tmp_path, encode), 1)
@@ -178,7 +178,7 @@ def test_every_kind_of_file_is_read_alike_in_training_and_test(tmp_path):
         image.convert('RGBA').save(tmp_path / side / 'alpha.png')
         image.convert('CMYK').save(tmp_path / side / 'cmyk.jpg')
         image.save(tmp_path / side / 'turned.jpg', exif=exif)
-        cv2.imwrite(str(tmp_path / side / 'deep.png'), values.astype(np.uint16) * 257)
+        cv2.imwrite(str(tmp_path / side / '16bit.png'), values.astype(np.uint16) * 257)
         image.save(tmp_path / side / 'plain.tif')
     folders = {'dataroot_lq': str(tmp_path / 'lq'), 'dataroot_gt': str(tmp_path / 'gt')}
     cycle = {'gt_sizes': [32], 'mini_batch_sizes': [7], 'iters': [1], 'batch_size_per_gpu': 7}
@@ -277,7 +277,7 @@ def test_option_errors_come_when_the_data_set_is_built(folders):
 
 
 def test_without_a_training_it_says_what_to_announce(folders, monkeypatch):
-    monkeypatch.setattr(patch_cycle_dataset, 'training_clock', TrainingClock())
+    monkeypatch.setattr(loader_position, 'training_clock', TrainingClock())
     dataset = build_dataset(dataset_opt(folders))
     with pytest.raises(RuntimeError, match='none has been announced'):
         dataset.__getitems__(range(6))

@@ -120,17 +120,17 @@ def test_objectives_have_the_noisy_images_shape_and_a_gradient(objective):
     t = torch.tensor([1, 80])
     x_t = process.q_sample(x_0, y, eps, t)
     prediction = torch.zeros_like(eps).requires_grad_()
-    estimate, truth = process.objective(prediction, x_t, x_0, y, eps, t)
-    assert estimate.shape == truth.shape == x_t.shape
-    (estimate - truth).abs().sum().backward()
+    estimate, target = process.objective(prediction, x_t, x_0, y, eps, t)
+    assert estimate.shape == target.shape == x_t.shape
+    (estimate - target).abs().sum().backward()
     assert (prediction.grad.abs().sum(dim=(1, 2, 3)) > 0).all()
 
 
 def test_noise_objective_is_met_by_the_true_noise():
     process = IRSDEProcess()
     eps = torch.randn(1, 3, 4, 4).double()
-    estimate, truth = process.objective(eps, eps, images(X_0), images(MU), eps, at(5))
-    assert torch.equal(estimate, truth)
+    estimate, target = process.objective(eps, eps, images(X_0), images(MU), eps, at(5))
+    assert torch.equal(estimate, target)
 
 
 def likelihood_error(num_timesteps: int) -> float:
@@ -140,8 +140,8 @@ def likelihood_error(num_timesteps: int) -> float:
     eps = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double()
     t = at(num_timesteps // 2)
     x_t = process.q_sample(images(X_0), images(MU), eps, t)
-    estimate, truth = process.objective(eps, x_t, images(X_0), images(MU), eps, t)
-    return float((estimate - truth).abs().mean())
+    estimate, target = process.objective(eps, x_t, images(X_0), images(MU), eps, t)
+    return float((estimate - target).abs().mean())
 
 
 def test_likelihood_objective_is_met_by_the_true_noise_up_to_second_order_in_the_step():

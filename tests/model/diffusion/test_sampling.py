@@ -1,4 +1,4 @@
-"""The sampler: timesteps, one step by hand, gradients, noise by name."""
+"""The sampler: timesteps, one step by hand, gradients."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from c2fdft_arch.dft import DFT
 from c2fdft_arch.network.plain_dft import PlainDFT
 from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
-from c2fdft_model.diffusion.sampling import (
-    ddim_sample,
-    ddim_step,
-    named_noise,
-    sampling_timesteps,
-    seed_for,
-)
+from c2fdft_model.diffusion.process import DDPMProcess
+from c2fdft_model.diffusion.sampling import ddim_step, sampling_timesteps
 from helpers.networks import REFERENCES, reference_network
+
+
+def ddim_sample(denoise, x_T, steps=4, eta=0.0, **options):
+    process = DDPMProcess(sampling_steps=steps, eta=eta)
+    return process.sample(denoise, x_T, torch.zeros_like(x_T), **options)
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,7 @@ def test_sampling_makes_exactly_as_many_network_calls_as_steps(steps):
         seen.append(t.tolist())
         return x_t * 0.1
 
-    schedule = NoiseSchedule()
-    ddim_sample(denoise, torch.randn(2, 3, 2, 2), schedule, sampling_timesteps(steps))
+    ddim_sample(denoise, torch.randn(2, 3, 2, 2), steps)
     assert len(seen) == steps
     assert seen[0] == [999, 999]
     assert seen[-1] == ([0, 0] if steps > 1 else [999, 999])
@@ -68,7 +67,7 @@ def test_whole_trajectory_agrees_with_the_released_implementation(network, name)
     timesteps = sampling_timesteps(4)
     assert sorted(timesteps) == sorted(tensors['sample_timesteps'].tolist())
     with torch.no_grad():
-        sampled = ddim_sample(denoise, tensors['x_T'], NoiseSchedule(), timesteps)
+        sampled = ddim_sample(denoise, tensors['x_T'], timesteps)
     trajectory = torch.stack([*states, sampled])
     reference = tensors['sample_trajectory']
     largest = reference.abs().flatten(1).amax(1)
@@ -88,7 +87,7 @@ def test_a_perfect_predictor_recovers_the_clean_image(steps):
         alpha_bar = schedule.alpha_bar_at(int(t[0]))
         return (x_t - alpha_bar**0.5 * x_0) / (1 - alpha_bar) ** 0.5
 
-    sampled = ddim_sample(true_noise, x_T, schedule, sampling_timesteps(steps))
+    sampled = ddim_sample(true_noise, x_T, steps)
     assert torch.allclose(sampled, x_0, atol=1e-9)
 
 
@@ -122,10 +121,7 @@ def test_stochastic_sampling_is_repeatable_with_a_generator():
     def sample(seed):
         generator = torch.Generator().manual_seed(seed)
         x_T = torch.ones(1, 3, 4, 4)
-        timesteps = sampling_timesteps(4)
-        return ddim_sample(
-            lambda x, t: x * 0.5, x_T, NoiseSchedule(), timesteps, eta=1.0, generator=generator
-        )
+        return ddim_sample(lambda x, t: x * 0.5, x_T, eta=1.0, generator=generator)
 
     assert torch.equal(sample(1), sample(1))
     assert not torch.equal(sample(1), sample(2))
@@ -147,8 +143,7 @@ class Scale(torch.nn.Module):
 def gradient_of(**arguments):
     denoiser = Scale()
     x_T = torch.linspace(-1, 1, 12, dtype=torch.float64).view(1, 3, 2, 2)
-    timesteps = sampling_timesteps(4)
-    ddim_sample(denoiser, x_T, NoiseSchedule(), timesteps, **arguments).sum().backward()
+    ddim_sample(denoiser, x_T, **arguments).sum().backward()
     return denoiser.weight.grad, denoiser.evaluations
 
 
@@ -176,17 +171,3 @@ def test_grad_steps_treats_the_state_before_them_as_a_constant(grad_steps):
 
 def test_grad_steps_beyond_the_sampling_steps_are_all_of_them():
     assert torch.equal(gradient_of(grad_steps=9)[0], gradient_of()[0])
-
-
-def test_noise_depends_on_name_seed_and_shape_alone():
-    noise = named_noise('rocket', (3, 5, 7), seed=1)
-    torch.manual_seed(99)
-    assert torch.equal(noise, named_noise('rocket', (3, 5, 7), seed=1))
-    assert not torch.equal(noise, named_noise('rocket', (3, 5, 7), seed=2))
-    assert not torch.equal(noise, named_noise('socket', (3, 5, 7), seed=1))
-    assert noise.dtype == torch.float32
-
-
-def test_seeds_are_the_same_on_every_machine():
-    # The first 63 bits of SHA-256 of "0:rocket".
-    assert seed_for('rocket') == 0x442C560F01079BE2

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from basicsr.metrics import calculate_psnr, calculate_ssim
 
-from c2fdft_model.evaluation import PROTOCOLS, get_protocol
 from c2fdft_model.evaluation.aligned_metrics import (
     AlignmentError,
     align,
@@ -15,6 +14,8 @@ from c2fdft_model.evaluation.aligned_metrics import (
     masked_ssim,
 )
 from c2fdft_model.evaluation.image_metrics import luma, matlab_luma, psnr, ssim, ssim_3d
+from c2fdft_model.evaluation.image_protocols import IMAGE_PROTOCOLS
+from c2fdft_model.evaluation.protocols import PROTOCOLS, get_protocol
 
 
 def picture(size, blur) -> np.ndarray:
@@ -59,9 +60,9 @@ def test_psnr_of_a_constant_offset_is_closed_form(photo, offset):
 
 
 def test_rain_y_of_a_grey_offset_is_closed_form():
-    truth, result = np.full((16, 16, 3), 100, np.uint8), np.full((16, 16, 3), 151, np.uint8)
+    gt, result = np.full((16, 16, 3), 100, np.uint8), np.full((16, 16, 3), 151, np.uint8)
     # Y rises by 219 / 255 of the grey value: 101.88 -> 102 and 145.68 -> 146
-    assert get_protocol('rain_y').measure(result, truth)['psnr'] == pytest.approx(
+    assert get_protocol('rain_y').measure(result, gt)['psnr'] == pytest.approx(
         20 * np.log10(255 / (146 - 102))
     )
 
@@ -138,8 +139,8 @@ def test_ssim_3d_is_the_sum_over_a_padded_volume(photo, noisy):
 
 
 def test_sidd_val_does_not_round(photo):
-    truth = photo[:32, :32].astype(np.float32) / 255
-    measured = get_protocol('sidd_val').measure(truth + np.float32(0.001), truth)
+    gt = photo[:32, :32].astype(np.float32) / 255
+    measured = get_protocol('sidd_val').measure(gt + np.float32(0.001), gt)
     assert measured['psnr'] == pytest.approx(60, abs=1e-3)
 
 
@@ -180,35 +181,35 @@ def test_alignment_recovers_a_known_warp(photo, homography):
 
 
 def test_alignment_recovers_a_known_gain(photo):
-    truth = _unit(photo)
-    assert align(0.8 * truth, truth).gain == pytest.approx(1.25, rel=1e-5)
+    gt = _unit(photo)
+    assert align(0.8 * gt, gt).gain == pytest.approx(1.25, rel=1e-5)
 
 
 def test_a_warped_darker_copy_scores_as_almost_equal(photo):
-    truth = _unit(photo)
+    gt = _unit(photo)
     shift = np.array([[1, 0, 2.0], [0, 1, -1.0], [0, 0, 1]])
-    moved = (0.8 * _warped(truth, shift) * 255).round().astype(np.uint8)
+    moved = (0.8 * _warped(gt, shift) * 255).round().astype(np.uint8)
     measured = get_protocol('realblur_aligned').measure(moved, photo)
     assert measured['psnr'] > 38
     assert measured['ssim'] > 0.98
     assert get_protocol('gopro_rgb').measure(moved, photo)['psnr'] < 25
 
 
-def test_masked_numbers_ignore_what_lies_outside_the_mask(photo, noisy):
-    truth, result = _unit(photo), _unit(noisy)
-    aligned = align(result, truth)
+def test_masked_metrics_ignore_what_lies_outside_the_mask(photo, noisy):
+    gt, result = _unit(photo), _unit(noisy)
+    aligned = align(result, gt)
     aligned.mask[:, :60] = 0
-    before = masked_psnr(aligned, truth), masked_ssim(aligned, truth)
+    before = masked_psnr(aligned, gt), masked_ssim(aligned, gt)
     aligned.result[:, :60] = 7
-    assert (masked_psnr(aligned, truth), masked_ssim(aligned, truth)) == before
+    assert (masked_psnr(aligned, gt), masked_ssim(aligned, gt)) == before
 
 
 def test_masked_psnr_without_a_warp_is_the_plain_psnr(photo, noisy):
-    truth, result = _unit(photo), _unit(noisy)
-    aligned = align(result, truth)
+    gt, result = _unit(photo), _unit(noisy)
+    aligned = align(result, gt)
     object.__setattr__(aligned, 'result', result)
     aligned.mask[:] = 1
-    assert masked_psnr(aligned, truth) == pytest.approx(psnr(result, truth, 1), abs=1e-4)
+    assert masked_psnr(aligned, gt) == pytest.approx(psnr(result, gt, 1), abs=1e-4)
 
 
 def test_unrelated_images_do_not_align():
@@ -230,6 +231,10 @@ def test_every_protocol_says_what_it_is():
         assert len(protocol.description) > 30
 
 
+def test_protocols_of_mat_files_are_not_among_those_of_image_files():
+    assert set(PROTOCOLS) - set(IMAGE_PROTOCOLS) == {'sidd_val', 'dnd', 'sidd'}
+
+
 def test_an_unknown_protocol_names_the_nearest():
-    with pytest.raises(ValueError, match='there are rain_y, .* Did you mean rain_y?'):
+    with pytest.raises(ValueError, match=r'did you mean "rain_y"\?\): there are rain_y, '):
         get_protocol('rainy')

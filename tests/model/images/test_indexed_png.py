@@ -1,4 +1,4 @@
-"""PNG files in strips: any reader reads them, and crops cost no whole decoding."""
+"""Indexed PNG files: any reader reads them, and crops cost no whole decoding."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from c2fdft_model.images.image_crops import WholeImage, open_image
 from c2fdft_model.images.image_io import (
     ImageReadError,
     decode_rgb,
-    encode_png,
     encode_ppm,
     image_size,
 )
 from c2fdft_model.images.indexed_png import IndexedPng, encode, open_indexed
+from helpers.paired_data import encode_png
 
 RNG = np.random.default_rng(0)
 
 
-def photograph(height: int, width: int, dtype=np.uint8) -> np.ndarray:
+def smooth_image(height: int, width: int, dtype=np.uint8) -> np.ndarray:
     small = RNG.integers(0, np.iinfo(dtype).max + 1, (5, 6, 3)).astype(dtype)
     return cv2.resize(small, (width, height))
 
@@ -31,15 +31,16 @@ def photograph(height: int, width: int, dtype=np.uint8) -> np.ndarray:
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
 @pytest.mark.parametrize('size', [(1, 1), (31, 7), (32, 9), (33, 50), (100, 64)])
 @pytest.mark.parametrize('level', [0, 1, 9])
-def test_every_reader_reads_them(dtype, size, level):
-    image = photograph(*size, dtype)
+def test_every_reader_reads_them(tmp_path, dtype, size, level):
+    image = smooth_image(*size, dtype)
     data = encode(image, level)
     flags = cv2.IMREAD_UNCHANGED
     by_opencv = cv2.imdecode(np.frombuffer(data, np.uint8), flags)[..., ::-1]
     assert by_opencv.dtype == dtype
     assert np.array_equal(by_opencv, image)
     assert np.array_equal(decode_rgb(data, 'x'), image)
-    assert image_size(data) == size
+    (tmp_path / 'image.png').write_bytes(data)
+    assert image_size(tmp_path / 'image.png') == size
     with Image.open(io.BytesIO(data)) as opened:
         opened.load()  # checks the sums of all chunks
         if dtype == np.uint8:
@@ -49,7 +50,7 @@ def test_every_reader_reads_them(dtype, size, level):
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
 @pytest.mark.parametrize('rows', [1, 5, 32])
 def test_crops_are_parts_of_the_image(dtype, rows):
-    image = photograph(70, 45, dtype)
+    image = smooth_image(70, 45, dtype)
     opened = open_indexed(encode(image, rows=rows), 'x')
     assert (opened.height, opened.width) == (70, 45)
     for _ in range(200):
@@ -60,8 +61,8 @@ def test_crops_are_parts_of_the_image(dtype, rows):
         assert np.array_equal(crop, image[top : top + height, left : left + width])
 
 
-def test_only_the_strips_of_the_crop_are_decoded(monkeypatch):
-    image = photograph(320, 45)
+def test_only_the_blocks_of_the_crop_are_decoded(monkeypatch):
+    image = smooth_image(320, 45)
     opened = open_indexed(encode(image), 'x')
     inflated = []
     decompressobj = zlib.decompressobj
@@ -84,15 +85,15 @@ def test_files_are_no_larger_than_opencv_s():
     assert len(encode(image)) < 1.05 * len(encode_png(image, 1))
 
 
-def test_other_files_have_no_strips():
-    image = photograph(20, 30)
+def test_other_files_have_no_index():
+    image = smooth_image(20, 30)
     for data in (encode_png(image), encode_ppm(image), b'', b'x' * 100):
         assert open_indexed(data, 'x') is None
 
 
 @pytest.mark.parametrize('encoder', [encode, encode_png, encode_ppm])
 def test_every_opened_image_gives_its_size_and_crops(encoder):
-    image = photograph(40, 30)
+    image = smooth_image(40, 30)
     opened = open_image(encoder(image), 'x')
     assert isinstance(opened, IndexedPng if encoder is encode else WholeImage)
     assert (opened.height, opened.width) == (40, 30)
@@ -100,12 +101,12 @@ def test_every_opened_image_gives_its_size_and_crops(encoder):
 
 
 def test_truncated_files_are_named():
-    data = encode(photograph(100, 64))
+    data = encode(smooth_image(100, 64))
     with pytest.raises(ImageReadError, match=r'broken\.png: the file is truncated'):
         open_indexed(data[: len(data) // 2], 'broken.png')
 
 
-def test_damaged_strips_are_named():
+def test_damaged_blocks_are_named():
     data = bytearray(encode(RNG.integers(0, 256, (100, 64, 3), dtype=np.uint8)))
     opened = open_indexed(bytes(data), 'x')
     start, end = opened.bounds[1], opened.bounds[2]

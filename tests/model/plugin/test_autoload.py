@@ -27,7 +27,7 @@ FIRST_IMPORTS = [
     'from basicsr.data import build_dataset',
     'from basicsr.utils.registry import ARCH_REGISTRY',
     'import basicsr.train',
-    'import c2fdft_model.plugin.basicsr_patches',
+    'import c2fdft_model.plugin.patches.table',
     *[f'import {leaf}' for leaf in LEAVES],
 ]
 # Carries out each of its arguments in a process of its own and prints, as a line of JSON, what was
@@ -121,13 +121,12 @@ def stand_in(tmp_path, clean_environment):
     (tmp_path / 'setting.py').write_text(
         textwrap.dedent("""
         import sys, types
-        import c2fdft_model.plugin, events
+        import events
         from c2fdft_model.plugin import autoload, registration
-        compat = types.ModuleType('c2fdft_model.plugin.basicsr_patches')
-        compat.before_import = lambda: events.happened.append('before')
-        compat.after_import = lambda: events.happened.append('after')
-        sys.modules[compat.__name__] = c2fdft_model.plugin.basicsr_patches = compat
-        registration.LEAVES = ('leaf_one', 'leaf_two')
+        table = sys.modules[registration.PATCHES] = types.ModuleType(registration.PATCHES)
+        table.before_import = lambda: events.happened.append('before')
+        table.after_import = lambda: events.happened.append('after')
+        autoload.LEAVES = ('leaf_one', 'leaf_two')
         """)
     )
     clean_environment['PYTHONPATH'] = str(tmp_path)
@@ -155,7 +154,7 @@ def test_leaves_are_imported_once_basicsr_is_whole(stand_in, statement):
     assert check(stand_in, code).stderr == ''
 
 
-def test_mends_come_before_and_after_basicsr_and_the_leaves_last(stand_in):
+def test_patches_come_before_and_after_basicsr_and_the_leaves_last(stand_in):
     check(stand_in, f'import basicsr\nassert events.happened == {IN_ORDER}, events.happened')
 
 
@@ -259,13 +258,13 @@ def test_all_failures_share_one_warning(stand_in):
         (stand_in[0] / f'{leaf}.py').write_text('raise RuntimeError("broken " + __name__)\n')
     code = """
     def fail():
-        raise ValueError('no mend')
-    sys.modules['c2fdft_model.plugin.basicsr_patches'].after_import = fail
+        raise ValueError('no patch')
+    setting.table.after_import = fail
     import basicsr
     """
     told = check(stand_in, code).stderr
     assert told.count('RuntimeWarning') == 1
-    for cause in ('no mend', 'broken leaf_one', 'broken leaf_two'):
+    for cause in ('no patch', 'broken leaf_one', 'broken leaf_two'):
         assert cause in told
 
 

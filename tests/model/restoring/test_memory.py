@@ -24,7 +24,7 @@ def machine(tmp_path, monkeypatch):
     limit.write_text(f'{2 * 2**30}\n')
     used.write_text(f'{2**29}\n')
     monkeypatch.setattr(memory, 'CGROUP_LIMITS', ((str(limit), str(used)),))
-    monkeypatch.setattr(memory, '_free_by_kernel', lambda: 3 * 2**30)
+    monkeypatch.setattr(memory, '_free_of_machine', lambda: 3 * 2**30)
     return limit
 
 
@@ -39,7 +39,7 @@ def test_a_group_without_limit_leaves_the_machine(machine):
 
 def test_nothing_is_known_where_nothing_tells(machine, monkeypatch):
     machine.unlink()
-    monkeypatch.setattr(memory, '_free_by_kernel', lambda: None)
+    monkeypatch.setattr(memory, '_free_of_machine', lambda: None)
     assert available_memory_mb(CPU) is None
 
 
@@ -64,7 +64,7 @@ def test_a_network_of_unknown_kind_is_not_asked():
     assert needed_memory_mb(nn.Identity(), 8, 8) is None
 
 
-def test_too_little_memory_is_told_in_numbers():
+def test_too_little_memory_is_reported_in_numbers():
     with pytest.raises(MemoryError, match=r'3\.0 GB are needed and 1\.5 GB are free'):
         require_memory(3072, 1536)
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from c2fdft_arch.common.padding import pad_to_multiple, reflected_indices
+from c2fdft_model.diffusion.named_noise import named_noise
 from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
-from c2fdft_model.diffusion.sampling import named_noise
 from c2fdft_model.restoring.restoration import restore
 
 
@@ -87,7 +87,7 @@ def test_the_noise_is_that_of_the_name_and_the_seed():
     assert not torch.equal(first, restore(network, image, noise_name='a', seed=2))
 
 
-def test_one_step_starts_from_noise_for():
+def test_one_step_starts_from_the_named_noise():
     seen = []
 
     class Recorder(CleanImageKnown):
@@ -171,7 +171,7 @@ def test_an_integer_image_is_refused():
     [
         (255.0, r'image has values from .* to 255: give RGB in \[0, 1\]'),
         (-1.0, r'image has values from -1 to .*: give RGB in \[0, 1\]'),
-        (float('nan'), r'image has values that are no numbers'),
+        (float('nan'), r'image has values that are not numbers'),
         (float('inf'), r'image has values from .* to inf'),
     ],
 )

@@ -132,13 +132,11 @@ def locked(photos, monkeypatch):
     monkeypatch.setattr(os, 'scandir', refuse)
 
 
-def test_a_subfolder_that_cannot_be_read_is_told(locked):
+def test_a_subfolder_that_cannot_be_read_is_reported(locked):
     told = []
     jobs = find_jobs(['photos'], 'out', on_error=told.append)
     assert [str(job.source) for job in jobs] == ['photos/a.PNG', 'photos/b.jpg']
     assert [error.filename for error in told] == ['photos/trip']
-    with pytest.raises(JobError, match='photos/trip cannot be read: Permission denied'):
-        find_jobs(['photos'], 'out')
 
 
 def test_an_ending_that_is_not_written_is_refused_with_those_that_are(photos):
@@ -166,7 +164,7 @@ def test_the_noise_is_seeded_by_the_name_without_the_ending(photos):
     ('inputs', 'output', 'complaint'),
     [
         (['missing'], 'out', 'missing: no such file'),
-        (['photos/*.gif'], 'out', 'no file has such a name'),
+        (['photos/*.gif'], 'out', 'no file matches'),
         (['photos'], 'photos', 'is an input, too'),
         (['photos/b.jpg'], 'photos/b.jpg', 'is an input, too'),
         (['photos/b.jpg'], 'photos/../photos', 'is an input, too'),

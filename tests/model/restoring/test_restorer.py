@@ -9,7 +9,7 @@ from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.images.image_files import ImageRecord
 from c2fdft_model.restoring import restorer as restorer_module
 from c2fdft_model.restoring.restoration import restore
-from c2fdft_model.restoring.restorer import Restorer, RestorerSettings
+from c2fdft_model.restoring.restorer import Restorer
 
 
 class PixelNoise(nn.Module):
@@ -25,32 +25,31 @@ class PixelNoise(nn.Module):
         return x[:, 3:] - self.scale * (x[:, :3] + x[:, 3:])
 
 
-def photograph(height=9, width=13, **fields):
+def image_record(height=9, width=13, **fields):
     rng = np.random.default_rng(0)
     return ImageRecord(rng.random((height, width, 3), np.float32), **fields)
 
 
-def test_a_photograph_is_restored_as_the_function_does():
-    network, given = PixelNoise(), photograph()
-    settings = RestorerSettings(seed=3, samples=2, precision='fp32')
-    restored = Restorer(network, DDPMProcess(sampling_steps=2), settings)(given, 'a')
+def test_an_image_is_restored_as_the_function_does():
+    network, given = PixelNoise(), image_record()
+    process = DDPMProcess(sampling_steps=2)
+    restored = Restorer(network, process, seed=3, samples=2, precision='fp32')(given, 'a')
     image = torch.from_numpy(given.colour).permute(2, 0, 1)
     expected = restore(network, image, timesteps=2, noise_name='a', seed=3, samples=2)
     np.testing.assert_array_equal(restored.colour, expected.permute(1, 2, 0).numpy())
 
 
 def test_what_belongs_to_the_file_is_kept():
-    given = photograph(depth=16, icc=b'profile', orientation=6, alpha=np.zeros((9, 13)))
-    restored = Restorer(PixelNoise(), DDPMProcess(), RestorerSettings())(given, 'a')
+    given = image_record(depth=16, icc=b'profile', orientation=6, alpha=np.zeros((9, 13)))
+    restored = Restorer(PixelNoise(), DDPMProcess())(given, 'a')
     assert (restored.depth, restored.icc, restored.orientation) == (16, b'profile', 6)
     assert restored.alpha is given.alpha
 
 
-def test_every_network_call_is_told():
-    settings = RestorerSettings(samples=3)
-    restorer = Restorer(PixelNoise(), DDPMProcess(sampling_steps=2), settings)
+def test_every_network_call_is_reported():
+    restorer = Restorer(PixelNoise(), DDPMProcess(sampling_steps=2), samples=3)
     told = []
-    restorer(photograph(), 'a', lambda: told.append(1))
+    restorer(image_record(), 'a', lambda: told.append(1))
     assert len(told) == restorer.calls == 6
 
 
@@ -60,9 +59,7 @@ def test_nothing_is_computed_without_the_memory_for_it(monkeypatch):
     monkeypatch.setattr(restorer_module, 'available_memory_mb', lambda _: 1024.0)
     told = []
     with pytest.raises(MemoryError, match='1.0 GB are free'):
-        Restorer(network, DDPMProcess(), RestorerSettings())(
-            photograph(), 'a', lambda: told.append(1)
-        )
+        Restorer(network, DDPMProcess())(image_record(), 'a', lambda: told.append(1))
     assert not told
 
 
@@ -70,12 +67,12 @@ def test_networks_for_other_images_are_refused():
     network = PixelNoise()
     network.inp_channels = 9
     with pytest.raises(ValueError, match='9 input'):
-        Restorer(network, DDPMProcess(), RestorerSettings())
+        Restorer(network, DDPMProcess())
 
 
 def test_impossible_tiles_are_refused_before_the_first_image():
     with pytest.raises(ValueError, match='tile is 30'):
-        Restorer(PixelNoise(), DDPMProcess(), RestorerSettings(tile=30))
+        Restorer(PixelNoise(), DDPMProcess(), tile=30)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +84,7 @@ def test_an_allocation_that_fails_is_a_memory_error(monkeypatch, text):
 
     monkeypatch.setattr(restorer_module, 'restore', fail)
     with pytest.raises(MemoryError) as caught:
-        Restorer(PixelNoise(), DDPMProcess(), RestorerSettings())(photograph(), 'a')
+        Restorer(PixelNoise(), DDPMProcess())(image_record(), 'a')
     assert str(caught.value) == text
 
 
@@ -97,4 +94,4 @@ def test_other_faults_stay_what_they_are(monkeypatch):
 
     monkeypatch.setattr(restorer_module, 'restore', fail)
     with pytest.raises(RuntimeError, match='shapes'):
-        Restorer(PixelNoise(), DDPMProcess(), RestorerSettings())(photograph(), 'a')
+        Restorer(PixelNoise(), DDPMProcess())(image_record(), 'a')

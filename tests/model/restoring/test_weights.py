@@ -105,7 +105,7 @@ def test_the_network_is_ready_to_evaluate(tmp_path, network):
 
 def test_the_time_embedding_is_an_option(tmp_path, network):
     torch.save(network.state_dict(), tmp_path / 'net.pth')
-    without = load_network(tmp_path / 'net.pth', time_embedding=False)
+    without = build_network(read_checkpoint(tmp_path / 'net.pth'), time_embedding=False)
     x = torch.rand(1, 6, 8, 8)
     assert torch.equal(without(x, torch.tensor([0])), without(x, torch.tensor([999])))
 
@@ -168,21 +168,21 @@ def test_a_missing_key_is_refused_with_the_keys_that_exist(tmp_path, network):
 
 def test_weights_of_another_network_are_refused(tmp_path):
     message = refusal(tmp_path / 'net.pth', torch.nn.Linear(2, 2).state_dict())
-    assert 'missing patch_embed.proj.weight' in message and 'unexpected weight' in message
+    assert 'missing: patch_embed.proj.weight' in message and 'given: weight, bias' in message
     assert len(message) < 400
 
 
 def test_a_missing_block_is_refused_by_name(tmp_path, network):
     parameters = network.state_dict()
     del parameters['latent.1.ffn.project_in.weight']
-    assert 'missing latent.1.ffn.project_in.weight' in refusal(tmp_path / 'net.pth', parameters)
+    assert 'missing: latent.1.ffn.project_in.weight' in refusal(tmp_path / 'net.pth', parameters)
 
 
 def test_a_wrong_shape_is_refused_by_name(tmp_path, network):
     parameters = network.state_dict()
     parameters['down1_2.body.0.weight'] = torch.zeros(2, 2, 3, 3)
     message = refusal(tmp_path / 'net.pth', parameters)
-    assert 'down1_2.body.0.weight has shape (2, 2, 3, 3)' in message
+    assert 'of another shape: down1_2.body.0.weight (2, 2, 3, 3) instead of' in message
 
 
 def test_weights_of_a_diverged_training_are_refused(tmp_path, network):

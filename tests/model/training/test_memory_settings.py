@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from c2fdft_arch.common import hardware
 from c2fdft_arch.common.option_parsing import OptionError, parse_section
-from c2fdft_arch.training import network as train_network
 from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.training.options import TrainOptions
 from c2fdft_model.training.stages import FineStage
@@ -164,7 +164,7 @@ def test_bf16_gradients_point_where_those_of_float32_do(plain, kind):
 
 
 def test_bf16_is_not_float32(plain, monkeypatch):
-    monkeypatch.setattr(train_network, 'has_fast_bf16', lambda device_type: True)
+    monkeypatch.setattr(hardware, 'has_fast_bf16', lambda device_type: True)
     found = gradients('coarse', bf16=True)
     assert any(not torch.equal(found[name], value) for name, value in plain['coarse'].items())
 

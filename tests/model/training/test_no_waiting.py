@@ -46,12 +46,12 @@ class ForTraining(nn.Module):
 def iteration(stage: nn.Module, parts: int = 1, clip_to: float | None = None) -> torch.Tensor:
     """What an iteration does on the device, but for the fused optimiser; returns the flags."""
     parameters = list(stage.network.parameters())
-    average = ModelEMA(ForTraining().requires_grad_(False), stage.network, 0.9)
+    ema = ModelEMA(ForTraining().requires_grad_(False), stage.network, 0.9)
     images = [torch.rand(4, 3, 16, 16) for _ in range(3)]
     terms = accumulate_gradients(stage, (*images, torch.zeros(4, dtype=torch.long)), parts)
     norm = gradient_norm(parameters, clip_to)
     flags = NonFiniteGuard(3, print, lambda: '').check({**terms, 'grad_norm': norm})
-    average.update(flags[0])
+    ema.update(flags[0])
     return flags
 
 

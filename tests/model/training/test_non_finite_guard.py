@@ -11,7 +11,12 @@ from torch import nn
 from c2fdft_model.training import distributed
 from c2fdft_model.training.ema import ModelEMA
 from c2fdft_model.training.non_finite_guard import NonFiniteGuard, TrainingDiverged
-from c2fdft_model.training.step import fused_if_possible, gradient_norm, step_if_finite
+from c2fdft_model.training.step import (
+    fused_if_possible,
+    gradient_norm,
+    step_if_finite,
+    with_fusion_of,
+)
 
 NAN = float('nan')
 
@@ -21,36 +26,36 @@ def guard(max_bad: int = 3) -> tuple[NonFiniteGuard, list[str]]:
     return NonFiniteGuard(max_bad, reports.append, lambda: 'models/net_g_8.pth'), reports
 
 
-def numbers(loss: float, norm: float = 1.0) -> dict[str, torch.Tensor]:
+def metrics(loss: float, norm: float = 1.0) -> dict[str, torch.Tensor]:
     return {'l_noise': torch.tensor(loss), 'grad_norm': torch.tensor(norm)}
 
 
-def run(watcher: NonFiniteGuard, losses: list[float]) -> None:
+def run(checker: NonFiniteGuard, losses: list[float]) -> None:
     for iteration, loss in enumerate(losses, start=1):
-        given = numbers(loss)
-        flags = watcher.check(given)
-        watcher.record(iteration, given, flags, [3e-4], ['rain-7', 'rain-9'])
+        given = metrics(loss)
+        flags = checker.check(given)
+        checker.record(iteration, given, flags, [3e-4], ['rain-7', 'rain-9'])
 
 
 @pytest.mark.parametrize('bad', [NAN, float('inf'), -float('inf')])
 def test_a_loss_that_is_not_finite_is_bad(bad):
-    watcher, _ = guard()
-    assert watcher.check(numbers(bad)).tolist() == [1, 0]
+    checker, _ = guard()
+    assert checker.check(metrics(bad)).tolist() == [1, 0]
 
 
 def test_a_gradient_that_is_not_finite_is_bad():
-    watcher, _ = guard()
-    assert watcher.check(numbers(0.5, norm=NAN)).tolist() == [1, 0]
+    checker, _ = guard()
+    assert checker.check(metrics(0.5, norm=NAN)).tolist() == [1, 0]
 
 
 def test_finite_numbers_are_good():
-    watcher, _ = guard()
-    assert watcher.check(numbers(0.5)).tolist() == [0, 0]
+    checker, _ = guard()
+    assert checker.check(metrics(0.5)).tolist() == [0, 0]
 
 
 def test_a_skipped_iteration_is_reported_with_loss_iteration_lr_and_images():
-    watcher, reports = guard()
-    run(watcher, [0.5, NAN, 0.5])
+    checker, reports = guard()
+    run(checker, [0.5, NAN, 0.5])
     assert reports == [
         'Iteration 2 skipped, l_noise not finite: l_noise nan, grad_norm 1.0000e+00; '
         'lr 3.000e-04; images: rain-7, rain-9.'
@@ -58,15 +63,15 @@ def test_a_skipped_iteration_is_reported_with_loss_iteration_lr_and_images():
 
 
 def test_so_many_bad_iterations_in_a_row_stop_the_training_and_name_the_last_checkpoint():
-    watcher, _ = guard(max_bad=3)
+    checker, _ = guard(max_bad=3)
     with pytest.raises(TrainingDiverged, match=r'3 iterations in a row, up to 4.*net_g_8\.pth'):
-        run(watcher, [0.5, NAN, NAN, NAN])
+        run(checker, [0.5, NAN, NAN, NAN])
 
 
 def test_a_good_iteration_in_between_starts_the_count_anew():
-    watcher, _ = guard(max_bad=3)
-    run(watcher, [NAN, NAN, 0.5, NAN, NAN])
-    assert (watcher.bad_in_a_row, watcher.skipped) == (2, 4)
+    checker, _ = guard(max_bad=3)
+    run(checker, [NAN, NAN, 0.5, NAN, NAN])
+    assert (checker.bad_in_a_row, checker.skipped) == (2, 4)
 
 
 @pytest.mark.parametrize(
@@ -80,10 +85,10 @@ def test_a_good_iteration_in_between_starts_the_count_anew():
 def test_the_ranks_that_were_the_cause_are_named_with_their_images(
     monkeypatch, losses, norm, named
 ):
-    watcher, reports = guard()
+    checker, reports = guard()
     ranks = [({'l_noise': loss, 'grad_norm': norm}, [f'of-{k}']) for k, loss in enumerate(losses)]
     monkeypatch.setattr(distributed, 'gather_objects', lambda own: ranks)
-    run(watcher, [NAN])
+    run(checker, [NAN])
     assert len(reports) == len(named)
     for (rank, names), report in zip(named.items(), reports, strict=True):
         assert f'skipped, {names} not finite in rank {rank}: ' in report
@@ -100,15 +105,15 @@ def test_counters_go_on_from_a_training_state():
 
 
 def test_a_training_state_without_counters_starts_them_at_zero():
-    watcher, _ = guard()
-    watcher.load_state_dict({})
-    assert (watcher.bad_in_a_row, watcher.skipped) == (0, 0)
+    checker, _ = guard()
+    checker.load_state_dict({})
+    assert (checker.bad_in_a_row, checker.skipped) == (0, 0)
 
 
 def test_every_finite_iteration_is_told():
     told: list[int] = []
-    watcher = NonFiniteGuard(9, print, lambda: '', lambda: told.append(watcher.skipped))
-    run(watcher, [0.5, NAN, NAN, 0.5])
+    checker = NonFiniteGuard(9, print, lambda: '', lambda: told.append(checker.skipped))
+    run(checker, [0.5, NAN, NAN, 0.5])
     assert told == [0, 2]
 
 
@@ -125,16 +130,16 @@ class Trained:
             if optimizer_class is torch.optim.AdamW
             else optimizer_class(self.parameters, lr=0.1, momentum=0.9)
         )
-        self.average = ModelEMA(self.averaged, self.network, 0.9)
+        self.ema = ModelEMA(self.averaged, self.network, 0.9)
         for _ in range(2):
             self.step(1.0)
 
     def step(self, gradient: float) -> None:
         for parameter in self.parameters:
             parameter.grad = torch.full_like(parameter, gradient)
-        watcher, _ = guard()
-        flags = watcher.check({'grad_norm': gradient_norm(self.parameters)})
-        step_if_finite(flags[0], self.optimizer, self.average)
+        checker, _ = guard()
+        flags = checker.check({'grad_norm': gradient_norm(self.parameters)})
+        step_if_finite(flags[0], self.optimizer, self.ema)
 
     def everything(self) -> list[torch.Tensor]:
         moments = [
@@ -168,6 +173,14 @@ def test_adamw_is_fused_so_that_the_flag_stays_on_the_device():
     assert Trained().optimizer.param_groups[0]['fused'] is True
 
 
+def test_an_optimiser_state_takes_the_fusion_of_the_optimiser_that_loads_it():
+    parameter = [torch.nn.Parameter(torch.ones(2))]
+    saved = torch.optim.AdamW(parameter, lr=0.1, foreach=True)
+    loading = torch.optim.AdamW(parameter, lr=0.1, fused=True)
+    loading.load_state_dict(with_fusion_of(loading, saved.state_dict()))
+    assert (loading.param_groups[0]['fused'], loading.param_groups[0]['foreach']) == (True, None)
+
+
 def test_a_fused_step_is_the_step_of_adamw():
     trained = Trained()
     torch.manual_seed(0)
@@ -181,12 +194,12 @@ def test_a_fused_step_is_the_step_of_adamw():
         torch.testing.assert_close(fused, one)
 
 
-@pytest.mark.parametrize('skipped', [0.0, 1.0])
-def test_the_average_is_the_same_with_the_flag_on_the_device(skipped):
+@pytest.mark.parametrize('found_inf', [0.0, 1.0])
+def test_the_average_is_the_same_with_the_flag_on_the_device(found_inf):
     host, device = Trained(), Trained()
-    flag = torch.tensor(skipped)
-    host.average.update(flag)
-    device.average._update_on_device(flag)
+    flag = torch.tensor(found_inf)
+    host.ema.update(flag)
+    device.ema._update_on_device(flag)
     for one, other in zip(host.averaged.parameters(), device.averaged.parameters(), strict=True):
         torch.testing.assert_close(one, other)
 

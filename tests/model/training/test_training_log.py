@@ -10,17 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from c2fdft_model.training.training_log import (
-    Shown,
-    Throughput,
-    epoch_of,
-    line_numbers,
-    schedule_lines,
-)
-from c2fdft_model.validation.previews import GAP, strip
+from c2fdft_model.training import training_log
+from c2fdft_model.training.training_log import LogValue, Throughput, TrainingLog
 from helpers.paired_data import dataset_opt, training_opt
 from helpers.train_server import TrainServer
 from helpers.training_runs import checkout, command, loss_lines, options, validation_set, weights
@@ -31,15 +24,15 @@ def opt_of_a_cycle(**changes: Any) -> dict[str, Any]:
     return training_opt(dataset_opt({'dataroot_lq': 'lq', 'dataroot_gt': 'gt'}), **changes)
 
 
-def test_a_shown_number_prints_its_text_and_is_a_number():
-    shown = Shown(2, '2/3')
-    assert f'{shown:.4e}' == '2/3'
-    assert shown + 1 == 3
+def test_a_log_value_prints_its_text_and_is_a_number():
+    value = LogValue(2, '2/3')
+    assert f'{value:.4e}' == '2/3'
+    assert value + 1 == 3
 
 
 @pytest.mark.parametrize(('value', 'text'), [(64, '64'), (0.5, '0.5')])
-def test_a_shown_number_without_text_is_not_in_scientific_notation(value, text):
-    assert f'{Shown(value):.4e}' == text
+def test_a_log_value_without_text_is_not_in_scientific_notation(value, text):
+    assert f'{LogValue(value):.4e}' == text
 
 
 def test_images_per_second_leave_out_validation(monkeypatch):
@@ -48,9 +41,8 @@ def test_images_per_second_leave_out_validation(monkeypatch):
     throughput = Throughput()
     throughput.add(6)
     now[0] = 1.0
-    throughput.pause()
-    now[0] = 101.0
-    throughput.go_on()
+    with throughput.paused():
+        now[0] = 101.0
     throughput.add(6)
     now[0] = 103.0
     assert throughput.read() == 12 / 3
@@ -59,28 +51,22 @@ def test_images_per_second_leave_out_validation(monkeypatch):
     assert throughput.read() == 8 / 4
 
 
-def line(opt: dict[str, Any], iteration: int, **changes: Any) -> dict[str, float]:
-    given = {
-        'losses': {'l_noise': 0.5, 'grad_norm': 1.5},
-        'batch_shape': (4, 3, 16, 16),
-        'lr': 3e-4,
-        'images_per_second': 12.5,
-        'skipped': 0,
-    }
-    return line_numbers(opt=opt, iteration=iteration, **{**given, **changes})
+def line(opt: dict[str, Any], iteration: int, skipped: int = 0) -> dict[str, float]:
+    losses = {'l_noise': 0.5, 'grad_norm': 1.5}
+    return TrainingLog(opt).line(losses, iteration, (4, 3, 16, 16), 3e-4, skipped)
 
 
 def test_a_line_names_the_phase_and_has_numbers_only():
-    numbers = line(opt_of_a_cycle(), 4)
-    assert f'{numbers["phase"]:.4e}' == '2/3 (16 x 16, batch 4)'
-    assert all(isinstance(value, (int, float)) for value in numbers.values())
+    values = line(opt_of_a_cycle(), 4)
+    assert f'{values["phase"]:.4e}' == '2/3 (16 x 16, batch 4)'
+    assert all(isinstance(value, (int, float)) for value in values.values())
 
 
 def test_a_line_has_what_people_look_at():
-    numbers = line(opt_of_a_cycle(), 4)
+    values = line(opt_of_a_cycle(), 4)
     names = {'l_noise', 'grad_norm', 'images_per_second', 'patch_size', 'batch_size', 'lr'}
-    assert names <= numbers.keys()
-    assert (numbers['patch_size'], numbers['batch_size'], numbers['lr']) == (16, 4, 3e-4)
+    assert names <= values.keys()
+    assert (values['patch_size'], values['batch_size'], values['lr']) == (16, 4, 3e-4)
 
 
 @pytest.mark.parametrize(('skipped', 'shown'), [(0, False), (2, True)])
@@ -90,16 +76,16 @@ def test_skipped_iterations_are_counted_once_there_are_any(skipped, shown):
 
 def test_epochs_are_counted_as_if_a_run_had_not_been_interrupted(monkeypatch):
     monkeypatch.setattr('c2fdft_model.data.epoch_length.EPOCH_BATCHES', 5)
-    opt = opt_of_a_cycle()
-    assert [epoch_of(opt, i) for i in (1, 5, 6, 10, 11)] == [0, 0, 1, 1, 2]
+    log = TrainingLog(opt_of_a_cycle())
+    assert [log.epoch_of(i) for i in (1, 5, 6, 10, 11)] == [0, 0, 1, 1, 2]
 
 
 def test_another_data_set_has_one_phase_and_basicsrs_epochs():
     opt = opt_of_a_cycle()
     opt['datasets']['train'] = {'type': 'PairedImageDataset', 'gt_size': 16}
-    numbers = line(opt, 4)
-    assert f'{numbers["phase"]}'.startswith('1/1')
-    assert 'epoch' not in numbers
+    values = line(opt, 4)
+    assert f'{values["phase"]}'.startswith('1/1')
+    assert 'epoch' not in values
 
 
 @pytest.mark.parametrize(
@@ -112,23 +98,20 @@ def test_another_data_set_has_one_phase_and_basicsrs_epochs():
     ],
 )
 def test_the_schedule_says_the_effective_batch_of_each_phase(changes, accumulate, expected):
-    lines = schedule_lines(opt_of_a_cycle(**changes), accumulate)
+    lines = TrainingLog(opt_of_a_cycle(**changes)).schedule_lines(accumulate)
     assert lines[1] == f'  phase 1: 2 iterations of 8 x 8, {expected}'
     assert len(lines) == 4
 
 
-def test_a_strip_shows_degraded_restored_and_truth_side_by_side():
-    images = [torch.full((1, 3, 8, 10), value) for value in (0.0, 0.5, 1.0)]
-    shown = strip(images)
-    assert shown.shape == (8, 3 * 10 + 2 * GAP, 3)
-    assert [shown[0, x, 0] for x in (0, 10 + GAP, 2 * (10 + GAP))] == [0, 128, 255]
-
-
-def test_a_strip_of_large_images_is_shown_smaller():
-    assert strip([torch.zeros(3, 100, 400)], max_side=40).shape == (10, 40, 3)
-
-
-# --- whole trainings --------------------------------------------------------------------------
+def test_the_data_sets_section_is_parsed_once(monkeypatch):
+    parsed = []
+    original = training_log.parse_cycle
+    monkeypatch.setattr(training_log, 'parse_cycle', lambda s: parsed.append(s) or original(s))
+    log = TrainingLog(opt_of_a_cycle())
+    log.schedule_lines(1)
+    for iteration in (1, 2, 3):
+        log.line({}, iteration, (4, 3, 16, 16), 3e-4, 0)
+    assert len(parsed) == 1
 
 
 @pytest.fixture(scope='module')
@@ -160,7 +143,7 @@ def board(server, tmp_path_factory) -> tuple[EventAccumulator, str]:
     return events, printed
 
 
-def test_tensorboard_gets_every_number_by_name(board):
+def test_tensorboard_gets_every_value_by_name(board):
     expected = {
         'losses/l_noise', 'lr', 'patch_size', 'batch_size', 'grad_norm', 'images_per_second',
         'metrics/held_out/psnr', 'phase',
@@ -168,7 +151,7 @@ def test_tensorboard_gets_every_number_by_name(board):
     assert expected <= set(board[0].Tags()['scalars'])
 
 
-def test_tensorboard_gets_strips_of_the_first_validation_images(board):
+def test_tensorboard_gets_previews_of_the_first_validation_images(board):
     assert board[0].Tags()['images'] == ['strips/held_out/000', 'strips/held_out/001']
 
 

@@ -1,0 +1,247 @@
+"""The options that decide what a training computes, and how those of a resumed run differ."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_arch.common.registry_lookup import find_registered, options_of
+from c2fdft_model.checkpointing.checkpoint_files import read_training_state
+from c2fdft_model.data.dataset_options import DatasetOptions
+from c2fdft_model.data.patch_cycle import DATASET_TYPE
+from c2fdft_model.data.training_clock import training_clock
+from c2fdft_model.diffusion.options import DiffusionOptions, IRSDEOptions
+from c2fdft_model.restoring.weights import WeightsError, load_into
+from c2fdft_model.training import distributed
+from c2fdft_model.training.options import MixingOptions, TrainOptions
+
+logger = logging.getLogger('basicsr')
+RUN_KEY = 'run'
+# Options of `datasets: train` that decide what a batch holds; paths may differ between machines.
+DATA_OPTIONS = (
+    'type', 'gt_sizes', 'mini_batch_sizes', 'iters', 'gt_size', 'batch_size_per_gpu',
+    'geometric_augs', 'crops_per_image', 'use_hflip', 'use_rot', 'dataset_enlarge_ratio',
+)  # fmt: skip
+MUST_BE_EQUAL = ('network_g', 'train: stage', 'train: optim_g: type', 'train: scheduler: type')
+"""A state of another network, stage, optimiser or schedule cannot be resumed."""
+TAKEN_FROM_STATE = ('train: optim_g', 'train: scheduler', 'manual_seed')
+"""Loaded with the state, so that a change in the option file has no effect."""
+FREE_TO_CHANGE = (
+    'train: total_iter', 'train: checkpoint', 'train: max_bad_iterations', 'train: keep_last',
+)  # fmt: skip
+"""Options that do not change what the remaining iterations compute."""
+SAME_SCHEDULERS = {'MultiStepRestartLR': 'MultiStepLR'}
+"""BasicSR has two names for one schedule."""
+
+FindConstructor = Callable[[str], Callable[..., Any] | None]
+
+
+class ResumeError(OptionError):
+    """A training state cannot be resumed with these options; the text says what differs."""
+
+
+class RunDescription:
+    """The options of a training, to be saved with it and compared with those of a saved one.
+
+    Built before BasicSR takes the options apart. `architectures` is BasicSR's registry of networks.
+    Raises ResumeError if the ranks resume different states.
+    """
+
+    def __init__(self, opt: dict[str, Any], architectures: Iterable[tuple[str, Any]]) -> None:
+        # Without manual_seed BasicSR draws another seed in every rank.
+        opt['manual_seed'] = distributed.broadcast_object(opt['manual_seed'])
+        state = str(opt['path'].get('resume_state') or 'none').rpartition('/')[2]
+        check_ranks(distributed.gather_objects(state))
+        self.opt = opt
+        self.options = describe_run(opt)
+        self._architectures = architectures
+
+    def load_network(
+        self,
+        network: nn.Module,
+        path: str,
+        param_key: str,
+        strict: bool,
+        log: Callable[[str], object],
+    ) -> None:
+        """Load the network that was saved with the training state to resume.
+
+        Raises ResumeError, naming the options that differ, for a state of another network.
+        """
+        advice = (
+            'Resume with the network_g that the state was written with, or start a new run '
+            '(another name).'
+        )
+        try:
+            load_into(network, path, param_key, strict, log, advice)
+        except WeightsError as error:
+            # BasicSR loads the network before it hands out the state, which says more.
+            saved = read_training_state(self.opt['path']['resume_state']).get(RUN_KEY)
+            if saved is not None:
+                self._compare(saved)
+            raise ResumeError(f'path: resume_state: {error}') from error
+
+    def resume(self, saved: Mapping[str, Any] | None) -> None:
+        """Warn of the options that differ from those of a saved run, and take over its seed.
+
+        Raises ResumeError for another network, stage, optimiser or schedule.
+        """
+        if saved is None:
+            logger.warning(
+                'The training state is not one of this model: whether it was trained with these '
+                'options cannot be told.'
+            )
+            return
+        for note in self._compare(saved):
+            logger.warning(f'The resumed run was started with other options. {note}.')
+        # Without manual_seed, BasicSR draws a new seed at every start.
+        self.opt['manual_seed'] = self.options['manual_seed'] = saved['manual_seed']
+        training_clock.start(self.opt)
+
+    def _compare(self, saved: Mapping[str, Any]) -> list[str]:
+        def find_architecture(name: str) -> Callable[..., Any] | None:
+            with contextlib.suppress(OptionError):
+                return find_registered(self._architectures, name, 'network_g')
+            return None
+
+        return check_same_run(saved, self.options, find_architecture)
+
+
+def check_ranks(found: Sequence[str]) -> None:
+    """Raise ResumeError unless every rank found the same training state to resume."""
+    if len(set(found)) > 1:
+        listed = ', '.join(f'rank {rank} {state}' for rank, state in enumerate(found))
+        raise ResumeError(
+            f'--auto_resume: the ranks found different training states ({listed}). '
+            'experiments/ must be one folder that all machines share.'
+        )
+
+
+def describe_run(opt: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that decide what a training computes, in plain types, from BasicSR's options."""
+    data = opt.get('datasets', {}).get('train', {})
+    return _plain(
+        {
+            'network_g': opt.get('network_g', {}),
+            'train': opt.get('train', {}),
+            'diffusion': opt.get('diffusion') or {},
+            'datasets: train': {name: data[name] for name in DATA_OPTIONS if name in data},
+            'manual_seed': opt.get('manual_seed'),
+            'world_size': opt.get('world_size', 1),
+            'num_gpu': opt.get('num_gpu', 0),
+        }
+    )
+
+
+def check_same_run(
+    saved: Mapping[str, Any],
+    given: Mapping[str, Any],
+    find_architecture: FindConstructor = lambda name: None,
+) -> list[str]:
+    """What differs between the run that wrote a state and the one that resumes it, one text each.
+
+    A default that is written out is no difference; those of networks are known for the types of
+    which `find_architecture` gives the constructor.
+
+    Raises ResumeError for another network, stage, optimiser or schedule.
+    """
+    fatal, notes = [], []
+    before, now = (with_defaults(run, find_architecture) for run in (saved, given))
+    for path, old, new in differences(before, now):
+        values = ('not given' if value is None else value for value in (old, new))
+        text = '{}: {} when the state was written, {} now'.format(path, *values)
+        if _is_under(path, MUST_BE_EQUAL):
+            fatal.append(text)
+        elif _is_under(path, TAKEN_FROM_STATE):
+            notes.append(f'{text}; the one of the state is used')
+        elif not _is_under(path, FREE_TO_CHANGE):
+            notes.append(f'{text}; the new one is used')
+    if fatal:
+        raise ResumeError(
+            f'path: resume_state: the training state is of another run: {"; ".join(fatal)}. '
+            'Resume with the options that it was written with, or start a new run (another name) '
+            'with path: pretrain_network_g.'
+        )
+    return notes
+
+
+def with_defaults(run: Mapping[str, Any], find_architecture: FindConstructor) -> dict[str, Any]:
+    """A run's description with every key that its options leave out, as far as it is known."""
+    train = _filled(TrainOptions, run['train'])
+    train['mixing_augs'] = _filled(MixingOptions, run['train'].get('mixing_augs'))
+    train['optim_g'] = built_arguments(
+        train.get('optim_g', {}), lambda name: getattr(torch.optim, name, None)
+    )
+    scheduler = dict(train.get('scheduler', {}))
+    scheduler['type'] = SAME_SCHEDULERS.get(scheduler.get('type', ''), scheduler.get('type'))
+    diffusion = _filled(DiffusionOptions, run['diffusion'])
+    if diffusion['process'] == 'ir_sde':
+        diffusion['ir_sde'] = _filled(IRSDEOptions, diffusion['ir_sde'])
+    data = run['datasets: train']
+    if data.get('type') == DATASET_TYPE:
+        data = {k: v for k, v in _filled(DatasetOptions, data).items() if k in DATA_OPTIONS}
+    return {
+        **run,
+        'network_g': built_arguments(run['network_g'], find_architecture),
+        'train': {**train, 'scheduler': scheduler},
+        'diffusion': diffusion,
+        'datasets: train': data,
+    }
+
+
+def built_arguments(section: Mapping[str, Any], find: FindConstructor) -> dict[str, Any]:
+    """A section with `type` and the arguments of what is built, defaults of the signature included.
+
+    So are those of sections inside it. Of a type that `find` does not know, what is given.
+    """
+    constructor = find(str(section.get('type')))
+    given = {
+        name: built_arguments(value, find) if isinstance(value, Mapping) else value
+        for name, value in section.items()
+    }
+    return {**(_defaults(constructor) if constructor else {}), **given}
+
+
+def _filled(cls: type, section: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A section of the option file with the defaults of the dataclass that it is parsed into."""
+    given = {name: value for name, value in (section or {}).items() if value is not None}
+    return {**_defaults(cls), **given}
+
+
+def _defaults(constructor: Callable[..., Any]) -> dict[str, Any]:
+    parameters = options_of(constructor).values()
+    return {p.name: _plain(p.default) for p in parameters if p.default is not p.empty}
+
+
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ''
+) -> Iterator[tuple[str, Any, Any]]:
+    """Every (path, old value, new value) that differs; a missing key reads as None."""
+    for name in dict.fromkeys((*old, *new)):
+        a, b = old.get(name), new.get(name)
+        path = f'{prefix}: {name}' if prefix else str(name)
+        if isinstance(a, Mapping) or isinstance(b, Mapping):
+            yield from differences(a or {}, b or {}, path)
+        elif a != b:
+            yield path, a, b
+
+
+def _is_under(path: str, sections: Sequence[str]) -> bool:
+    return any(path == section or path.startswith(f'{section}: ') for section in sections)
+
+
+def _plain(value: Any) -> Any:
+    """The same value of dicts, lists, numbers and texts, which `weights_only` loading allows."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)

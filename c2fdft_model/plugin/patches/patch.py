@@ -1,0 +1,55 @@
+"""What a patch is: a function that changes BasicSR, what it is for, and what it did."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+MASTER = 'fixed in GitHub master'
+NOT_FIXED = 'not fixed upstream'
+
+
+@dataclass
+class Patch:
+    """A function that works around one fault of BasicSR; calling the patch applies it once.
+
+    `function` returns whether BasicSR needed it. `upstream` is the report of the fault, `fixed_in`
+    says which version makes the patch unnecessary: `MASTER` or `NOT_FIXED`.
+    """
+
+    function: Callable[[], bool]
+    fault: str
+    upstream: str
+    fixed_in: str
+    state: str = 'not called'
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    def __call__(self) -> None:
+        """Apply it unless that is done; raises what the function raises, and remembers it."""
+        if self.state == 'applied':
+            return
+        try:
+            self.state = 'applied' if self.function() else 'not needed'
+        except Exception as error:
+            self.state = f'failed: {type(error).__name__}: {error}'
+            raise
+
+
+def patch(fault: str, upstream: str, fixed_in: str) -> Callable[[Callable[[], bool]], Patch]:
+    """Decorator that makes a function a `Patch`."""
+    return functools.partial(Patch, fault=fault, upstream=upstream, fixed_in=fixed_in)
+
+
+def replace_everywhere(old: Any, new: Any) -> None:
+    """Replace a function under every name by which BasicSR's modules have imported it."""
+    for module_name, module in list(sys.modules.items()):
+        if module_name == 'basicsr' or module_name.startswith('basicsr.'):
+            for name, value in list(vars(module).items()):
+                if value is old:
+                    setattr(module, name, new)

@@ -1,0 +1,54 @@
+"""The patches in the order in which they are applied, and the state of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from c2fdft_model.plugin.patches.adamw import accept_adamw
+from c2fdft_model.plugin.patches.data_parallel import distribute_without_cuda
+from c2fdft_model.plugin.patches.distutils_module import provide_distutils
+from c2fdft_model.plugin.patches.functional_tensor import provide_functional_tensor
+from c2fdft_model.plugin.patches.iterations import announce_iterations
+from c2fdft_model.plugin.patches.local_rank import accept_local_rank
+from c2fdft_model.plugin.patches.patch import Patch
+from c2fdft_model.plugin.patches.process_group import launch_without_cuda
+from c2fdft_model.plugin.patches.resume import resume_without_cuda
+from c2fdft_model.plugin.patches.wandb_run_id import name_wandb_runs
+
+BEFORE_IMPORT = (provide_functional_tensor, provide_distutils)
+AFTER_IMPORT = (
+    accept_adamw,
+    resume_without_cuda,
+    accept_local_rank,
+    launch_without_cuda,
+    distribute_without_cuda,
+    name_wandb_runs,
+)
+ON_REQUEST = (announce_iterations,)
+
+
+def before_import() -> None:
+    """Apply what BasicSR needs before its own code runs. Raises RuntimeError, see `apply`."""
+    apply(BEFORE_IMPORT)
+
+
+def after_import() -> None:
+    """Patch the imported BasicSR. Raises RuntimeError, see `apply`."""
+    apply(AFTER_IMPORT)
+
+
+def apply(patches: Iterable[Patch]) -> None:
+    """Apply all patches, also those after one that fails; then RuntimeError names what failed."""
+    errors = []
+    for patch in patches:
+        try:
+            patch()
+        except Exception as error:
+            errors.append(f'{patch.name}: {type(error).__name__}: {error}')
+    if errors:
+        raise RuntimeError('; '.join(errors))
+
+
+def status() -> tuple[Patch, ...]:
+    """Every patch with its state in this process: applied, not needed, not called or failed."""
+    return (*BEFORE_IMPORT, *AFTER_IMPORT, *ON_REQUEST)

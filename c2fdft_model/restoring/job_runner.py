@@ -1,0 +1,158 @@
+"""Carrying out restoration jobs: files, comparisons, metrics, and what became of each job."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from tqdm import tqdm
+
+from c2fdft_arch.common.messages import one_line, shortened
+from c2fdft_arch.inference.memory_plan import MemoryBudgetError
+from c2fdft_model.evaluation.image_protocols import Protocol, format_metrics
+from c2fdft_model.images.image_files import (
+    ImageRecord,
+    check_writable,
+    is_lossy,
+    quantised,
+    read_image,
+    write_image,
+)
+from c2fdft_model.restoring.comparison import GroundTruthIndex, measure, side_by_side
+from c2fdft_model.restoring.restore_jobs import RestoreJob
+from c2fdft_model.restoring.restorer import Restorer
+
+EXPECTED_ERRORS = (ValueError, OSError, MemoryError)
+"""What a user's file or setting can cause; anything else is a fault and shows where it is."""
+
+BAR = '{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} remain{postfix}'
+
+
+@dataclass
+class Outcomes:
+    """What became of the jobs."""
+
+    seconds: list[float] = field(default_factory=list)
+    """Of each image that was restored."""
+    skipped: int = 0
+    failures: list[str] = field(default_factory=list)
+    metrics: list[dict[str, float]] = field(default_factory=list)
+    measured_lossy: int = 0
+    """Images whose metrics are those of a JPEG or WebP file that was there already."""
+
+    def seconds_per_image(self) -> str:
+        """The mean, as in `1.5 s per image`; empty before the first image."""
+        count = len(self.seconds)
+        return f'{sum(self.seconds) / count:.1f} s per image' if count else ''
+
+    def report(self, protocol: Protocol) -> str:
+        """What was done and measured, without the failures' texts."""
+        mean = f' ({self.seconds_per_image()})' if self.seconds else ''
+        line = f'{len(self.seconds)} restored{mean}'
+        if self.skipped:
+            line += f', {self.skipped} there already (--overwrite restores them again)'
+        lines = [f'{line}, {len(self.failures)} failed']
+        if count := len(self.metrics):
+            means = {name: sum(m[name] for m in self.metrics) / count for name in protocol.metrics}
+            lines.append(f'{protocol.name}  {format_metrics(means)}  (mean of {count})')
+            lines.append(f'{protocol.name}: {protocol.description}')
+        if self.measured_lossy:
+            lines.append(
+                'measured with the loss of JPEG or WebP, since there already: '
+                f'{self.measured_lossy}'
+            )
+        return '\n'.join(lines)
+
+
+@dataclass
+class JobRunner:
+    """Carries out jobs one after another; a file that cannot be restored does not stop the rest."""
+
+    restorer: Restorer
+    protocol: Protocol
+    gt: GroundTruthIndex | None = None
+    """Where the ground truth is, if results are to be measured."""
+    overwrite: bool = False
+    """Restore also what has a result already."""
+    compare: bool = False
+    """Write comparisons of the degraded and the restored image."""
+    quality: int = 95
+    """Of JPEG and WebP, 1 to 100."""
+    outcomes: Outcomes = field(default_factory=Outcomes)
+
+    def run(self, jobs: Sequence[RestoreJob]) -> None:
+        """Do every job; `outcomes` says what became of it.
+
+        Prints a line for each image, and shows a bar with a tick for each network call, the
+        seconds per image and what remains.
+        """
+        calls = self.restorer.calls
+        with tqdm(total=len(jobs) * calls, bar_format=BAR, disable=None) as bar:
+            for number, job in enumerate(jobs, 1):
+                bar.set_description_str(f'image {number}/{len(jobs)}', refresh=False)
+                rate = self.outcomes.seconds_per_image()
+                bar.set_postfix_str(f'{rate}, {job.source.name}' if rate else job.source.name)
+                try:
+                    line = self._run_job(job, bar.update)
+                except EXPECTED_ERRORS as error:
+                    failure = _failure(job, error)
+                    self.outcomes.failures.append(failure)
+                    line = f'failed: {failure}'
+                # up to the end of the image, which may have been skipped
+                bar.update(number * calls - bar.n)
+                tqdm.write(line)
+
+    def _run_job(self, job: RestoreJob, step: Callable[[], object]) -> str:
+        """Restore one image unless its result exists, compare, measure; returns what to print."""
+        exists = job.target.exists() and not self.overwrite
+        compare = self.compare and not (exists and job.comparison.exists())
+        self.outcomes.skipped += exists
+        degraded = read_image(job.source) if compare or not exists else None
+        result: np.ndarray | None = None
+        if degraded is not None and not exists:
+            line, result = self._restore(job, degraded, step)
+        else:
+            line = f'{job.target} is there already'
+            if self.gt or compare:
+                result = read_image(job.target).colour
+        gt = read_image(self.gt.find(job.relative)).colour if self.gt else None
+        if compare and degraded is not None:
+            images = [image for image in (degraded.colour, result, gt) if image is not None]
+            write_image(job.comparison, ImageRecord(side_by_side(images)))
+        if result is not None and gt is not None:
+            metrics = measure(self.protocol, result, gt)
+            self.outcomes.metrics.append(metrics)
+            self.outcomes.measured_lossy += exists and is_lossy(job.target, self.quality)
+            line += f'  {format_metrics(metrics)}'
+        return line
+
+    def _restore(
+        self, job: RestoreJob, degraded: ImageRecord, step: Callable[[], object]
+    ) -> tuple[str, np.ndarray]:
+        """What to print, and the restored image (H, W, 3) as rounded for the file."""
+        check_writable(job.target, degraded)
+        started = time.perf_counter()
+        restored = self.restorer(degraded, job.name, step)
+        lost = write_image(job.target, restored, self.quality)
+        seconds = time.perf_counter() - started
+        self.outcomes.seconds.append(seconds)
+        height, width = degraded.colour.shape[:2]
+        line = f'{job.source} -> {job.target}  {width} x {height}, {seconds:.1f} s'
+        if degraded.frames > 1:
+            line += f' (the first of {degraded.frames} frames)'
+        if lost:
+            names = shortened(list(dict.fromkeys(lost)), shown=5)
+            tqdm.write(f'warning: {job.target}: without {names}', file=sys.stderr)
+        return line, quantised(restored, job.target)
+
+
+def _failure(job: RestoreJob, error: BaseException) -> str:
+    text = one_line(error)
+    if isinstance(error, MemoryBudgetError):
+        text = f'{error.need}: give --memory-budget {error.least_mb} or more, or a smaller --tile'
+    if isinstance(error, MemoryError):
+        text = f'not enough memory: {text}; give --tile 1024, or a smaller tile'
+    return text if str(job.source) in text or str(job.target) in text else f'{job.source}: {text}'

@@ -1,0 +1,71 @@
+"""The start of a training: what the options ask for is built, and what looks wrong is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from logging import Logger
+from typing import Any
+
+import torch
+from torch import nn
+
+from c2fdft_arch.common.hardware import has_fast_bf16
+from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_model.diffusion.process import DiffusionProcess
+from c2fdft_model.training.options import TrainOptions
+from c2fdft_model.training.stages import CoarseStage, FineStage, Stage
+
+
+def build_stage(
+    options: TrainOptions,
+    network: nn.Module,
+    process: DiffusionProcess,
+    build_loss: Callable[[dict[str, Any]], nn.Module],
+    device: torch.device,
+) -> Stage:
+    """The stage with its losses, each of which `build_loss` makes from its section.
+
+    Raises OptionError if the network cannot checkpoint its blocks and the options ask for it.
+    """
+    if options.checkpoint == 'blocks':
+        if not hasattr(network, 'checkpoint_blocks'):
+            raise OptionError(
+                f'train: checkpoint: blocks is not possible for network_g: '
+                f'{type(network).__name__}; allowed here are none and, with stage: fine, steps.'
+            )
+        network.checkpoint_blocks = True  # type: ignore[assignment]
+
+    def loss(section: Mapping[str, Any]) -> nn.Module:
+        return build_loss(dict(section)).to(device)
+
+    settings = {'bf16': options.amp == 'bf16', 'compiled': options.compile}
+    if options.stage == 'coarse':
+        return CoarseStage(network, process, loss(options.pixel_opt or {}), **settings)
+    signed = {'l_pix': options.pixel_opt}
+    unit = {'l_ssim': options.ssim_opt, 'l_percep': options.perceptual_opt}
+    return FineStage(
+        network,
+        process,
+        {name: loss(section) for name, section in signed.items() if section},
+        {name: loss(section) for name, section in unit.items() if section},
+        grad_steps=options.grad_steps,
+        checkpoint=options.checkpoint == 'steps',
+        **settings,
+    )
+
+
+def report_start(options: TrainOptions, pretrained: bool, device_type: str, log: Logger) -> None:
+    """Say what the training starts from, and warn of settings that will disappoint."""
+    if not pretrained and options.stage == 'coarse':
+        log.info('No weights loaded (path: pretrain_network_g is not set): a random start.')
+    elif not pretrained:
+        log.warning(
+            'train: stage: fine starts from untrained weights, since path: pretrain_network_g '
+            'is not set. Set it to the network of the coarse stage, e.g. '
+            'experiments/<name of the coarse run>/models/net_g_latest.pth.'
+        )
+    if options.amp == 'bf16' and not has_fast_bf16(device_type):
+        log.warning(
+            f'train: amp: bf16: this {device_type.upper()} does not multiply bfloat16 in '
+            'hardware: amp: off is as fast or faster (on a CPU DFT computes in float32 anyway).'
+        )

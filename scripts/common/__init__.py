@@ -1,0 +1,1 @@
+"""What the benchmarks, the comparison, the replication and the demo share."""

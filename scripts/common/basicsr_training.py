@@ -1,0 +1,94 @@
+"""Trainings by BasicSR: their option files, and a run that times every iteration."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_model.plugin import autoload
+from common.processes import call_with_log
+
+LOG = 'training.log'
+DATA_KEYS = ('dataroot_lq', 'dataroot_gt')
+
+
+def read_training(path: Path, root: Path) -> dict[str, Any]:
+    """The options of a training; the paths of its data and weights become absolute under `root`.
+
+    Raises OptionError for a file that is missing or not a training's.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise OptionError(f'{path}: {error.strerror}.') from error
+    options = yaml.safe_load(text)
+    if not isinstance(options, dict) or 'train' not in options.get('datasets', {}):
+        raise OptionError(f'{path} is no option file of a training: it has no datasets: train.')
+    train_data = options['datasets']['train']
+    for key in DATA_KEYS:
+        train_data[key] = str((root / train_data[key]).resolve())
+    start = options['path'].get('pretrain_network_g')
+    if start is not None:
+        options['path']['pretrain_network_g'] = str((root / start).resolve())
+    return options
+
+
+def run_training(options: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Train in an emptied folder, where the output goes to `training.log`.
+
+    Returns the `seconds` of all iterations and, as lists `by_size`, those of each iteration by
+    patch size. Paths of the options are absolute or in `folder`. Raises ProcessFailed.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / 'options.yml').write_text(yaml.safe_dump(options, sort_keys=False))
+    return call_with_log(folder / LOG, _train_in, folder)
+
+
+def _train_in(folder: Path) -> dict[str, Any]:
+    autoload.install()
+    import basicsr.train as training
+
+    os.chdir(folder)
+    clock = IterationClock()
+    build_model = training.build_model
+    training.build_model = lambda opt: clock.watch(build_model(opt))
+    sys.argv = ['train', '-opt', 'options.yml']
+    training.train_pipeline(os.getcwd())
+    return {'seconds': clock.last - (clock.started or clock.last), 'by_size': dict(clock.by_size)}
+
+
+class IterationClock:
+    """Times the iterations of a model, from the end of one to the end of the next."""
+
+    def __init__(self) -> None:
+        self.started: float | None = None
+        self.last = 0.0
+        self.by_size: dict[str, list[float]] = defaultdict(list)
+
+    def watch(self, model: Any) -> Any:
+        """Wrap the model's `update_learning_rate`, which begins an iteration, and its end."""
+        update, optimize = model.update_learning_rate, model.optimize_parameters
+
+        def timed_update(*arguments: Any, **settings: Any) -> None:
+            if self.started is None:
+                self.started = self.last = time.monotonic()
+            update(*arguments, **settings)
+
+        def timed_optimize(*arguments: Any) -> None:
+            optimize(*arguments)
+            now = time.monotonic()
+            self.by_size[str(model.gt.shape[-1])].append(now - self.last)
+            self.last = now
+
+        model.update_learning_rate = timed_update
+        model.optimize_parameters = timed_optimize
+        return model

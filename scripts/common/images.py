@@ -1,0 +1,55 @@
+"""Images in and out, and the photographs that the scikit-image package carries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from c2fdft_model.images.image_files import read_image
+
+
+def photo_folder() -> Path:
+    """The folder of photographs inside the installed scikit-image."""
+    import skimage
+
+    return Path(skimage.__file__).parent / 'data'
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """A photograph as (H, W, 3) uint8, BGR; a grey one has three equal channels.
+
+    Raises FileNotFoundError if it is missing or damaged.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise FileNotFoundError(
+            f'{path} is missing or no readable image. (The photographs used by default come with '
+            'scikit-image 0.19 to 0.26: pip install "scikit-image>=0.19")'
+        )
+    return image
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write an image (H, W, 3) uint8, BGR, as PNG; folders are made as needed. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), np.ascontiguousarray(image)):
+        raise OSError(f'{path} could not be written.')
+
+
+def read_tensor(path: Path) -> Tensor:
+    """An image as (3, H, W) float32, RGB in [0, 1]. Raises ImageFileError."""
+    return torch.from_numpy(read_image(path).colour).permute(2, 0, 1)
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """An image (H, W, 3), uint8 RGB, as (3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(image.copy()).permute(2, 0, 1).float().div(255)
+
+
+def to_uint8(image: Tensor) -> np.ndarray:
+    """An image (3, H, W), RGB in [0, 1], as (H, W, 3) uint8, rounded."""
+    return image.permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()

@@ -1,0 +1,46 @@
+"""Signals that come at awkward moments, in a process of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import os, signal, sys, time
+from c2fdft_model.checkpointing.signal_handler import SignalHandler
+
+saved = []
+
+def leave():
+    saved.append(1)
+    raise SystemExit(handler.exit_code)
+
+def receive():
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(0)
+
+class Destroyed:
+    def __del__(self):
+        receive()
+
+handler = SignalHandler(leave, leave_at_once=True)
+handler.install()
+%s
+time.sleep(20)
+"""
+MOMENTS = {
+    'waiting': 'receive()',
+    'in a destructor': 'Destroyed()',
+    'after a fork': 'os.register_at_fork(after_in_parent=receive); os.fork() or os._exit(0)',
+    'blocked': 'handler.block(); receive(); handler.unblock()',
+}
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize('moment', MOMENTS)
+def test_a_process_leaves_with_the_signals_code(moment, clean_environment):
+    command = [sys.executable, '-c', CODE % MOMENTS[moment]]
+    run = subprocess.run(command, env=clean_environment, capture_output=True, timeout=15)
+    assert run.returncode == 143, run.stderr.decode()

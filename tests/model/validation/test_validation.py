@@ -1,0 +1,37 @@
+"""Validation in several ranks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_model.training import distributed
+from c2fdft_model.validation.validation import ImageResult, mean_metrics, validate_shared
+
+
+@pytest.mark.parametrize('count', [0, 1, 5])
+def test_shares_of_ranks_cover_every_image_once(monkeypatch, count):
+    monkeypatch.setattr(distributed, 'world_size', lambda: 2)
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr(distributed, 'rank', lambda rank=rank: rank)
+        shares.append(distributed.shard(range(count)))
+    assert sorted(shares[0] + shares[1]) == list(range(count))
+    assert abs(len(shares[0]) - len(shares[1])) <= 1
+
+
+def test_a_mean_is_summed_in_the_order_of_the_images():
+    values = [0.1, 0.2, 0.3, 1e8, -1e8]
+    results = [ImageResult(k, str(k), {'psnr': value}) for k, value in enumerate(values)]
+    assert mean_metrics(results, ['psnr']) == {'psnr': sum(values) / 5}
+
+
+def test_an_option_error_in_another_rank_is_raised_in_this_one(monkeypatch):
+    def gather(own):
+        return [own, ([], 'val: of rank 1')]
+
+    monkeypatch.setattr('c2fdft_model.training.distributed.gather_objects', gather)
+    data = [torch.zeros(1)] * 2
+    with pytest.raises(OptionError, match='val: of rank 1'):
+        validate_shared(data, lambda index, item: ImageResult(index, '', {}))
