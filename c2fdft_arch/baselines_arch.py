@@ -3,8 +3,6 @@
 Nothing is imported here but the table: whether the extra is installed shows when one is built.
 """
 
-from __future__ import annotations
-
 from basicsr.utils.registry import ARCH_REGISTRY
 
 from c2fdft_arch.baselines.spandrel_networks import BASELINES, BaselineFactory

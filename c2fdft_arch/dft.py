@@ -1,7 +1,5 @@
 """The network that is trained and that restores images: `PlainDFT`, evaluated faster."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

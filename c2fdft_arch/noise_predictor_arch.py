@@ -1,7 +1,5 @@
 """Registers `network_g: {type: NoisePredictor, backbone: {type: ..., ...}}` in BasicSR."""
 
-from __future__ import annotations
-
 from basicsr.utils.registry import ARCH_REGISTRY
 
 from c2fdft_arch.baselines.backbones import NoisePredictorFactory

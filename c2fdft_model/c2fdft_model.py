@@ -1,7 +1,5 @@
 """The diffusion model: BasicSR's training, validation and test around the two stages."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from os import path as osp
 from typing import Any

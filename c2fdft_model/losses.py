@@ -1,7 +1,5 @@
 """The SSIM term of the fine stage, registered with BasicSR."""
 
-from __future__ import annotations
-
 import torch
 from basicsr.utils.registry import LOSS_REGISTRY
 from pytorch_msssim import ssim

@@ -1,7 +1,5 @@
 """Perceptual metrics for `val: metrics:` of BasicSR's option files."""
 
-from __future__ import annotations
-
 import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The data set of the patch cycle for BasicSR's loaders."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

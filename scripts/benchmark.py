@@ -3,8 +3,6 @@
 Every figure is compared with a baseline that is measured in the same run.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import sys

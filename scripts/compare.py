@@ -11,8 +11,6 @@ of its own. Writes table.md, table.csv, table.json and grid.png. What has been t
 with the same settings is not repeated. The exit code is 0, or 2 if the comparison cannot be made.
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import statistics

@@ -3,8 +3,6 @@
 Standard library only. Quick when there is nothing to do. Called by setup_env.sh.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import importlib.metadata

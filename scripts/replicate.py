@@ -9,8 +9,6 @@ left goes to the other rows and tasks. Running the same command again continues 
 with the same plan. Writes results/replication/report.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

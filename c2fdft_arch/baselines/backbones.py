@@ -1,7 +1,5 @@
 """Building a registered architecture with the channels that a noise predictor feeds it."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Any image-to-image network as the noise predictor of a diffusion process."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle

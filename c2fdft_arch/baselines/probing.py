@@ -1,7 +1,5 @@
 """What a network takes and returns, found out by looking at it and by trial."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 

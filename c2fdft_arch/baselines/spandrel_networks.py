@@ -6,8 +6,6 @@ the same wrapper around architectures that are free for non-commercial use only.
 each architecture stands in `BASELINES`.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import importlib.util

@@ -1,7 +1,5 @@
 """The base of the errors that these packages raise for what a user can put right."""
 
-from __future__ import annotations
-
 
 class C2FDFTError(Exception):
     """Something asked for cannot be done; the message says which key or file, and what is allowed.

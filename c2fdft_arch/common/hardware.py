@@ -1,7 +1,5 @@
 """What the machine can do."""
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 

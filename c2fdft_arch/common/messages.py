@@ -1,7 +1,5 @@
 """Parts of messages (the nearest valid name, lists kept short), and switches in variables."""
 
-from __future__ import annotations
-
 import difflib
 import os
 from collections.abc import Iterable, Sequence

@@ -5,8 +5,6 @@ Here every key of a section is known, typed and checked; an error names the key,
 allowed and the nearest valid name.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import types

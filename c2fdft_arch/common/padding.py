@@ -1,7 +1,5 @@
 """Extending images by reflection to the sizes that networks take."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

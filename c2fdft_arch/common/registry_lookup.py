@@ -1,7 +1,5 @@
 """Finding an architecture in a registry, and the options that it takes."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

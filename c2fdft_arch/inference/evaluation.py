@@ -4,8 +4,6 @@ That is: in which dtype, how many images at a time, and whether by kernels in C+
 operations.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

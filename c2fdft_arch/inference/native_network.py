@@ -1,7 +1,5 @@
 """The network evaluated on a CPU by the kernels in C++: what `RowBandEvaluation` does, faster."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

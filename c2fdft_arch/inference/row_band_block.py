@@ -7,8 +7,6 @@ depends on q^T k and on the norms of q and k, which are sums over all pixels. So
     2. x += W_o A v, with W_o A one (C, C) matrix per image; then x += DFN(LN(x) + T).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The network evaluated by row bands: without gradients, in bounded memory."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator

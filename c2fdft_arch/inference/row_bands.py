@@ -4,8 +4,6 @@ Feature maps are channels-last, so that a 1x1 convolution is the product of a (p
 with a (C, C') one, and rows r0 .. r1 of an image are contiguous in memory.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """How the network evaluates an image without gradients: precision, memory, row bands."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

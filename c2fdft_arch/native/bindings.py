@@ -1,7 +1,5 @@
 """The functions of the library, for one number format."""
 
-from __future__ import annotations
-
 import ctypes
 import functools
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Without a compiler, or on a machine that they do not suit, PyTorch's operations 
 `C2FDFT_NATIVE=0` in the environment switches the kernels off.
 """
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import hashlib

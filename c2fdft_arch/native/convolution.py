@@ -1,7 +1,5 @@
 """3x3 convolutions by the kernels, with the shuffle that follows them."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from c2fdft_arch.native.bindings import Kernels

@@ -1,7 +1,5 @@
 """Tensors as the kernels take them, and how images are cut into tiles for the threads."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

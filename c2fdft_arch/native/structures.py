@@ -1,7 +1,5 @@
 """The structures that the kernels take; fields and order are those of the C++ sources."""
 
-from __future__ import annotations
-
 import ctypes
 from ctypes import c_int, c_long, c_void_p
 from typing import Any

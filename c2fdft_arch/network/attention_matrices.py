@@ -12,8 +12,6 @@ they are one matrix for the image, the projected attention W_o A (B, C, C). It i
 since feature maps (pixels, C) are multiplied from the right: v (W_o A)^T.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The layer norm of a pixel's channels, with T added, and its gradient."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """What the network accepts: the options of `network_g` and the shapes of its inputs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

@@ -5,8 +5,6 @@ compare with, and what the benchmarks measure against. `DFT` computes the same f
 Parameter names and shapes are those of the released checkpoints.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The sinusoidal embedding of the diffusion timestep."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -27,8 +27,6 @@ Both take x, T, the cast cache and then the parameters from top to bottom, and g
 that order. The kernels in C++ have functions of the same arguments (`native_branches`).
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -4,8 +4,6 @@ Blocks and 3x3 convolutions are computed by the kernels in C++ where there are a
 (`native_branches`), else in PyTorch's operations (`block`).
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 

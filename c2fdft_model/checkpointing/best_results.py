@@ -3,8 +3,6 @@
 A record beside `net_g_best.pth` holds them; see `record_of_best`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ An iteration is saved as BasicSR's two files: the network `models/net_g_<i>.pth`
 training state `training_states/<i>.state`. A state therefore never exists without its network.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

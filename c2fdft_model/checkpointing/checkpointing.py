@@ -1,7 +1,5 @@
 """Saving a training, leaving on a signal, and resuming exactly."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The states of the random generators of a process, in types that `weights_only` loading allows."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """The options that decide what a training computes, and how those of a resumed run differ."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

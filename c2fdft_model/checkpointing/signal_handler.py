@@ -1,7 +1,5 @@
 """SIGTERM and SIGINT: a training finishes its iteration, saves itself and leaves."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

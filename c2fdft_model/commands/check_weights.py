@@ -5,8 +5,6 @@
 Ends with 0 if the network can be loaded, 2 if the file is not a checkpoint of it.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

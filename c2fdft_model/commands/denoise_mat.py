@@ -10,8 +10,6 @@ for each image. A run that was interrupted goes on where it stopped. Ends with 0
 denoised, 1 if some images could not be, 2 if nothing could be started.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import sys

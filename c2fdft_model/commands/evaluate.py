@@ -6,8 +6,6 @@
 Ends with 0 if everything was evaluated, 1 if something could not be, 2 if nothing could.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import math

@@ -8,8 +8,6 @@ width). Batch and sides are free, the sides multiples of 8 from 16 up. Every fil
 the network on three sizes before it is kept. ONNX needs: pip install onnx onnxscript onnxruntime.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -8,8 +8,6 @@ datasets/test/NAME/{input,target}. A run that was interrupted continues where it
 started again.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

@@ -6,8 +6,6 @@ Folders of any depth, files of any names in PNG, JPEG, TIFF, BMP and others, 8 a
 that was interrupted continues where it stopped if it is started again.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Sequence

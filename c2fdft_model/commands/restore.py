@@ -10,8 +10,6 @@ avoids the loss of JPEG. What is there already is skipped. Ends with 0 if every 
 1 if some could not be, 2 if nothing could be started.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence

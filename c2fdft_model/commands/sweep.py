@@ -7,8 +7,6 @@ writes steps.csv, steps.md and steps.png. Metrics are those of the option file (
 LPIPS where it is installed. Further arguments go to BasicSR (--force_yml …).
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import dataclasses

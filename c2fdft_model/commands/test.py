@@ -6,8 +6,6 @@ The same arguments as BasicSR's basicsr/test.py; results/ is written into the cu
 (`python -m basicsr.test` of an installed BasicSR writes them into site-packages).
 """
 
-from __future__ import annotations
-
 import os
 
 from c2fdft_model.plugin import autoload

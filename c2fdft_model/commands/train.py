@@ -6,8 +6,6 @@ The same arguments as BasicSR's basicsr/train.py; experiments/ and tb_logger/ ar
 current folder (`python -m basicsr.train` of an installed BasicSR writes them into site-packages).
 """
 
-from __future__ import annotations
-
 import os
 
 from c2fdft_model.plugin import autoload

@@ -1,7 +1,5 @@
 """The data sets of the paper: how their publishers pack them, and how many pairs they have."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial

@@ -1,7 +1,5 @@
 """The section `datasets: train` (or val, test) of a `PatchCyclePairedDataset`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """How long an epoch is, and whether BasicSR's epochs reach the last iteration."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

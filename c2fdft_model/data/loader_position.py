@@ -1,7 +1,5 @@
 """Which iteration a data set is asked for, in the process that trains and in its workers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch.utils import data

@@ -4,8 +4,6 @@ Classic files (up to version 7) are read by SciPy, version 7.3 files, which are 
 extra `mat`). Arrays have MATLAB's axis order whatever the file's version.
 """
 
-from __future__ import annotations
-
 import base64
 import csv
 from collections.abc import Iterable, Iterator, Sequence

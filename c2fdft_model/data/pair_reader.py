@@ -1,7 +1,5 @@
 """The images of pairs, found, read and cropped into samples."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Finding which degraded image belongs to which clean one, in folders and in LMDBs."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Sequence

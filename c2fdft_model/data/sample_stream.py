@@ -7,8 +7,6 @@ in the stream and its random numbers are computed from counters (SplitMix64, Ste
 which does not depend on the version of any library.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """LMDBs that all data sets of a process share: one cannot be opened twice in a process."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

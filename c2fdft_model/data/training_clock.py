@@ -1,7 +1,5 @@
 """Which iteration of the training comes next, for the data set and for its loader's workers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any

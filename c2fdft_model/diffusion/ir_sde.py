@@ -6,8 +6,6 @@ dx = theta_t (mu - x) dt + sigma_t dw with sigma_t^2 = 2 lambda^2 theta_t, so th
 y with noise of standard deviation lambda. The paper counts steps i = 1 .. T; timestep t = i - 1.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

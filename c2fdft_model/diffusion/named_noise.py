@@ -1,7 +1,5 @@
 """Noise that depends on an image's name and a seed alone, for repeatable restorations."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

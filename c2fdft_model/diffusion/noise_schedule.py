@@ -4,8 +4,6 @@ Source: Ho, Jain and Abbeel, "Denoising Diffusion Probabilistic Models" (2020); 
 "Learning A Coarse-to-Fine Diffusion Transformer for Image Restoration", Eq. 1 and 2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """The section `diffusion` of an option file: each key, its default and its bounds."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

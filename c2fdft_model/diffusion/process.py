@@ -6,8 +6,6 @@ from x_t. Models and stages use nothing else, so that the option `diffusion: pro
 processes.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ Source: Song, Meng and Ermon, "Denoising Diffusion Implicit Models" (2021), Eq. 
 Wang et al., Algorithm 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

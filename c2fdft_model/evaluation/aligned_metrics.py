@@ -6,8 +6,6 @@ Learning and Benchmarking Deblurring Algorithms", 2020, after Koehler et al., 20
 (H, W, 3) RGB, float32 in [0, 1].
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -1,7 +1,5 @@
 """What the protocols of MATLAB files compare: SIDD's validation blocks and the submissions."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

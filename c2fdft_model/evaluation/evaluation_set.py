@@ -1,7 +1,5 @@
 """Measuring many items, in parallel processes, so that one bad item does not stop the rest."""
 
-from __future__ import annotations
-
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """PSNR and SSIM of two images, as MATLAB's scripts and the papers of the field compute them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import cv2

@@ -1,7 +1,5 @@
 """The protocols that compare two image files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Which file of a results folder belongs to which file of a ground-truth folder."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Container, Iterable
 from functools import partial

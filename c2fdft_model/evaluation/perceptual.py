@@ -4,8 +4,6 @@ Both need a package that is not installed by default, and weights that are downl
 looked for at the first use, and the error for a missing one names the command that gets it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

@@ -1,7 +1,5 @@
 """What went wrong with one item of an evaluation, while the rest goes on."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """All protocols by name, and what each of them compares."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Opening an image to read crops of it, decoding no more than has to be."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,8 +5,6 @@ Grey, palette, transparent (alpha is dropped), 16-bit, EXIF-rotated and CMYK fil
 OpenCV cannot decode or decodes wrongly. A file takes the same route wherever it is read.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import struct

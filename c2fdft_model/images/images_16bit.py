@@ -3,8 +3,6 @@
 TIFF files of 8 bits are written here, too: Pillow does not write the EXIF data of compressed ones.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

@@ -6,8 +6,6 @@ other, and a private chunk lists where each begins. Any PNG reader reads such a 
 the chunk decodes just the blocks a crop touches. The files are no larger than OpenCV's.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """EXIF orientations: how stored pixels become an upright image, and back."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -3,8 +3,6 @@
 Source: PNG (third edition), sections 9 (filters) and 11 (chunks).
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`python -m c2fdft_arch`: the doctor, and copying the option files into a BasicSR checkout."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Looks at an installation and says what works, what does not, and what to do about it."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.metadata
 import os

@@ -1,7 +1,5 @@
 """The option files that come with the package, and copying them into a BasicSR checkout."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Standard library only, until BasicSR is being imported.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 import threading

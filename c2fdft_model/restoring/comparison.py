@@ -1,7 +1,5 @@
 """Restored images beside the degraded ones and the ground truth: as a picture and by metrics."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path

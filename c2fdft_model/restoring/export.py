@@ -5,8 +5,6 @@ cat(degraded, noisy), RGB in [-1, 1]; t (batch,) holds 0-based timesteps; both a
 height and width are free, the sides multiples of 8 from 16 up.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path

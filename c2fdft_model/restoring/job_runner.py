@@ -1,7 +1,5 @@
 """Carrying out restoration jobs: files, comparisons, metrics, and what became of each job."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Sequence

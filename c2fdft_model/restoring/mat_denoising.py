@@ -1,7 +1,5 @@
 """Denoising the MATLAB files of SIDD and DND, so that an interrupted run can be continued."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import time

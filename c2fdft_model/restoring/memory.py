@@ -1,7 +1,5 @@
 """How much memory there is, and how much a restoration needs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Restoring whole images of any size with a noise-prediction network."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Callable, Sequence

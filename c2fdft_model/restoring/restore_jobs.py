@@ -1,7 +1,5 @@
 """Which image files a command works on, and where each result goes."""
 
-from __future__ import annotations
-
 import glob
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """A network and the settings with which it restores image files, one after another."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

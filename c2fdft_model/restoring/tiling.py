@@ -1,7 +1,5 @@
 """Evaluating an image function tile by tile, for images too large to be evaluated whole."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Checkpoints: which weights they hold, and loading these into the network they belong to."""
 
-from __future__ import annotations
-
 import logging
 import os
 import pickle

@@ -1,7 +1,5 @@
 """The C library's memory allocator, set up for training on a CPU."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 from typing import Any

@@ -1,7 +1,5 @@
 """Collective operations that also work in a single process, where they do nothing."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The cyclic cosine learning-rate schedule of the released option files."""
 
-from __future__ import annotations
-
 import bisect
 import itertools
 import math

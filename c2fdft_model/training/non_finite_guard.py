@@ -4,8 +4,6 @@ Whether an iteration is finite is known on the device, where the optimiser and t
 not. The host learns of it when the values arrive: at once on the CPU, on a GPU an iteration later.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence

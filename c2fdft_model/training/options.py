@@ -1,7 +1,5 @@
 """The section `train` of an option file: each key, its default and its bounds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """The start of a training: what the options ask for is built, and what looks wrong is said."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from logging import Logger
 from typing import Any

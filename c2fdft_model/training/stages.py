@@ -4,8 +4,6 @@ A stage is an `nn.Module`, so that distributed training, data parallelism and co
 forward pass, however often the network is called in it. All randomness comes in as arguments.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """One iteration of training: the gradients of a batch, and a step if they are finite."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

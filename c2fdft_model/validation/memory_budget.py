@@ -1,7 +1,5 @@
 """Whether `val: memory_budget_mb` suffices for every validation image, known before training."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Previews of validation images (degraded | restored | clean), for TensorBoard."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Validation and test: each rank restores its share of the images, all of them get the results."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the benchmarks share: a process for each case, and calls that take turns."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from typing import Any

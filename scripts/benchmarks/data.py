@@ -6,8 +6,6 @@ and the released scheme, which decodes the largest batch at the largest patch si
 iteration, then keeps and crops what the phase needs. Below, other ways of storing the images.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import random

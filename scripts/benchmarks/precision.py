@@ -5,8 +5,6 @@ iteration), and float32 with another seed, whose distance from the first is the 
 difference has to be measured by. The demo's data are written first, to a folder that is removed.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import statistics

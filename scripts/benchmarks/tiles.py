@@ -4,8 +4,6 @@ Tiles are for images too large for the memory. A tile's attention sees only that
 result differs from that of the whole image, by how much depends on the weights and the image.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -8,8 +8,6 @@ leaves it. Memory is taken in a process per case: on the CPU the largest residen
 process, on a GPU the largest amount that PyTorch had allocated.
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 import functools

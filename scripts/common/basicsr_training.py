@@ -1,7 +1,5 @@
 """Trainings by BasicSR: their option files, and a run that times every iteration."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

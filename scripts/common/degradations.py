@@ -1,7 +1,5 @@
 """Synthetic rain, noise and blur on photographs (H, W, 3) uint8, each drawn from a generator."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import cv2

@@ -1,7 +1,5 @@
 """JSON files, and digests of what a result depends on."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

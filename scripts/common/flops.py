@@ -1,7 +1,5 @@
 """The floating-point operations of a network."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -1,7 +1,5 @@
 """Images in and out, and the photographs that the scikit-image package carries."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -1,7 +1,5 @@
 """The largest memory that a process has needed, in bytes."""
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Pieces of the pictures in which results stand side by side: (H, W, 3) uint8, on white."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

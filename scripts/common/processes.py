@@ -1,7 +1,5 @@
 """Calls in processes of their own, so that each is measured and fails alone."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import traceback

@@ -4,8 +4,6 @@ The model is the additive one of the common deraining sets (Yang et al., CVPR 20
 streaks, clipped. Every function draws from the generator it is given and from nothing else.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

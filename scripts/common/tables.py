@@ -1,7 +1,5 @@
 """Means over images or seeds, and tables in Markdown."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """How long a call takes."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Training under an equal budget: iterations, or minutes measured on this machine."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path

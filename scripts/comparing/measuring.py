@@ -1,7 +1,5 @@
 """Restores the test images with one trained system and measures what that costs."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The table and the picture of a comparison."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path

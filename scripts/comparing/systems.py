@@ -1,7 +1,5 @@
 """The systems that are compared: one option file each, or several stages joined by `+`."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Train, test and show: `bash scripts/demo.sh` runs this in its environment."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

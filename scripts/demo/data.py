@@ -1,7 +1,5 @@
 """The demo's data: rainy and clean photographs as PNG folders and as BasicSR's paired LMDBs."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

@@ -1,7 +1,5 @@
 """The demo's result: scores, table, picture and JSON of the held-out photographs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The demo's stages: BasicSR runs in processes of their own, resumed or reused where possible."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

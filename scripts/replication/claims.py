@@ -1,7 +1,5 @@
 """What the paper claims in Tables 4 to 7, and what the metrics of several seeds say to it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Photographs, their degraded versions, and batches that depend on the seed and iteration alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Quality of a trained network on the held-out images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 

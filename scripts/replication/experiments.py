@@ -1,7 +1,5 @@
 """The trainings that are compared: what each differs in, and how long each is."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from c2fdft_model.data.patch_cycle import PatchCycle

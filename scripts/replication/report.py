@@ -1,7 +1,5 @@
 """The report of a replication: tables with mean and spread, verdicts and plots."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """One training with the plugin's stages, process, averaging and schedule; it can be interrupted."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What goes into a pair of LMDBs: which images, cut into which sub-images, under which keys."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

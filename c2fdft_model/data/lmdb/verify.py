@@ -1,7 +1,5 @@
 """Reading a pair of LMDBs back and comparing every pixel with its source."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Writing pairs of images into two LMDBs in BasicSR's format, so that a crash never shows."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections import Counter, deque

@@ -4,8 +4,6 @@ An LMDB that was begun is continued if it is of the same images. BasicSR's `Lmdb
 neither, and its keys may hold no dot; the format is the same.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence

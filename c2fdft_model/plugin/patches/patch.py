@@ -1,7 +1,5 @@
 """What a patch is: a function that changes BasicSR, what it is for, and what it did."""
 
-from __future__ import annotations
-
 import functools
 import sys
 from collections.abc import Callable

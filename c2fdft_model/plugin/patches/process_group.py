@@ -1,7 +1,5 @@
 """BasicSR's distributed launch needs GPUs."""
 
-from __future__ import annotations
-
 import functools
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """BasicSR cannot resume without a GPU, and runs whatever code a training state contains."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import sys

@@ -1,7 +1,5 @@
 """The patches in the order in which they are applied, and the state of each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from c2fdft_model.plugin.patches.adamw import accept_adamw
