@@ -41,9 +41,8 @@ class Kernels:
 
         self.transformer_block = function('transformer_block', x, attention, ffn, *tiles, c_void_p)
         self.attention = function('attention', x, attention, *tiles, *[c_void_p] * 3)
-        self.mixing_gradient = function('mixing_gradient', x, *[c_void_p] * 3)
         self.attention_gradient = function(
-            'attention_gradient', x, attention, POINTER(AttentionGradient), c_void_p, c_void_p
+            'attention_gradient', x, attention, POINTER(AttentionGradient), *[c_void_p] * 3
         )
         self.feed_forward = function('feed_forward', x, ffn, c_void_p, c_void_p)
         self.feed_forward_gradient = function(

@@ -66,5 +66,5 @@ class Attention(ctypes.Structure):
 
 class AttentionGradient(ctypes.Structure):
     _fields_ = _fields(
-        c_void_p, 'd_products d_squares d_x d_scale d_offset d_qkv d_qkv_bias d_kernel'
+        c_void_p, 'd_x d_scale d_offset d_qkv d_qkv_bias d_kernel d_temperature d_project'
     )

@@ -48,10 +48,6 @@ from c2fdft_arch.native.structures import (
     Convolution,
     FeedForwardGradient,
 )
-from c2fdft_arch.network.attention_matrices import (
-    attention_matrix_backward,
-    project_attention_backward,
-)
 from c2fdft_arch.network.plain_dft import PlainDFT
 
 
@@ -122,24 +118,18 @@ class NativeAttentionBranch(torch.autograd.Function):
     def backward(ctx, grad):
         x, queries_keys, values, *kept = ctx.saved_tensors
         matrices, norm, parameters = kept[:4], kept[4:7], kept[7:]
-        (products, squares, attention, _), (*projections, b_dw, temperature, w_o, b_o) = (
-            matrices, parameters
-        )  # fmt: skip
-        kernels, (b, _, _, c), heads = ctx.native.kernels, x.shape, len(temperature)
-        grad = grad.contiguous()
-        d_projected = x.new_empty(b, c, c)  # of (W_o A)^T
-        kernels.mixing_gradient(features_of(x), *addresses(values, grad, d_projected))
-        d_attention, d_w_o = project_attention_backward(d_projected, attention, w_o)
-        d_products, d_squares, d_temperature = attention_matrix_backward(
-            d_attention, attention, products, squares.view(2, b, heads, -1), temperature
-        )
+        *projections, b_dw, temperature, w_o, b_o = parameters
+        grad, c = grad.contiguous(), x.shape[3]
+        d_temperature, d_w_o = torch.empty_like(temperature), torch.empty_like(w_o)
         d_x, d_scale, d_offset, *d_qkv = gradients_like(x, norm, projections[:2])
         d_dw = x.new_empty(10, 3 * c)  # of the taps and the bias
         gradient = AttentionGradient(
-            *addresses(d_products, d_squares, d_x, d_scale, d_offset, *d_qkv, d_dw)
+            *addresses(d_x, d_scale, d_offset, *d_qkv, d_dw, d_temperature, d_w_o)
         )
-        pass_ = attention_of(heads, norm, parameters, matrices)
-        kernels.attention_gradient(features_of(x), pass_, gradient, *addresses(queries_keys, grad))
+        pass_ = attention_of(len(temperature), norm, parameters, matrices)
+        ctx.native.kernels.attention_gradient(
+            features_of(x), pass_, gradient, *addresses(queries_keys, values, grad)
+        )
         return (
             d_x, None, None, d_scale, None if norm[1] is None else d_offset, *d_qkv,
             d_dw[:9].t().reshape(3 * c, 1, 3, 3), None if b_dw is None else d_dw[9],

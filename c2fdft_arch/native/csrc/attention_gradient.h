@@ -8,12 +8,10 @@
 
 #include "attention_matrices_gradient.h"
 
-// Gradients: given those of q^T k (B, heads, c, c) and of the squares of q and k (2, B, C), the others
-// in the shapes of what they are of. d_qkv_bias may be null; d_kernel (10, 3C) is of the taps of the
-// depth-wise convolution and, last, of its bias.
+// Gradients in the shapes of what they are of. d_qkv_bias may be null; d_kernel (10, 3C) is of the taps
+// of the depth-wise convolution and, last, of its bias.
 struct AttentionGradient {
-  const float *d_products, *d_squares;
-  float *d_x, *d_scale, *d_offset, *d_qkv, *d_qkv_bias, *d_kernel;
+  float *d_x, *d_scale, *d_offset, *d_qkv, *d_qkv_bias, *d_kernel, *d_temperature, *d_project;
 };
 
 // Images cut into tiles as wide as the image.
@@ -259,13 +257,20 @@ class AttentionGradientOfTile {
 
 template <class F>
 void attention_gradient(const Features& x, const Attention& pass, const AttentionGradient& gradient,
-                        const typename F::scalar* queries_keys, const float* d_out) {
+                        const typename F::scalar* queries_keys, const typename F::scalar* values,
+                        const float* d_out) {
   typedef typename F::packed packed;
-  static thread_local Scratch memory[12];
+  static thread_local Scratch memory[15];
   const int c = x.channels, heads = pass.heads;
   const bool per_thread = sums_per_thread(x.all_pixels(), c);
   const RowTiles tiles(x, per_thread, F::kDotWidth);
-  const GradientMatrices<F> matrices(pass.matrices.mixing, gradient.d_products, heads, x.images, c);
+  float* d_mixing = memory[12].uninitialised<float>((long)x.images * c * c);
+  const SumsGradient d_sums{memory[13].uninitialised<float>((long)x.images * c * (c / heads)),
+                            memory[14].uninitialised<float>(2L * x.images * c)};
+  mixing_gradient<F>(x, values, d_out, d_mixing);
+  attention_matrices_gradient(pass, d_mixing, x.images, c, d_sums, gradient.d_temperature,
+                              gradient.d_project);
+  const GradientMatrices<F> matrices(pass.matrices.mixing, d_sums.products, heads, x.images, c);
   const auto depthwise = depthwise_kernels<F>(memory[0], pass.kernel, 3 * c, 3,
                                               memory[1].zeroed<float>(3 * c), true);
   const AttentionBackward<F> backward{heads,
@@ -274,7 +279,7 @@ void attention_gradient(const Features& x, const Attention& pass, const Attentio
                                       packed_transpose<F>(memory[4], pass.qkv, c, 3 * c),
                                       padded_channels(memory[5], pass.qkv_bias, 3 * c),
                                       depthwise.data(),
-                                      gradient.d_squares,
+                                      d_sums.squares,
                                       matrices,
                                       queries_keys,
                                       d_out,

@@ -9,7 +9,6 @@
   extern "C" {                                                                     \
   auto* name##_transformer_block = &transformer_block<FORMAT>;                     \
   auto* name##_attention = &attention<FORMAT>;                                     \
-  auto* name##_mixing_gradient = &mixing_gradient<FORMAT>;                         \
   auto* name##_attention_gradient = &attention_gradient<FORMAT>;                   \
   auto* name##_feed_forward = &feed_forward<FORMAT>;                               \
   auto* name##_feed_forward_gradient = &feed_forward_gradient<FORMAT>;             \
