@@ -69,10 +69,10 @@ def masked_psnr(aligned: Alignment, gt: np.ndarray) -> float:
 
 def masked_ssim(aligned: Alignment, gt: np.ndarray) -> float:
     """Gaussian SSIM of the masked images, averaged over the mask without a border of 5 pixels."""
-    mask = aligned.mask
+    mask = aligned.mask[..., np.newaxis]
     _, values = structural_similarity(
-        gt * mask[..., np.newaxis],
-        aligned.result * mask[..., np.newaxis],
+        gt * mask,
+        aligned.result * mask,
         channel_axis=-1,
         gaussian_weights=True,
         use_sample_covariance=False,
@@ -80,7 +80,7 @@ def masked_ssim(aligned: Alignment, gt: np.ndarray) -> float:
         full=True,
     )
     inside = slice(SSIM_BORDER, -SSIM_BORDER)
-    weights = mask[inside, inside, np.newaxis].astype(np.float64)
+    weights = mask[inside, inside].astype(np.float64)
     return float((values[inside, inside] * weights).sum() / (weights.sum() * gt.shape[-1]))
 
 
@@ -103,12 +103,10 @@ def _find_homography(result: np.ndarray, gt: np.ndarray) -> np.ndarray:
             ECC_BLUR,
         )
     except cv2.error as error:
-        raise AlignmentError(f'the alignment did not converge ({_reason(error)})') from error
+        reason = ' '.join((error.err or str(error)).split()).rstrip('.')
+        raise AlignmentError(
+            f'the alignment did not converge ({reason or "OpenCV gave no reason"})'
+        ) from error
     if not np.isfinite(homography).all():
         raise AlignmentError('the alignment did not converge (the homography is not finite)')
     return homography
-
-
-def _reason(error: cv2.error) -> str:
-    text = ' '.join(str(getattr(error, 'err', '') or error).split())
-    return text.rstrip('.') or 'OpenCV gave no reason'

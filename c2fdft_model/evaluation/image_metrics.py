@@ -1,10 +1,11 @@
 """PSNR and SSIM of two images, as MATLAB's scripts and the papers of the field compute them."""
 
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
-from scipy.ndimage import correlate1d
+from scipy.ndimage import gaussian_filter
 
 # Of R, G and B in the luma of BT.601, for the range 16 .. 235 (MATLAB's rgb2ycbcr).
 BT601_LUMA = np.array([65.481, 128.553, 24.966]) / 255
@@ -38,11 +39,9 @@ def ssim(image: np.ndarray, gt: np.ndarray, data_range: float) -> float:
     """
     window = 2 * WINDOW_RADIUS + 1
     if min(image.shape[:2]) < window:
-        raise ValueError(
-            f'SSIM needs sides of {window} pixels or more: this is '
-            f'{image.shape[1]} x {image.shape[0]}.'
-        )
-    weights, inside = _gaussian_window(), slice(WINDOW_RADIUS, -WINDOW_RADIUS)
+        raise ValueError(f'SSIM needs sides of {window} pixels or more: this is {size_of(image)}.')
+    weights = cv2.getGaussianKernel(window, WINDOW_SIGMA)
+    inside = slice(WINDOW_RADIUS, -WINDOW_RADIUS)
 
     def smooth(x: np.ndarray) -> np.ndarray:
         return cv2.sepFilter2D(x, cv2.CV_64F, weights, weights)[inside, inside]
@@ -56,20 +55,14 @@ def ssim_3d(image: np.ndarray, gt: np.ndarray, data_range: float) -> float:
     The window is a Gaussian of 11 x 11 x 11 that also mixes the channels; borders are replicated,
     and all pixels count. It is higher than `ssim`: the two must not be compared.
     """
-    weights = _gaussian_window()
-
-    def smooth(x: np.ndarray) -> np.ndarray:
-        for axis in range(x.ndim):
-            x = correlate1d(x, weights, axis=axis, mode='nearest')
-        return x
-
+    truncate = WINDOW_RADIUS / WINDOW_SIGMA
+    smooth = partial(gaussian_filter, sigma=WINDOW_SIGMA, mode='nearest', truncate=truncate)
     return _mean_ssim(image, gt, smooth, data_range)
 
 
-def _gaussian_window() -> np.ndarray:
-    offsets = np.arange(-WINDOW_RADIUS, WINDOW_RADIUS + 1)
-    weights = np.exp(-(offsets**2) / (2 * WINDOW_SIGMA**2))
-    return weights / weights.sum()
+def size_of(image: np.ndarray) -> str:
+    """`width x height` of an image (H, W, ...)."""
+    return f'{image.shape[1]} x {image.shape[0]}'
 
 
 def _mean_ssim(

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from c2fdft_model.evaluation.evaluation_set import EvaluationSet, Item
-from c2fdft_model.evaluation.problems import Problem, ReadError, SizeError
+from c2fdft_model.evaluation.image_metrics import size_of
+from c2fdft_model.evaluation.problems import Problem, SizeError
 from c2fdft_model.images import image_io
 
 
@@ -40,19 +41,16 @@ def image_pairs(results: Path, gt: Path, suffix: str | None = None) -> Evaluatio
 
 
 def _load_pair(result_file: Path, gt_file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Both images as uint8 RGB (H, W, 3). Raises ReadError or SizeError."""
+    """Both images as uint8 RGB (H, W, 3). Raises ImageReadError or SizeError."""
     result, gt = _read_uint8(result_file), _read_uint8(gt_file)
     if result.shape != gt.shape:
-        raise SizeError(f'{result_file.name} is {_size(result)}, {gt_file.name} is {_size(gt)}')
+        raise SizeError(f'{result_file.name} is {size_of(result)}, {gt_file.name} is {size_of(gt)}')
     return result, gt
 
 
 def _read_uint8(path: Path) -> np.ndarray:
-    """An image as uint8 RGB (H, W, 3); 16 bits are rounded to 8. Raises ReadError."""
-    try:
-        image = image_io.read_rgb(path)
-    except image_io.ImageReadError as error:
-        raise ReadError(str(error)) from error
+    """An image as uint8 RGB (H, W, 3); 16 bits are rounded to 8. Raises ImageReadError."""
+    image = image_io.read_rgb(path)
     return image if image.dtype == np.uint8 else np.round(image / 257).astype(np.uint8)
 
 
@@ -101,7 +99,3 @@ def _owner(stem: str, gts: Container[str]) -> str | None:
         if not underscore:
             return None
     return candidate
-
-
-def _size(image: np.ndarray) -> str:
-    return f'{image.shape[1]} x {image.shape[0]}'

@@ -36,9 +36,3 @@ class SizeError(ItemError):
     """A result and its ground truth have different sizes."""
 
     kind = 'different sizes'
-
-
-class ReadError(ItemError):
-    """A file cannot be read."""
-
-    kind = 'unreadable'

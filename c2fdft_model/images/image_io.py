@@ -44,6 +44,8 @@ _BROKEN = (OSError, ValueError, SyntaxError, KeyError, struct.error, Image.Decom
 class ImageReadError(C2FDFTError, OSError):
     """A file that cannot be read as an image; the text names it and says why."""
 
+    kind = 'unreadable'
+
 
 def read_rgb(path: str | Path) -> np.ndarray:
     """Read an image file: (H, W, 3), RGB, uint8 or uint16.

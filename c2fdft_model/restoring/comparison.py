@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from c2fdft_model.evaluation.image_metrics import size_of
 from c2fdft_model.evaluation.image_protocols import Protocol
 from c2fdft_model.images.image_files import ImageFileError, is_image_name
 
@@ -51,8 +52,9 @@ def measure(protocol: Protocol, result: np.ndarray, gt: np.ndarray) -> dict[str,
     Raises ValueError if their sizes differ.
     """
     if result.shape != gt.shape:
-        raise ValueError(f'it has {_size(result)} pixels and its ground truth {_size(gt)}.')
-    return protocol.measure(_eight_bits(result), _eight_bits(gt))
+        raise ValueError(f'it has {size_of(result)} pixels and its ground truth {size_of(gt)}.')
+    eight_bits = (np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8) for image in (result, gt))
+    return protocol.measure(*eight_bits)
 
 
 def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
@@ -63,11 +65,3 @@ def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
         padding = ((0, height - image.shape[0]), (GAP if columns else 0, 0), (0, 0))
         columns.append(np.pad(image, padding, constant_values=1))
     return np.concatenate(columns, axis=1)
-
-
-def _eight_bits(image: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-
-
-def _size(image: np.ndarray) -> str:
-    return f'{image.shape[1]} x {image.shape[0]}'
