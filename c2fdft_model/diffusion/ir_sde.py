@@ -121,7 +121,8 @@ class IRSDEProcess(DiffusionProcess):
         if self._objective == 'noise':
             return prediction, eps
         estimate, _ = self._euler_step(x_t, y, prediction, t, t - 1, eta=1.0)
-        return estimate, self.most_likely_previous(x_t, x_0, y, t)
+        most_likely, _ = self._posterior(x_t, x_0, y, t, t - 1)  # the paper's x*_{i-1}
+        return estimate, most_likely
 
     def reverse_step(
         self, k: int, x_t: Tensor, y: Tensor, eps: Tensor, generator: torch.Generator | None
@@ -132,11 +133,6 @@ class IRSDEProcess(DiffusionProcess):
         if self.eta == 0 or s < 0:
             return mean
         return mean + _per_image(std, x_t) * noise_like(x_t, generator)
-
-    def most_likely_previous(self, x_t: Tensor, x_0: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        """The state before x_t of the highest likelihood given x_0 (the paper's x*_{i-1})."""
-        mean, _ = self._posterior(x_t, x_0, y, t, t - 1)
-        return mean
 
     def _posterior_step(
         self, x_t: Tensor, y: Tensor, eps: Tensor, t: Tensor, s: Tensor
@@ -166,13 +162,7 @@ class IRSDEProcess(DiffusionProcess):
         return m_s + _per_image(noise_scale, x_t) * (x_t - m_t), std
 
     def _euler_step(
-        self,
-        x_t: Tensor,
-        y: Tensor,
-        eps: Tensor,
-        t: Tensor,
-        s: Tensor,
-        eta: float | None = None,
+        self, x_t: Tensor, y: Tensor, eps: Tensor, t: Tensor, s: Tensor, eta: float | None = None
     ) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of an Euler step of the reverse-time equation."""
         r, eta = self.reversion, self.eta if eta is None else eta

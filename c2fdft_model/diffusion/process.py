@@ -11,14 +11,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint as checkpointed
 
 from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
-from c2fdft_model.diffusion.sampling import (
-    Denoiser,
-    ddim_step,
-    run_reverse_steps,
-    sampling_timesteps,
-)
+from c2fdft_model.diffusion.sampling import Denoiser, ddim_step, sampling_timesteps
 
 
 class DiffusionProcess(ABC):
@@ -71,14 +67,25 @@ class DiffusionProcess(ABC):
         grad_steps: int | None = None,
         checkpoint: bool = False,
     ) -> Tensor:
-        """The sampled image, not clamped; differentiable (see `sampling.run_reverse_steps`)."""
+        """The image sampled from `x_T` (B, C, H, W), in [-1, 1], not clamped.
 
-        def step(k: int, x_t: Tensor, eps: Tensor) -> Tensor:
-            return self.reverse_step(k, x_t, y, eps, generator)
+        At each timestep a network call, then a step back (Wang et al., Algorithm 1).
 
-        return run_reverse_steps(
-            denoise, x_T, self.timesteps, step, grad_steps=grad_steps, checkpoint=checkpoint
-        )
+        Differentiable: with `grad_steps` K only the last K steps are (the state that enters them is
+        a constant); with `checkpoint` each network call keeps its input only and is evaluated again
+        during back-propagation.
+        """
+        first_grad_step = 0 if grad_steps is None else max(len(self.timesteps) - grad_steps, 0)
+        x_t = x_T
+        for k, t in enumerate(self.timesteps):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and k >= first_grad_step):
+                t_batch = torch.full((x_t.shape[0],), t, device=x_t.device)
+                if checkpoint and torch.is_grad_enabled():
+                    eps = checkpointed(denoise, x_t, t_batch, use_reentrant=False)
+                else:
+                    eps = denoise(x_t, t_batch)
+                x_t = self.reverse_step(k, x_t, y, eps, generator)
+        return x_t
 
 
 class DDPMProcess(DiffusionProcess):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint as checkpointed
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Predicts the noise of x_t: (x_t of shape (B, C, H, W), t of shape (B,)) -> eps like x_t."""
@@ -23,8 +22,15 @@ def sampling_timesteps(steps: int | Sequence[int], num_timesteps: int = 1000) ->
     Raises ValueError for S outside 1 .. T, and for a list that is empty, repeats a timestep or
     leaves 0 .. T-1.
     """
+    last = num_timesteps - 1
     if isinstance(steps, int):
-        return _evenly_spaced(steps, num_timesteps)
+        if not 1 <= steps <= num_timesteps:
+            raise ValueError(
+                f'sampling_timesteps: {steps} steps are not possible; 1 .. {num_timesteps} are.'
+            )
+        if steps == 1:
+            return [last]
+        return [round(last * j / (steps - 1)) for j in reversed(range(steps))]
     timesteps = sorted((int(t) for t in steps), reverse=True)
     if not timesteps or len(set(timesteps)) < len(timesteps):
         raise ValueError(f'sampling_timesteps: {list(steps)} must be a list of distinct timesteps.')
@@ -34,17 +40,6 @@ def sampling_timesteps(steps: int | Sequence[int], num_timesteps: int = 1000) ->
             '(num_diffusion_timesteps - 1).'
         )
     return timesteps
-
-
-def _evenly_spaced(steps: int, num_timesteps: int) -> list[int]:
-    if not 1 <= steps <= num_timesteps:
-        raise ValueError(
-            f'sampling_timesteps: {steps} steps are not possible; 1 .. {num_timesteps} are.'
-        )
-    if steps == 1:
-        return [num_timesteps - 1]
-    last = num_timesteps - 1
-    return [round(last * j / (steps - 1)) for j in reversed(range(steps))]
 
 
 def ddim_step(
@@ -82,38 +77,6 @@ def ddim_step(
     if sigma > 0:
         x_next = x_next + sigma * noise_like(x_t, generator)
     return x_next
-
-
-def run_reverse_steps(
-    denoise: Denoiser,
-    x_T: Tensor,
-    timesteps: Sequence[int],
-    step: Callable[[int, Tensor, Tensor], Tensor],
-    *,
-    grad_steps: int | None = None,
-    checkpoint: bool = False,
-) -> Tensor:
-    """Sample an image from noise: at each timestep a network call, then `step`.
-
-    `x_T`: (B, C, H, W), the start of the reverse process. `timesteps`: falling, from
-    `sampling_timesteps`. `step(k, x_t, eps)` goes from the k-th of them to the one after it, and
-    from the last one to the clean image (Wang et al., Algorithm 1, for DDIM steps).
-
-    Differentiable: with `grad_steps` K only the last K steps are (the state that enters them is a
-    constant); with `checkpoint` each network call keeps its input only and is evaluated again
-    during back-propagation. The result is not clamped; images are in [-1, 1].
-    """
-    first_grad_step = 0 if grad_steps is None else max(len(timesteps) - grad_steps, 0)
-    x_t = x_T
-    for k, t in enumerate(timesteps):
-        with torch.set_grad_enabled(torch.is_grad_enabled() and k >= first_grad_step):
-            t_batch = torch.full((x_t.shape[0],), t, device=x_t.device)
-            if checkpoint and torch.is_grad_enabled():
-                eps = checkpointed(denoise, x_t, t_batch, use_reentrant=False)
-            else:
-                eps = denoise(x_t, t_batch)
-            x_t = step(k, x_t, eps)
-    return x_t
 
 
 def noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:

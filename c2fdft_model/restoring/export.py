@@ -58,9 +58,7 @@ def export_network(network: PlainDFT, path: Path, program: ExportedProgram | Non
 
 
 def largest_difference(
-    network: nn.Module,
-    predict: Predict,
-    sizes: Sequence[tuple[int, int, int]] = CHECKED_SIZES,
+    network: nn.Module, predict: Predict, sizes: Sequence[tuple[int, int, int]] = CHECKED_SIZES
 ) -> float:
     """The largest difference to the network over the sizes, as a share of its largest value."""
     generator = torch.Generator().manual_seed(0)

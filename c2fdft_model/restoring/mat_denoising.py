@@ -20,8 +20,6 @@ from c2fdft_model.evaluation.problems import Problem
 from c2fdft_model.images.image_files import ImageRecord, write_image
 from c2fdft_model.restoring.restoration import restore
 
-SETTINGS_FILE = 'settings.json'
-
 
 @dataclass(frozen=True)
 class MatDenoiser:
@@ -47,11 +45,10 @@ class MatDenoiser:
         """
         self.output.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.output)
-        path = self.output / SETTINGS_FILE
+        path = self.output / 'settings.json'
         if path.exists():
             before = json.loads(path.read_text())
-            other = [key for key, value in settings.items() if before.get(key) != value]
-            if other:
+            if other := [key for key, value in settings.items() if before.get(key) != value]:
                 raise ValueError(
                     f'{self.output} holds results with other {", ".join(other)}: give another '
                     '--output.'
@@ -123,8 +120,7 @@ class MatDenoiser:
             run = list(same_size)
             for start in range(0, len(run), self.batch):
                 batch = run[start : start + self.batch]
-                first = len(denoised)
-                names = [_numbered(name, first + k) for k in range(len(batch))]
+                names = [_numbered(name, len(denoised) + k) for k in range(len(batch))]
                 restored = restore(
                     self.network,
                     torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2),
@@ -148,8 +144,8 @@ def noisy_patches(path: Path, boxes: np.ndarray) -> list[np.ndarray]:
 
     Raises MatFileError, or OSError for a file that cannot be opened.
     """
-    image = mat_files.read_array(path, 'InoisySRGB', (None, None, 3))
-    image = mat_files.as_unit_range(image, path)
+    stored = mat_files.read_array(path, 'InoisySRGB', (None, None, 3))
+    image = mat_files.as_unit_range(stored, path)
     for k, (top, left, bottom, right) in enumerate(boxes, 1):
         if min(top, left) < 1 or bottom > image.shape[0] or right > image.shape[1]:
             raise mat_files.MatFileError(

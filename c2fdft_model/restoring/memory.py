@@ -1,5 +1,6 @@
 """How much memory there is, and how much a restoration needs."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -13,12 +14,10 @@ BYTES_PER_PIXEL = 100
 BYTES_PER_PIXEL_AND_CHANNEL = 22
 """Taken by `DFT` in a network call, for each channel of its first level (measured; float32)."""
 
+CGROUP = '/sys/fs/cgroup'
 CGROUP_LIMITS = (
-    ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory.current'),
-    (
-        '/sys/fs/cgroup/memory/memory.limit_in_bytes',
-        '/sys/fs/cgroup/memory/memory.usage_in_bytes',
-    ),
+    (f'{CGROUP}/memory.max', f'{CGROUP}/memory.current'),
+    (f'{CGROUP}/memory/memory.limit_in_bytes', f'{CGROUP}/memory/memory.usage_in_bytes'),
 )
 
 
@@ -53,21 +52,13 @@ def needed_memory_mb(
     return None
 
 
-def require_memory(needed_mb: float | None, available_mb: float | None) -> None:
-    """Raise MemoryError if more is needed than available; do nothing if either is unknown."""
-    if needed_mb is not None and available_mb is not None and needed_mb > available_mb:
-        raise MemoryError(
-            f'{needed_mb / 1024:.1f} GB are needed and {available_mb / 1024:.1f} GB are free'
-        )
-
-
 def _free_of_machine() -> int | None:
     try:
-        lines = Path('/proc/meminfo').read_text(encoding='ascii').splitlines()
+        meminfo = Path('/proc/meminfo').read_text(encoding='ascii')
     except OSError:
         return None
-    free = [int(line.split()[1]) for line in lines if line.startswith('MemAvailable:')]
-    return free[0] * 1024 if free else None
+    free = re.search(r'^MemAvailable:\s*(\d+)', meminfo, re.MULTILINE)
+    return int(free[1]) * 1024 if free else None
 
 
 def _free_of_cgroup(files: tuple[str, str]) -> int | None:

@@ -1,7 +1,6 @@
 """A network and the settings with which it restores image files, one after another."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +8,7 @@ from torch import nn
 
 from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.images.image_files import ImageRecord
-from c2fdft_model.restoring.memory import available_memory_mb, needed_memory_mb, require_memory
+from c2fdft_model.restoring.memory import available_memory_mb, needed_memory_mb
 from c2fdft_model.restoring.restoration import (
     DEFAULT_TILE_OVERLAP,
     inference_settings,
@@ -20,15 +19,15 @@ from c2fdft_model.restoring.tiling import check_tile
 from c2fdft_model.restoring.weights import WeightsError
 
 ALLOCATION_FAILED = ('out of memory', "can't allocate memory", 'not enough memory')
-"""What PyTorch says on CUDA, on Linux and on Windows."""
+"""What the RuntimeError of PyTorch says on CUDA, on Linux and on Windows."""
 
 
 @dataclass(frozen=True)
 class Restorer:
     """Restores images with one network of 6 input and 3 output channels.
 
-    The settings are those of `restoration.restore`. Raises WeightsError for another network,
-    ValueError for impossible tiles.
+    The fields are arguments of `restoration.restore`, by name. Raises WeightsError for another
+    network, ValueError for impossible tiles.
     """
 
     network: nn.Module
@@ -65,35 +64,19 @@ class Restorer:
         """
         degraded = torch.from_numpy(image.colour).permute(2, 0, 1)
         self._check_memory(*degraded.shape[1:])
-        with _memory_errors():
-            restored = restore(
-                self.network,
-                degraded,
-                process=self.process,
-                noise_name=name,
-                seed=self.seed,
-                precision=self.precision,
-                samples=self.samples,
-                memory_budget_mb=self.memory_budget_mb,
-                tile=self.tile,
-                tile_overlap=self.tile_overlap,
-                progress=step,
-            )
+        try:
+            restored = restore(image=degraded, noise_name=name, progress=step, **vars(self))
+        except RuntimeError as error:
+            if any(words in str(error) for words in ALLOCATION_FAILED):
+                raise MemoryError(str(error).splitlines()[0]) from error
+            raise
         return image.with_colour(restored.permute(1, 2, 0).numpy())
 
     def _check_memory(self, height: int, width: int) -> None:
         with inference_settings(self.network, self.precision, self.memory_budget_mb):
             needed = needed_memory_mb(self.network, height, width, self.tile)
-        device = next(self.network.parameters()).device
-        require_memory(needed, available_memory_mb(device))
-
-
-@contextlib.contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Turn the RuntimeError that PyTorch raises for a failed allocation into MemoryError."""
-    try:
-        yield
-    except RuntimeError as error:
-        if any(words in str(error) for words in ALLOCATION_FAILED):
-            raise MemoryError(str(error).splitlines()[0]) from error
-        raise
+        free = available_memory_mb(next(self.network.parameters()).device)
+        if needed is not None and free is not None and needed > free:
+            raise MemoryError(
+                f'{needed / 1024:.1f} GB are needed and {free / 1024:.1f} GB are free'
+            )

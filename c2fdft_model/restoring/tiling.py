@@ -21,8 +21,8 @@ def tiled(predict: Predict, tile: int, overlap: int, multiple: int) -> Predict:
     check_tile(tile, overlap, multiple)
 
     def tiled_predict(x: Tensor, t: Tensor) -> Tensor:
-        rows = _weighted_starts(x.shape[-2], tile, overlap)
-        columns = _weighted_starts(x.shape[-1], tile, overlap)
+        rows = blend_weights(x.shape[-2], tile, overlap)
+        columns = blend_weights(x.shape[-1], tile, overlap)
         result: Tensor | None = None
         for top, row_weight in rows:
             for left, column_weight in columns:
@@ -49,11 +49,6 @@ def check_tile(tile: int, overlap: int, multiple: int) -> None:
         )
 
 
-def _weighted_starts(size: int, tile: int, overlap: int) -> list[tuple[int, Tensor]]:
-    starts = tile_starts(size, tile, overlap)
-    return list(zip(starts, blend_weights(starts, size, tile, overlap), strict=True))
-
-
 def tile_starts(size: int, tile: int, overlap: int) -> list[int]:
     """First pixels of the tiles over a side; neighbours share at least `overlap` pixels."""
     if size <= tile:
@@ -62,18 +57,18 @@ def tile_starts(size: int, tile: int, overlap: int) -> list[int]:
     return [*range(0, last, tile - overlap), last]
 
 
-def blend_weights(starts: list[int], size: int, tile: int, overlap: int) -> list[Tensor]:
-    """One line of weights per tile: smooth ramps over the overlaps, with sum 1 at every pixel."""
+def blend_weights(size: int, tile: int, overlap: int) -> list[tuple[int, Tensor]]:
+    """First pixel and line of weights of each tile: smooth ramps over the overlaps, with sum 1."""
     length = min(tile, size)
     ramp = torch.sin((torch.arange(overlap) + 0.5) / max(overlap, 1) * (torch.pi / 2)) ** 2
     lines, total = [], torch.zeros(size)
-    for start in starts:
+    for start in tile_starts(size, tile, overlap):
         line = torch.ones(length)
         if start > 0:
             line[:overlap] = ramp
         if start + length < size:
             line[length - overlap :] = ramp.flip(0)
         total[start : start + length] += line
-        lines.append(line)
+        lines.append((start, line))
     # the last tile is moved inwards and may share more than `overlap` pixels, even with two others
-    return [line / total[start : start + length] for start, line in zip(starts, lines, strict=True)]
+    return [(start, line / total[start : start + length]) for start, line in lines]

@@ -53,9 +53,7 @@ class Checkpoint:
 
 
 def load_network(
-    path: str | os.PathLike[str],
-    param_key: str | None = None,
-    device: torch.device | str = 'cpu',
+    path: str | os.PathLike[str], param_key: str | None = None, device: torch.device | str = 'cpu'
 ) -> DFT:
     """Build the network that a checkpoint belongs to and load it strictly, in evaluation mode.
 
@@ -124,7 +122,12 @@ def load_into(
 
     Raises WeightsError for a file that is no checkpoint, and for one of another network.
     """
-    checkpoint = _read_preferred(path, param_key)
+    try:
+        checkpoint = read_checkpoint(path, param_key)
+    except WeightsError:
+        if param_key != EMA_KEY:
+            raise
+        checkpoint = read_checkpoint(path)
     expected, given = network.state_dict(), checkpoint.parameters
     kind = type(network).__name__
     problems = mismatches(expected, given)
@@ -143,15 +146,6 @@ def load_into(
     )
     if problems:
         log(f'Not loaded: {"; ".join(problems)}.')
-
-
-def _read_preferred(path: str | os.PathLike[str], param_key: str | None) -> Checkpoint:
-    try:
-        return read_checkpoint(path, param_key)
-    except WeightsError:
-        if param_key != EMA_KEY:
-            raise
-        return read_checkpoint(path)
 
 
 def network_arguments(parameters: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class FineStage(Stage):
     """The fine stage: sample an image and compare it with the clean one (Wang et al., Eq. 9).
 
     `signed_losses` compare the images in [-1, 1], `unit_losses` in [0, 1]; each is a mapping from
-    the term's name to its loss. `grad_steps` and `checkpoint`: see `sampling.run_reverse_steps`.
+    the term's name to its loss. `grad_steps` and `checkpoint`: see `DiffusionProcess.sample`.
     """
 
     def __init__(

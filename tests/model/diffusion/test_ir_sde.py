@@ -100,10 +100,13 @@ def test_sampling_starts_at_the_degraded_image_with_stationary_noise():
 
 
 def test_most_likely_previous_state_is_where_the_density_given_x_0_is_flat():
-    process = IRSDEProcess(MeanReversion(20, noise_level=30), sampling_steps=20)
+    process = IRSDEProcess(
+        MeanReversion(20, noise_level=30), sampling_steps=20, objective='maximum_likelihood'
+    )
     r, t = process.reversion, 12
     x_t = images(0.1)
-    x = process.most_likely_previous(x_t, images(X_0), images(MU), at(t)).requires_grad_()
+    _, x = process.objective(images(0.0), x_t, images(X_0), images(MU), images(0.0), at(t))
+    x.requires_grad_()
     decay = torch.exp(-r.elapsed(at(t), at(t - 1)))
     step_var = r.stationary_std**2 * (1 - decay**2)
     from_x = ((x_t - (MU + decay * (x - MU))) ** 2).sum() / (2 * step_var)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from c2fdft_model.restoring import memory
-from c2fdft_model.restoring.memory import available_memory_mb, needed_memory_mb, require_memory
+from c2fdft_model.restoring.memory import available_memory_mb, needed_memory_mb
 
 CPU = torch.device('cpu')
 
@@ -62,13 +62,3 @@ def test_a_network_that_does_not_tell_is_estimated_from_its_channels():
 
 def test_a_network_of_unknown_kind_is_not_asked():
     assert needed_memory_mb(nn.Identity(), 8, 8) is None
-
-
-def test_too_little_memory_is_reported_in_numbers():
-    with pytest.raises(MemoryError, match=r'3\.0 GB are needed and 1\.5 GB are free'):
-        require_memory(3072, 1536)
-
-
-@pytest.mark.parametrize(('needed', 'available'), [(1, 2), (None, 2), (3, None)])
-def test_enough_or_unknown_memory_is_no_error(needed, available):
-    require_memory(needed, available)

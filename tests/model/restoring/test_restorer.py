@@ -58,9 +58,16 @@ def test_nothing_is_computed_without_the_memory_for_it(monkeypatch):
     network.inference_memory_mb = lambda batch, height, width: 4096.0
     monkeypatch.setattr(restorer_module, 'available_memory_mb', lambda _: 1024.0)
     told = []
-    with pytest.raises(MemoryError, match='1.0 GB are free'):
+    with pytest.raises(MemoryError, match=r'4\.0 GB are needed and 1\.0 GB are free'):
         Restorer(network, DDPMProcess())(image_record(), 'a', lambda: told.append(1))
     assert not told
+
+
+@pytest.mark.parametrize(('needed', 'available'), [(1, 2), (None, 2), (3, None)])
+def test_enough_or_unknown_memory_is_no_error(monkeypatch, needed, available):
+    monkeypatch.setattr(restorer_module, 'needed_memory_mb', lambda *_: needed)
+    monkeypatch.setattr(restorer_module, 'available_memory_mb', lambda _: available)
+    assert Restorer(PixelNoise(), DDPMProcess())(image_record(), 'a')
 
 
 def test_networks_for_other_images_are_refused():
