@@ -2,7 +2,6 @@
 
 import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
-from torch import Tensor
 
 from c2fdft_model.evaluation.perceptual import bgr_to_tensor, iqa_score, lpips_distance
 
@@ -21,7 +20,7 @@ def calculate_lpips(
 
     `net` is the backbone, alex, vgg or squeeze; `weights` the file of its ImageNet weights.
     """
-    image, gt = (_cropped(bgr_to_tensor(i, input_order), crop_border) for i in (img, img2))
+    image, gt = (bgr_to_tensor(i, input_order, crop_border) for i in (img, img2))
     return lpips_distance(image, gt, net, weights)
 
 
@@ -39,10 +38,6 @@ def calculate_iqa(
 
     `weights` is the metric's own weights file, for machines without a network.
     """
-    image = _cropped(bgr_to_tensor(img, input_order), crop_border)
-    gt = None if img2 is None else _cropped(bgr_to_tensor(img2, input_order), crop_border)
+    image = bgr_to_tensor(img, input_order, crop_border)
+    gt = None if img2 is None else bgr_to_tensor(img2, input_order, crop_border)
     return iqa_score(image, gt, metric, weights)
-
-
-def _cropped(image: Tensor, border: int) -> Tensor:
-    return image[..., border:-border, border:-border] if border else image

@@ -6,7 +6,6 @@ Ends with 0 if the network can be loaded, 2 if the file is not a checkpoint of i
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,18 +29,14 @@ TASKS = {
 FILE_NAME_WORDS = ('coarse', 'fine', 'derain', 'deblur', 'denois')
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print what the checkpoint holds; the exit code is 0, or 2 if it cannot be loaded."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('file', type=Path, help='checkpoint (.pth)')
     parser.add_argument('--param-key', help='key to load (default: params_ema, else params)')
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what the checkpoint holds; the exit code is 0, or 2 if it cannot be loaded."""
-    args = parse_arguments(arguments)
+    args = parser.parse_args(arguments)
     try:
         checkpoint = read_checkpoint(args.file, args.param_key)
         build_network(checkpoint)
@@ -77,8 +72,7 @@ def describe(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 def _keys(checkpoint: Checkpoint) -> str:
     if not checkpoint.key:
         return 'none, the file is the parameters themselves'
-    keys = [f'{checkpoint.key} (loaded)', *checkpoint.other_keys]
-    text = ', '.join(keys)
+    text = ', '.join([f'{checkpoint.key} (loaded)', *checkpoint.other_keys])
     if {'params', EMA_KEY} <= {checkpoint.key, *checkpoint.other_keys}:
         text += f'; they differ by {_largest_difference(checkpoint.path):.2g} at most'
     return text
@@ -91,8 +85,8 @@ def _largest_difference(path: Path) -> float:
 
 def _network(network: dict) -> str:
     blocks, heads = (' '.join(map(str, network[key])) for key in ('num_blocks', 'heads'))
-    text = f'DFT, dim {network["dim"]}, blocks {blocks}, heads {heads}, '
-    text += f'ffn_factor {network["ffn_factor"]:g}'
+    size = f'dim {network["dim"]}, blocks {blocks}, heads {heads}'
+    text = f'DFT, {size}, ffn_factor {network["ffn_factor"]:g}'
     text += ', with bias' if network['bias'] else ''
     text += ', dual_pixel_task' if network['dual_pixel_task'] else ''
     full = all(network[key] == value for key, value in FULL_SIZE.items())
@@ -100,5 +94,5 @@ def _network(network: dict) -> str:
 
 
 def _name_says(path: Path) -> str:
-    said = [word for word in FILE_NAME_WORDS if re.search(word, path.stem, re.IGNORECASE)]
+    said = [word for word in FILE_NAME_WORDS if word in path.stem.lower()]
     return f' (the file name has {", ".join(said)})' if said else ''

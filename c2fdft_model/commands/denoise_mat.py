@@ -107,15 +107,14 @@ def _dnd(args: argparse.Namespace, denoiser: MatDenoiser) -> list[Problem]:
 
 
 def _sidd_inputs(given: Path) -> list[tuple[Path, str]]:
+    variables = (VALIDATION, BENCHMARK)
     if given.is_dir():
-        found = [(given / f'{v}.mat', v) for v in (VALIDATION, BENCHMARK)]
-        found = [(path, v) for path, v in found if path.is_file()]
+        found = [(file, v) for v in variables if (file := given / f'{v}.mat').is_file()]
         if not found:
             raise FileNotFoundError(f'{given} has neither {VALIDATION}.mat nor {BENCHMARK}.mat.')
         return found
     present = mat_files.variable_names(given)
-    found = [(given, v) for v in (VALIDATION, BENCHMARK) if v in present]
+    found = [(given, v) for v in variables if v in present]
     if not found:
-        # says what is missing and what is there
-        mat_files.read_array(given, [VALIDATION, BENCHMARK])
+        mat_files.read_array(given, variables)  # says what is missing and what is there
     return found

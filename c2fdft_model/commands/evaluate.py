@@ -12,6 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -68,7 +69,7 @@ def report(protocol: Protocol, measured: Measurements, notes: list[str]) -> str:
         lines.append(f'{protocol.name}  {metric:<{width}} {value}  (mean of {count})')
     if not protocol.metrics:
         lines.append(f'{protocol.name}  {count} items checked, no fault found in them')
-    lines += [f'note: {note}' for note in notes + _infinite(protocol, measured)]
+    lines += [f'note: {note}' for note in notes + _infinite(measured)]
     lines.append(f'problems: {summary(measured.problems)}')
     lines += [f'  {problem}' for problem in measured.problems[:PROBLEMS_SHOWN]]
     hidden = len(measured.problems) - PROBLEMS_SHOWN
@@ -77,10 +78,8 @@ def report(protocol: Protocol, measured: Measurements, notes: list[str]) -> str:
     return '\n'.join(lines)
 
 
-def _infinite(protocol: Protocol, measured: Measurements) -> list[str]:
-    if 'psnr' not in protocol.metrics:
-        return []
-    values = [metrics['psnr'] for metrics in measured.metrics.values()]
+def _infinite(measured: Measurements) -> list[str]:
+    values = [metrics['psnr'] for metrics in measured.metrics.values() if 'psnr' in metrics]
     finite = [value for value in values if math.isfinite(value)]
     if len(finite) == len(values):
         return []
@@ -99,12 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-
-    def bar(outcomes):
-        return tqdm(
-            outcomes, total=len(found.items), desc=protocol.name, unit='image', disable=None
-        )
-
+    total = len(found.items)
+    bar = partial(tqdm, total=total, desc=protocol.name, unit='image', disable=None)
     measured = measure_all(protocol.measure, found, args.workers, bar)
     print(report(protocol, measured, found.notes))
     if args.csv:

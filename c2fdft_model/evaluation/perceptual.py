@@ -31,8 +31,11 @@ class MetricUnavailable(C2FDFTError, RuntimeError):
     """A metric's package or weights are missing, or do not fit; the message says what to do."""
 
 
-def bgr_to_tensor(image: np.ndarray, input_order: str = 'HWC') -> Tensor:
-    """BasicSR's image ([0, 255], BGR, HWC or CHW) as an RGB tensor (1, 3, H, W) in [0, 1]."""
+def bgr_to_tensor(image: np.ndarray, input_order: str = 'HWC', border: int = 0) -> Tensor:
+    """BasicSR's image ([0, 255], BGR, HWC or CHW) as an RGB tensor (1, 3, H, W) in [0, 1].
+
+    `border` pixels are cut off on each side.
+    """
     if input_order not in ('HWC', 'CHW'):
         raise ValueError(f"input_order is {input_order!r}: 'HWC' or 'CHW'.")
     if image.ndim == 2:
@@ -42,7 +45,8 @@ def bgr_to_tensor(image: np.ndarray, input_order: str = 'HWC') -> Tensor:
     if image.shape[-1] != 3:
         raise ValueError(f'the image has the shape {image.shape}: three channels are expected.')
     rgb = np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))
-    return torch.from_numpy(rgb).float().div(255).unsqueeze(0)
+    tensor = torch.from_numpy(rgb).float().div(255).unsqueeze(0)
+    return tensor[..., border:-border, border:-border] if border else tensor
 
 
 def lpips_distance(
