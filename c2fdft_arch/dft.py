@@ -12,7 +12,6 @@ from c2fdft_arch.inference.row_bands import Workspace
 from c2fdft_arch.inference.settings import InferenceSettings
 from c2fdft_arch.network.network_options import check_input
 from c2fdft_arch.network.plain_dft import PlainDFT
-from c2fdft_arch.training.network import predict_noise
 
 
 class DFT(PlainDFT):
@@ -76,6 +75,9 @@ class DFT(PlainDFT):
         dtype = autocast_dtype(x.device)
         with torch.autocast(x.device.type, enabled=False):
             if self._needs_gradients(x):
+                # Whoever restores images needs none of that room.
+                from c2fdft_arch.training.network import predict_noise
+
                 return predict_noise(self, x, t, dtype, self.checkpoint_blocks)
             with torch.no_grad():
                 return evaluate(self, x, t, self.inference, self._workspace or Workspace())
