@@ -1,7 +1,6 @@
 """Looks at an installation and says what works, what does not, and what to do about it."""
 
 import importlib
-import importlib.metadata
 import os
 import platform
 import re
@@ -9,6 +8,7 @@ import sys
 import textwrap
 import warnings
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, distributions, requires
 from pathlib import Path
 
 from c2fdft_arch import __version__
@@ -16,7 +16,6 @@ from c2fdft_model.plugin import autoload, registration
 from c2fdft_model.plugin.option_files import option_folder
 from c2fdft_model.plugin.patches import table
 
-WIDTH = 100
 STARTUP_FILES = ('c2fdft_autoload.pth', 'c2fdft_autoload.start')
 INSTALL = 'install the package: `pip install -e .` in its source tree, or `pip install` its wheel'
 TOGETHER = (
@@ -62,9 +61,8 @@ class Report:
 def remedy_for(text: str) -> str:
     """Return advice for an error by its text."""
     for pattern, advice in REMEDIES:
-        found = re.search(pattern, text)
-        if found:
-            return found.expand(advice) if '\\1' in advice else advice
+        if found := re.search(pattern, text):
+            return found.expand(advice)
     return f'see the message; {autoload.SWITCH}=0 in the environment switches c2fdft off'
 
 
@@ -151,16 +149,12 @@ def _examine_registries(report: Report) -> None:
     report.say('registered', 'with BasicSR by c2fdft')
     for kind in ('arch', 'model', 'dataset', 'loss', 'metric'):
         registry = getattr(registries, f'{kind.upper()}_REGISTRY')
-        ours = [name for name, thing in registry if _is_ours(thing)]
-        if ours:
-            names = ', '.join(sorted(ours))
-            report.lines += textwrap.wrap(
-                names, WIDTH, initial_indent=f'  {kind:<8}', subsequent_indent=' ' * 10
-            )
-
-
-def _is_ours(thing) -> bool:
-    return getattr(thing, '__module__', '').split('.')[0] in {'c2fdft_arch', 'c2fdft_model'}
+        modules = {name: getattr(thing, '__module__', '') for name, thing in registry}
+        ours = [n for n, m in modules.items() if m.startswith(('c2fdft_arch.', 'c2fdft_model.'))]
+        # No line where there is none of this kind.
+        report.lines += textwrap.wrap(
+            ', '.join(sorted(ours)), 100, initial_indent=f'  {kind:<8}', subsequent_indent=' ' * 10
+        )
 
 
 def _examine_patches(report: Report) -> None:
@@ -172,8 +166,8 @@ def _examine_patches(report: Report) -> None:
 
 def _examine_extras(report: Report) -> None:
     try:
-        requirements = importlib.metadata.requires('c2fdft') or []
-    except importlib.metadata.PackageNotFoundError:
+        requirements = requires('c2fdft') or []
+    except PackageNotFoundError:
         return
     extras: dict[str, list[str]] = {}
     for requirement in requirements:
@@ -182,12 +176,8 @@ def _examine_extras(report: Report) -> None:
             extras.setdefault(found[2], []).append(found[1])
     report.say('extras', 'optional packages, `pip install c2fdft[NAME]`')
     for name, packages in sorted(extras.items()):
-        absent = ', '.join(package for package in packages if not _is_installed(package))
+        absent = ', '.join(p for p in packages if not any(distributions(name=p)))
         report.item(f'{name:<10}{f"lacks {absent}" if absent else "complete"}')
-
-
-def _is_installed(package: str) -> bool:
-    return any(importlib.metadata.distributions(name=package))
 
 
 def _examine_options(report: Report) -> None:

@@ -12,12 +12,11 @@ def option_folder() -> Path:
 
     Raises FileNotFoundError if there is neither.
     """
-    for folder in (PACKAGE / 'options', PACKAGE.parent.parent / 'options'):
+    folders = PACKAGE / 'options', PACKAGE.parent.parent / 'options'
+    for folder in folders:
         if any(folder.rglob('*.yml')):
             return folder
-    raise FileNotFoundError(
-        f'no option files in {PACKAGE}/options or {PACKAGE.parent.parent}/options'
-    )
+    raise FileNotFoundError(f'no option files in {folders[0]} or {folders[1]}')
 
 
 def copy_options(checkout: Path, force: bool = False) -> dict[Path, str]:

@@ -2,13 +2,12 @@
 
 import functools
 
-from c2fdft_model.plugin.patches.patch import NOT_FIXED, patch
+from c2fdft_model.plugin.patches.patch import patch
 
 
 @patch(
     fault='model_to_device gives DistributedDataParallel a CUDA device, also on the CPU',
     upstream='BasicSR #107',
-    fixed_in=NOT_FIXED,
 )
 def distribute_without_cuda() -> bool:
     """Wrap a network on the CPU in DistributedDataParallel without device_ids."""

@@ -3,14 +3,10 @@
 import importlib
 import importlib.util
 
-from c2fdft_model.plugin.patches.patch import NOT_FIXED, patch
+from c2fdft_model.plugin.patches.patch import patch
 
 
-@patch(
-    fault='imports distutils, removed in Python 3.12',
-    upstream='PEP 632',
-    fixed_in=NOT_FIXED,
-)
+@patch(fault='imports distutils, removed in Python 3.12', upstream='PEP 632')
 def provide_distutils() -> bool:
     """Let setuptools put its copy of distutils in place, if nothing has done so yet."""
     if importlib.util.find_spec('distutils') is not None:

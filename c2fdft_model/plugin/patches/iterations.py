@@ -2,14 +2,10 @@
 
 import functools
 
-from c2fdft_model.plugin.patches.patch import NOT_FIXED, patch
+from c2fdft_model.plugin.patches.patch import patch
 
 
-@patch(
-    fault='a dataset cannot know the iteration it is asked for',
-    upstream='none',
-    fixed_in=NOT_FIXED,
-)
+@patch(fault='a dataset cannot know the iteration it is asked for', upstream='none')
 def announce_iterations() -> bool:
     """Tell `c2fdft_model.data.training_clock.training_clock` of every start, iteration and resume.
 

@@ -4,13 +4,12 @@ import functools
 import re
 import sys
 
-from c2fdft_model.plugin.patches.patch import NOT_FIXED, patch, replace_everywhere
+from c2fdft_model.plugin.patches.patch import patch, replace_everywhere
 
 
 @patch(
     fault='torch.distributed.launch passes --local-rank, the parser knows --local_rank',
     upstream='BasicSR #626',
-    fixed_in=NOT_FIXED,
 )
 def accept_local_rank() -> bool:
     """Let `parse_options` understand `--local-rank` too."""

@@ -21,7 +21,7 @@ class Patch:
     function: Callable[[], bool]
     fault: str
     upstream: str
-    fixed_in: str
+    fixed_in: str = NOT_FIXED
     state: str = 'not called'
 
     @property
@@ -39,7 +39,9 @@ class Patch:
             raise
 
 
-def patch(fault: str, upstream: str, fixed_in: str) -> Callable[[Callable[[], bool]], Patch]:
+def patch(
+    fault: str, upstream: str, fixed_in: str = NOT_FIXED
+) -> Callable[[Callable[[], bool]], Patch]:
     """Decorator that makes a function a `Patch`."""
     return functools.partial(Patch, fault=fault, upstream=upstream, fixed_in=fixed_in)
 

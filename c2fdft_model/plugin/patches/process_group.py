@@ -5,13 +5,12 @@ import os
 import subprocess
 from typing import Any
 
-from c2fdft_model.plugin.patches.patch import NOT_FIXED, patch
+from c2fdft_model.plugin.patches.patch import patch
 
 
 @patch(
     fault='--launcher divides by the number of GPUs and asks for NCCL, also without a GPU',
     upstream='BasicSR #107',
-    fixed_in=NOT_FIXED,
 )
 def launch_without_cuda() -> bool:
     """Start process groups with gloo on machines without a GPU."""
@@ -59,12 +58,8 @@ def _store_of_restart() -> dict[str, Any]:
 
 def _environment_from_slurm(port: int | None) -> None:
     """Translate Slurm's variables into those that torch.distributed reads, as BasicSR does."""
-    hosts = subprocess.run(
-        ['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    command = ['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']]
+    hosts = subprocess.run(command, check=True, capture_output=True, text=True)
     if port is not None:
         os.environ['MASTER_PORT'] = str(port)
     os.environ.setdefault('MASTER_PORT', '29500')

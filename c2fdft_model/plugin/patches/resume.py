@@ -5,13 +5,12 @@ import inspect
 import sys
 import warnings
 
-from c2fdft_model.plugin.patches.patch import NOT_FIXED, patch, replace_everywhere
+from c2fdft_model.plugin.patches.patch import patch, replace_everywhere
 
 
 @patch(
     fault='resuming needs CUDA; states are unpickled without weights_only before PyTorch 2.6',
     upstream='BasicSR #107, PR #706',
-    fixed_in=NOT_FIXED,
 )
 def resume_without_cuda() -> bool:
     """Replace `load_resume_state` in basicsr.train, and in a train.py that runs as a script.

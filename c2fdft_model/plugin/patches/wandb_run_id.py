@@ -4,13 +4,12 @@ import functools
 import secrets
 import string
 
-from c2fdft_model.plugin.patches.patch import NOT_FIXED, patch, replace_everywhere
+from c2fdft_model.plugin.patches.patch import patch, replace_everywhere
 
 
 @patch(
     fault='init_wandb_logger calls wandb.util.generate_id, which wandb 0.28 removed',
     upstream='no report; basicsr/utils/logger.py',
-    fixed_in=NOT_FIXED,
 )
 def name_wandb_runs() -> bool:
     """Give wandb the function that BasicSR draws a run's name from, if it lacks it.
