@@ -37,7 +37,6 @@ LIBRARY_BYTES = {torch.float32: 24 * MIB, torch.bfloat16: 36 * MIB}
 # What the intermediate results of a row band take of PyTorch's heap on a CPU, in multiples of their
 # size: the heap does not fill all gaps between them (measured).
 HEAP_FACTOR = 2
-RESULT_CHANNELS = 3
 
 
 class MemoryBudgetError(C2FDFTError, ValueError):
@@ -139,7 +138,7 @@ class MemoryPlan:
 
     def _image_bytes(self, images: int) -> int:
         """Memory of whole feature maps, and of the chunk's prediction before it is copied."""
-        prediction = images * self.height * self.width * RESULT_CHANNELS * FLOAT32_BYTES
+        prediction = images * self.height * self.width * 3 * FLOAT32_BYTES
         return self.feature_bytes(images) + prediction
 
     def _band_bytes(self, pixels: int) -> int:

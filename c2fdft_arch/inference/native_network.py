@@ -23,7 +23,7 @@ from c2fdft_arch.network.plain_dft import DiffusionTransformerBlock, PlainDFT
 class NativeEvaluation(RowBandEvaluation):
     """The same evaluation by kernels: `kernels` in the number format of the blocks' products.
 
-    The opening and the closing convolution are always computed in float32, by `fp32_kernels`.
+    The first and the last convolution are always computed in float32, by `fp32_kernels`.
     """
 
     def __init__(
@@ -41,20 +41,13 @@ class NativeEvaluation(RowBandEvaluation):
         finally:
             self.kernels.release_memory()
 
-    def level(self, blocks: nn.Module, x: Tensor) -> Tensor:
-        """Apply the blocks of a level, in place."""
-        b, h, w, channels = x.shape
-        self.plan.band_pixels(channels, b)  # raises if the memory budget does not suffice
-        with self.stack.frame():
-            values = self.stack.push((b, h * w, channels), self.dtype)
-            for block in blocks.children():
-                apply_block(self.kernels, block, self.time_embeddings[channels], x, values)
-        return x
+    def apply(self, block: nn.Module, x: Tensor, values: Tensor, pixels: int) -> None:
+        """Apply a block, in place; the kernels choose the pixels of their bands themselves."""
+        apply_block(self.kernels, block, self.time_embeddings[x.shape[3]], x, values)
 
-    def embed(self, x: Tensor, out: Tensor) -> None:
-        """The opening convolution: (B, 6, H, W) to (B, H, W, C)."""
-        weight = self.network.patch_embed.proj.weight
-        convolve3x3(self.fp32_kernels, x.permute(0, 2, 3, 1), weight, None, out)
+    def convolve_fp32(self, conv: nn.Module, x: Tensor, out: Tensor) -> None:
+        """The first or the last convolution: (B, H, W, C) to (B, H, W, C')."""
+        convolve3x3(self.fp32_kernels, x, conv.weight, conv.bias, out)
 
     def down(self, module: nn.Module, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H/2, W/2, 2C): 3x3 convolution, then pixel-unshuffle."""
@@ -72,16 +65,6 @@ class NativeEvaluation(RowBandEvaluation):
         layout = SHUFFLE if reduce is None else JOIN_SHUFFLE
         convolve3x3(self.kernels, x, module.body[0].weight, None, target, layout, reduce)
 
-    def output(self, features: Tensor, x: Tensor) -> Tensor:
-        """The closing convolution and the global residual: (B, 3, H, W)."""
-        net = self.network
-        if net.dual_pixel_task:
-            self.add_embedding(features, x)
-        result = torch.empty(x.shape[0], net.out_channels, *x.shape[2:])
-        out = result.permute(0, 2, 3, 1)
-        convolve3x3(self.fp32_kernels, features, net.output.weight, net.output.bias, out)
-        return result if net.dual_pixel_task else result.add_(x[:, -net.out_channels :])
-
 
 def apply_block(
     kernels: Kernels, block: DiffusionTransformerBlock, time_embedding: Tensor | None, x: Tensor,
@@ -89,12 +72,12 @@ def apply_block(
 ) -> None:  # fmt: skip
     """Apply a block to feature maps x (B, H, W, C) in float32, in place.
 
-    `time_embedding` is T (C,), one for all images, or None. Pixels of x may lie apart, but rows
+    `time_embedding` is T (1, C), one for all images, or None. Pixels of x may lie apart, but rows
     follow each other. `values` (B, H * W, C), of the kernels' dtype, is memory for the values of
     all pixels.
     """
     attention, ffn, norm1, norm2 = block.attn, block.ffn, block.norm1.body, block.norm2.body
-    time_embeddings = None if time_embedding is None else per_image(time_embedding[None], len(x))
+    time_embeddings = per_image(time_embedding, len(x))
     attention_parameters = (
         attention.qkv.weight, attention.qkv.bias, attention.qkv_dwconv.weight,
         attention.qkv_dwconv.bias, attention.temperature, attention.project_out.weight,

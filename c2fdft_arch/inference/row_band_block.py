@@ -44,7 +44,7 @@ class RowBandPlan:
 class RowBandBlock:
     """A block made ready to be evaluated. What is called "pixels" is a matrix (n, C).
 
-    `time_embedding` is T (C,), one for all images, or None.
+    `time_embedding` is T (1, C), one for all images, or None.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class RowBandBlock:
         self.plan = plan
         self.attention = block.attn
         self.norm1, self.norm2 = block.norm1, block.norm2
-        self.time_embedding = None if time_embedding is None else time_embedding[None]
+        self.time_embedding = time_embedding
         self.qkv, self.qkv_bias = self.cast(block.attn.qkv)
         self.depthwise, self.depthwise_bias = self.cast(block.attn.qkv_dwconv)
         self.project_in = self.cast(block.ffn.project_in)

@@ -28,10 +28,7 @@ class RowBandEvaluation:
         self.plan = plan
         self.dtype = plan.dtype
         self.workspace = workspace
-        self.time_embeddings = {
-            channels: None if embedding is None else embedding[0]
-            for channels, embedding in network.embeddings(t).items()
-        }
+        self.time_embeddings = network.embeddings(t)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Predict the noise in x (B, 6, H, W)."""
@@ -44,7 +41,7 @@ class RowBandEvaluation:
         values = math.prod(shape) * self.dtype.itemsize
         self.stack = Stack(self.workspace.take('values', (values,), torch.uint8, x.device))
         upsampled, encoded1 = joined.split(c, dim=3)
-        self.embed(x, out=encoded1)
+        self.convolve_fp32(net.patch_embed.proj, x.permute(0, 2, 3, 1), out=encoded1)
         self.level(net.encoder_level1, encoded1)
         with self.stack.frame():
             encoded2 = self.level(net.encoder_level2, self.down(net.down1_2, encoded1))
@@ -63,14 +60,18 @@ class RowBandEvaluation:
     def level(self, blocks: nn.Module, x: Tensor) -> Tensor:
         """Apply the blocks of a level, in place."""
         b, h, w, channels = x.shape
+        pixels = self.plan.band_pixels(channels, b)
         with self.stack.frame():
             values = self.stack.push((b, h * w, channels), self.dtype)
-            pixels = self.plan.band_pixels(channels, b)
-            plan = RowBandPlan(pixels, self.dtype, x.device, self.workspace, self.stack)
             for block in blocks.children():
-                with self.stack.frame():
-                    RowBandBlock(block, self.time_embeddings[channels], plan)(x, values)
+                self.apply(block, x, values, pixels)
         return x
+
+    def apply(self, block: nn.Module, x: Tensor, values: Tensor, pixels: int) -> None:
+        """Apply a block by bands of so many pixels, in place; `values` as for `RowBandBlock`."""
+        plan = RowBandPlan(pixels, self.dtype, x.device, self.workspace, self.stack)
+        with self.stack.frame():
+            RowBandBlock(block, self.time_embeddings[x.shape[3]], plan)(x, values)
 
     def bands(self, x: Tensor, multiple: int = 1) -> Iterator[slice]:
         """The rows of each band in which feature maps (B, H, W, C) pass a 3x3 convolution."""
@@ -78,10 +79,10 @@ class RowBandEvaluation:
         rows = self.plan.band_pixels(channels, images) // (images * width)
         return row_bands(height, rows, multiple)
 
-    def embed(self, x: Tensor, out: Tensor) -> None:
-        """The first convolution, always in float32: (B, 6, H, W) to (B, H, W, C)."""
-        weight = self.network.patch_embed.proj.weight
-        for rows, band in conv3x3(x.permute(0, 2, 3, 1), weight, None, self.bands(out)):
+    def convolve_fp32(self, conv: nn.Module, x: Tensor, out: Tensor) -> None:
+        """The first or the last convolution, always in float32: (B, H, W, C) to (B, H, W, C')."""
+        bands = self.bands(max(x, out, key=lambda features: features.shape[3]))
+        for rows, band in conv3x3(x, conv.weight, conv.bias, bands):
             out[:, rows] = band
 
     def down(self, module: nn.Module, x: Tensor) -> Tensor:
@@ -124,14 +125,12 @@ class RowBandEvaluation:
         return kernel.permute(0, 3, 1, 2)
 
     def output(self, features: Tensor, x: Tensor) -> Tensor:
-        """The last convolution, in float32, and the global residual: (B, 3, H, W)."""
+        """The last convolution and the global residual: (B, 3, H, W)."""
         net = self.network
         if net.dual_pixel_task:
             self.add_embedding(features, x)
         result = torch.empty(x.shape[0], net.out_channels, *x.shape[2:], device=x.device)
-        bands = self.bands(features)
-        for rows, band in conv3x3(features, net.output.weight, net.output.bias, bands):
-            result[:, :, rows] = band.permute(0, 3, 1, 2)
+        self.convolve_fp32(net.output, features, out=result.permute(0, 2, 3, 1))
         return result if net.dual_pixel_task else result.add_(x[:, -net.out_channels :])
 
     def add_embedding(self, features: Tensor, x: Tensor) -> None:
