@@ -76,9 +76,9 @@ class DFT(PlainDFT):
         with torch.autocast(x.device.type, enabled=False):
             if self._needs_gradients(x):
                 # Whoever restores images needs none of that room.
-                from c2fdft_arch.training.network import predict_noise
+                from c2fdft_arch.training.network import TrainingForward
 
-                return predict_noise(self, x, t, dtype, self.checkpoint_blocks)
+                return TrainingForward(self, t, dtype, self.checkpoint_blocks)(x)
             with torch.no_grad():
                 return evaluate(self, x, t, self.inference, self._workspace or Workspace())
 

@@ -19,25 +19,18 @@ from c2fdft_arch.training.block import CastCache, apply_block
 from c2fdft_arch.training.native_branches import NativeTraining
 
 
-def predict_noise(
-    network: PlainDFT, x: Tensor, t: Tensor, dtype: torch.dtype, checkpoint_blocks: bool
-) -> Tensor:
-    """Predict the noise (B, 3, H, W) in x (B, 6, H, W) for timesteps t (B,), differentiably.
+class TrainingForward:
+    """One forward pass with gradients, for timesteps t (B,); feature maps are (B, H, W, C).
 
     Matrix products and convolutions are computed in `dtype` (see `matmul_dtype`); everything else,
     and the features that the blocks add to, in float32. With `checkpoint_blocks` only the blocks'
     inputs are kept for the backward pass, and each block is evaluated again there.
     """
-    dtype = matmul_dtype(dtype, x.device.type)
-    return TrainingForward(network, t, dtype, checkpoint_blocks)(x)
-
-
-class TrainingForward:
-    """One forward pass with gradients; feature maps are (B, H, W, C) in float32."""
 
     def __init__(
         self, network: PlainDFT, t: Tensor, dtype: torch.dtype, checkpoint_blocks: bool
     ) -> None:
+        dtype = matmul_dtype(dtype, network.output.weight.device.type)
         self.network = network
         self.time_embeddings = network.embeddings(t)
         self.casts = CastCache(dtype)
@@ -46,6 +39,7 @@ class TrainingForward:
         self.checkpoint_blocks = checkpoint_blocks
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Predict the noise (B, 3, H, W) in x (B, 6, H, W), differentiably."""
         net = self.network
         image = x.permute(0, 2, 3, 1).contiguous()
         embedded = self.convolve_fp32(net.patch_embed.proj, image)
@@ -67,20 +61,16 @@ class TrainingForward:
     def level(self, blocks: nn.Module, x: Tensor) -> Tensor:
         time_embedding = self.time_embeddings[x.shape[3]]
         for block in blocks.children():
-            apply = functools.partial(
-                apply_block, block, time_embedding=time_embedding, backend=self.backend_of(block)
-            )
+            native = self.native
+            backend = native if native is not None and native.suits(block) else self.casts
+            arguments = block, x, time_embedding, backend
             if self.checkpoint_blocks:
-                x = checkpoint(apply, x, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(
+                    apply_block, *arguments, use_reentrant=False, preserve_rng_state=False
+                )
             else:
-                x = apply(x)
+                x = apply_block(*arguments)
         return x
-
-    def backend_of(self, block: nn.Module) -> CastCache | NativeTraining:
-        """The kernels in C++ where they take the block, else PyTorch's operations."""
-        if self.native is not None and self.native.suits(block):
-            return self.native
-        return self.casts
 
     def convolve(self, conv: nn.Module, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """A convolution of (B, H, W, C), by default in the dtype of matrix products."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from c2fdft_arch.training.network import predict_noise
+from c2fdft_arch.training.network import TrainingForward
 from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.losses import SSIMLoss
 from c2fdft_model.training.ema import ModelEMA
@@ -40,7 +40,7 @@ class ForTraining(nn.Module):
         self.network = tiny_network()
 
     def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        return predict_noise(self.network, x, t, torch.float32, checkpoint_blocks=False)
+        return TrainingForward(self.network, t, torch.float32, checkpoint_blocks=False)(x)
 
 
 def iteration(stage: nn.Module, parts: int = 1, clip_to: float | None = None) -> torch.Tensor:
