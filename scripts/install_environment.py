@@ -90,12 +90,6 @@ def installed_from_here() -> bool:
     )
 
 
-def ensure_pip() -> None:
-    """Have a pip: it installs the rest, and on Python 3.10 its TOML parser is needed too."""
-    if version_of('pip') is None:
-        subprocess.run([sys.executable, '-m', 'ensurepip', '--upgrade'], check=True)
-
-
 def install_tools() -> None:
     """Have a pip that knows editable wheels, and what builds packages without isolation."""
     pip_version, setuptools = version_of('pip') or (), version_of('setuptools') or ()
@@ -166,18 +160,12 @@ def install_basicsr() -> None:
         pip('install', '--no-build-isolation', str(tree))
 
 
-def install_project(extras: list[str]) -> None:
-    """Install this source tree in place, with its requirements and extras."""
-    say(f'installing the project in place, with {", ".join(extras) or "no extras"} …')
-    target = f'{ROOT}[{",".join(extras)}]' if extras else str(ROOT)
-    pip('install', '--no-build-isolation', '-e', target)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--extras', default='', help='extras of the project, separated by commas')
     extras = [name for name in parser.parse_args().extras.split(',') if name]
-    ensure_pip()
+    if version_of('pip') is None:  # it installs the rest, and reads TOML for Python 3.10
+        subprocess.run([sys.executable, '-m', 'ensurepip', '--upgrade'], check=True)
     if all(map(is_met, requirements(extras))) and installed_from_here():
         say(f'{sys.prefix} has everything')
         return
@@ -186,7 +174,9 @@ def main() -> None:
     install_tools()
     install_torch()
     install_basicsr()
-    install_project(extras)
+    say(f'installing the project in place, with {", ".join(extras) or "no extras"} …')
+    target = f'{ROOT}[{",".join(extras)}]' if extras else str(ROOT)
+    pip('install', '--no-build-isolation', '-e', target)
     if subprocess.run([sys.executable, '-m', 'c2fdft_arch'], cwd=ROOT).returncode:
         sys.exit('[set-up] error: the installation has a problem; see above')
     say(f'done in {time.monotonic() - start:.0f} s')
