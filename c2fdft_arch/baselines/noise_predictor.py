@@ -89,24 +89,18 @@ class NoisePredictor(nn.Module):
                 f'image concatenated; got {tuple(x.shape)}.'
             )
         height, width = x.shape[-2:]
-        stacked = pad_to_multiple(self._with_time(x, t), self.size_multiple)
-        output = self._backbone_output(stacked, t)[..., :height, :width]
+        stacked = x
+        if self.time == 'channel':
+            plane = (t.to(x.dtype) / self.num_timesteps).view(-1, 1, 1, 1)
+            stacked = torch.cat([x, plane.expand(x.shape[0], 1, height, width)], dim=1)
+        stacked = pad_to_multiple(stacked, self.size_multiple)
+        if self.unshuffle > 1:
+            stacked = pixel_unshuffle(stacked, self.unshuffle)
+        arguments = (self.stem(stacked), t) if self.takes_time else (self.stem(stacked),)
+        output = self.head(final_image(self.backbone(*arguments)))[..., :height, :width]
         if output.shape[1] != IMAGE_CHANNELS:
             output = output[:, IMAGE_CHANNELS : 2 * IMAGE_CHANNELS]
         return output + x[:, -IMAGE_CHANNELS:] if self.residual else output
-
-    def _with_time(self, x: Tensor, t: Tensor) -> Tensor:
-        if self.time != 'channel':
-            return x
-        plane = (t.to(x.dtype) / self.num_timesteps).view(-1, 1, 1, 1)
-        return torch.cat([x, plane.expand(x.shape[0], 1, *x.shape[-2:])], dim=1)
-
-    def _backbone_output(self, stacked: Tensor, t: Tensor) -> Tensor:
-        if self.takes_time:
-            return final_image(self.backbone(stacked, t))
-        if self.unshuffle > 1:
-            stacked = pixel_unshuffle(stacked, self.unshuffle)
-        return self.head(final_image(self.backbone(self.stem(stacked))))
 
     def _check_settings(
         self, time: str | None, residual: bool | None, unshuffle: int, adapters: bool
@@ -160,16 +154,16 @@ class NoisePredictor(nn.Module):
         ) from problem
 
     def _wrong_size(self, given: tuple[int, int], returned: tuple[int, ...]) -> OptionError:
-        wanted = tuple(side * self.unshuffle for side in given)
         text = f'it returns {returned[0]} x {returned[1]} for {given[0]} x {given[1]}'
-        if returned[0] % given[0] == 0 and returned[0] // given[0] > 1:
-            scale = returned[0] // given[0]
+        scale, rest = divmod(returned[0], given[0])
+        if scale > 1 and not rest:
             text += (
                 f', {scale} times the size. Set its upscaling to 1; if it has no such setting, add '
                 f'unshuffle: {scale} to network_g: it is then fed images of 1/{scale} of the size'
             )
         elif self.unshuffle > 1:
-            text += f'; with unshuffle: {self.unshuffle} it must return {wanted[0]} x {wanted[1]}'
+            height, width = (side * self.unshuffle for side in given)
+            text += f'; with unshuffle: {self.unshuffle} it must return {height} x {width}'
         return OptionError(text)
 
     def _check_out_channels(self, in_channels: int, out_channels: int) -> None:

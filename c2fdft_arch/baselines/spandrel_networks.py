@@ -80,8 +80,7 @@ class AnySize(nn.Module):
             x = torch.cat([x, torch.full_like(x[:, :1], self.noise_level / 255)], dim=1)
         multiple = self.size_multiple
         if self.square:
-            longest = max(height, width)
-            multiple = -(-longest // multiple) * multiple
+            multiple *= -(-max(height, width) // multiple)
         output = super().forward(pad_to_multiple(x, multiple))  # type: ignore[misc]
         return final_image(output)[..., :height, :width]
 
@@ -113,15 +112,13 @@ class BaselineFactory:
         self, *, weights: str | None = None, noise_level: float | None = None, **options: Any
     ) -> nn.Module:
         """The network, with random weights or those of a file."""
-        if weights is None:
-            network = self._new(options, takes_noise_level=noise_level is not None)
-        elif not options:
-            network = self._load(weights)
-        else:
+        if weights is not None and options:
             raise OptionError(
                 f'network_g: {self.__name__}: {", ".join(options)} follow from weights: {weights}; '
                 'leave them out.'
             )
+        with_noise = noise_level is not None
+        network = self._new(options, with_noise) if weights is None else self._load(weights)
         network.noise_level = noise_level  # type: ignore[assignment]
         return network
 
@@ -151,8 +148,8 @@ class BaselineFactory:
             raise OptionError(f'network_g: type: {self.__name__} {reason}: {INSTALL}') from error
 
     def _build(self, options: Mapping[str, Any]) -> nn.Module:
-        size_multiple, square = self.baseline.size_multiple, self.baseline.square
-        return any_size_class(self.network_class(), size_multiple, square)(**options)
+        limits = self.baseline.size_multiple, self.baseline.square
+        return any_size_class(self.network_class(), *limits)(**options)
 
     def _new(self, options: Mapping[str, Any], takes_noise_level: bool) -> nn.Module:
         known = inspect.signature(self.network_class()).parameters

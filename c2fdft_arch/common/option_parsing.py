@@ -89,10 +89,8 @@ def _convert_union(value: Any, hint: Any, path: str) -> Any:
     for option in typing.get_args(hint):
         if dataclasses.is_dataclass(option) and isinstance(value, Mapping):
             return _convert(value, option, path)
-        try:
+        with contextlib.suppress(OptionError):
             return _convert(value, option, path)
-        except OptionError:
-            continue
     raise _wrong_type(value, hint, path)
 
 

@@ -90,8 +90,9 @@ class MemoryPlan:
         """How many images of a batch are evaluated at a time."""
         limit = CHUNK_PIXELS_CPU if self._on_cpu else CHUNK_PIXELS_GPU
         images = max(1, limit // (self.height * self.width))
-        if self.settings.memory_budget_mb is not None:
-            fitting = (self._budget - self._fixed_bytes) // (2 * self._image_bytes(1))
+        budget = self.settings.memory_budget_mb
+        if budget is not None:
+            fitting = (int(budget * MIB) - self._fixed_bytes) // (2 * self._image_bytes(1))
             images = max(1, min(images, fitting))
         return images
 
@@ -103,14 +104,13 @@ class MemoryPlan:
         if self.settings.band_pixels is not None:
             return self.settings.band_pixels
         elements = BAND_ELEMENTS_CPU if self._on_cpu else BAND_ELEMENTS_GPU
-        if self.settings.memory_budget_mb is not None:
-            left = self._budget - self._image_bytes(images) - self._fixed_bytes
+        budget = self.settings.memory_budget_mb
+        if budget is not None:
+            left = int(budget * MIB) - self._image_bytes(images) - self._fixed_bytes
             if left < self._band_bytes(self.width):
                 least = max(plan.least_mb(images) for plan in self.of_all_timesteps())
-                given = self.settings.memory_budget_mb
-                raise MemoryBudgetError(given, least, self.height, self.width)
-            fitting = left // self._element_bytes - self._neighbour_elements
-            elements = min(elements, fitting)
+                raise MemoryBudgetError(budget, least, self.height, self.width)
+            elements = min(elements, left // self._element_bytes - self._neighbour_elements)
         return max(1, elements // channels)
 
     def total_bytes(self, images: int) -> int:
@@ -168,10 +168,6 @@ class MemoryPlan:
         largest_kernel = 9 * (8 * self.dim) * (16 * self.dim) * FLOAT32_BYTES
         plans = [plan for plan in self.of_all_timesteps() if plan._by_libraries]
         return KERNEL_COPIES * largest_kernel + sum(LIBRARY_BYTES[plan.dtype] for plan in plans)
-
-    @property
-    def _budget(self) -> int:
-        return int((self.settings.memory_budget_mb or 0) * MIB)
 
     @property
     def _on_cpu(self) -> bool:
