@@ -5,9 +5,11 @@ Grey, palette, transparent (alpha is dropped), 16-bit, EXIF-rotated and CMYK fil
 OpenCV cannot decode or decodes wrongly. A file takes the same route wherever it is read.
 """
 
+import contextlib
 import io
 import re
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_arch.common.messages import one_line
 from c2fdft_model.images import png
 from c2fdft_model.images.orientation import ORIENTATION_TAG, UPRIGHT
 
@@ -47,16 +50,29 @@ class ImageReadError(C2FDFTError, OSError):
     kind = 'unreadable'
 
 
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Turn the errors of files and decoders into an ImageReadError with the file's name."""
+    try:
+        yield
+    except ImageReadError:
+        raise
+    except (*_BROKEN, cv2.error) as error:
+        if isinstance(error, UnidentifiedImageError):
+            reason = 'not an image file of a known format'
+        else:
+            damage = f'truncated or damaged image ({one_line(error).rstrip(".")})'
+            reason = getattr(error, 'strerror', None) or damage
+        raise ImageReadError(f'{name}: {reason}.') from error
+
+
 def read_rgb(path: str | Path) -> np.ndarray:
     """Read an image file: (H, W, 3), RGB, uint8 or uint16.
 
     Raises ImageReadError if the file is missing, truncated or not an image.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ImageReadError(f'{path}: {error.strerror or error}.') from error
-    return decode_rgb(data, str(path))
+    with _naming(str(path)):
+        return decode_rgb(Path(path).read_bytes(), str(path))
 
 
 def decode_rgb(data: bytes, name: str) -> np.ndarray:
@@ -69,19 +85,20 @@ def decode_rgb(data: bytes, name: str) -> np.ndarray:
     """
     if not data:
         raise ImageReadError(f'{name}: the file is empty.')
-    if data[:2] == b'P6':
-        return _view_ppm(data, name)
-    if data.startswith(png.SIGNATURE):
-        _check_end(data, b'IEND', name)
-        return _oriented(_decode_with_opencv(data, name), data, b'eXIf')
-    if data.startswith(_JPEG) and jpeg_components(data) != 4:
-        _check_end(data, b'\xff\xd9', name)
-        return _oriented(_decode_with_opencv(data, name), data, b'Exif\0\0')
-    if data[:4] in _TIFF:
-        return _decode_tiff(data, name)
-    if data[:2] == b'BM' or data[:2] == b'P5':
-        return _decode_with_opencv(data, name)
-    return _decode_with_pillow(data, name)
+    with _naming(name):
+        if data[:2] == b'P6':
+            return _view_ppm(data, name)
+        if data.startswith(png.SIGNATURE):
+            _check_end(data, b'IEND')
+            return _oriented(_decode_with_opencv(data, name), data, b'eXIf')
+        if data.startswith(_JPEG) and jpeg_components(data) != 4:
+            _check_end(data, b'\xff\xd9')
+            return _oriented(_decode_with_opencv(data, name), data, b'Exif\0\0')
+        if data[:4] in _TIFF:
+            return _decode_tiff(data, name)
+        if data[:2] in (b'BM', b'P5'):
+            return _decode_with_opencv(data, name)
+        return _decode_with_pillow(data, name)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -89,31 +106,21 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
     Raises ImageReadError if the file is missing or no image.
     """
-    try:
-        with open(path, 'rb') as stream:
-            return _size_from_header(stream)
-    except FileNotFoundError as error:
-        raise ImageReadError(f'{path}: there is no such file.') from error
-    except _BROKEN as error:
-        raise ImageReadError(_no_image(str(path), error)) from error
-
-
-def _size_from_header(stream: BinaryIO) -> tuple[int, int]:
-    start = stream.read(64)
-    stream.seek(0)
-    header = _PNM_HEADER.match(start)
-    if header:
-        return int(header[3]), int(header[2])
-    if start[:4] in _TIFF:
-        tags = _tiff_tags(stream)
-        width, height, orientation = tags[256], tags[257], tags.get(ORIENTATION_TAG, 1)
-    else:
-        with Image.open(stream) as image:
-            width, height = image.size
-            # Asked for what is not in the header, Pillow would decode a whole PNG to look for it.
-            known = image.format != 'PNG' or 'exif' in image.info
-            orientation = image.getexif().get(ORIENTATION_TAG, 1) if known else 1
-    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+    with _naming(str(path)), open(path, 'rb') as stream:
+        start = stream.read(64)
+        stream.seek(0)
+        if header := _PNM_HEADER.match(start):
+            return int(header[3]), int(header[2])
+        if start[:4] in _TIFF:
+            tags = _tiff_tags(stream)
+            width, height, orientation = tags[256], tags[257], tags.get(ORIENTATION_TAG, 1)
+        else:
+            with Image.open(stream) as image:
+                width, height = image.size
+                # Asked for what is not in the header, Pillow would decode a PNG to look for it.
+                known = image.format != 'PNG' or 'exif' in image.info
+                orientation = image.getexif().get(ORIENTATION_TAG, 1) if known else 1
+        return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
@@ -153,36 +160,26 @@ def jpeg_components(data: bytes) -> int:
 
 def _decode_with_opencv(data: bytes, name: str) -> np.ndarray:
     flag = cv2.IMREAD_COLOR if _RGB_FLAG is None else _RGB_FLAG
-    image = _imdecode(data, flag | _AS_STORED, name)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | _AS_STORED)
     if image is None or image.dtype not in (np.uint8, np.uint16):
         return _decode_with_pillow(data, name)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if _RGB_FLAG is None else image
 
 
-def _imdecode(data: bytes, flags: int, name: str) -> np.ndarray | None:
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise ImageReadError(_no_image(name, error)) from error
-
-
 def _decode_tiff(data: bytes, name: str) -> np.ndarray:
     # Pillow reads 8 bits in every layout but no 16-bit colour; OpenCV swaps the channels of 16-bit
     # colour if asked for RGB and multiplies by alpha, unless it is to leave everything as stored.
-    try:
-        tags = _tiff_tags(io.BytesIO(data))
-    except _BROKEN as error:
-        raise ImageReadError(_no_image(name, error)) from error
+    tags = _tiff_tags(io.BytesIO(data))
     if tags.get(258, (8,))[0] != 16 or tags.get(339, (1,))[0] != 1:
         return _decode_with_pillow(data, name)
     if tags.get(277, 1) > 1 and tags.get(284, 1) == 2:
         raise ImageReadError(
             f'{name}: 16-bit TIFF with separate colour planes is not supported; save it as PNG.'
         )
-    stored = _imdecode(data, cv2.IMREAD_UNCHANGED, name)
+    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None or stored.dtype != np.uint16:
         return _decode_with_pillow(data, name)
-    return _three_channels(stored[..., None] if stored.ndim == 2 else stored[..., [2, 1, 0]])
+    return three_channels(stored[..., None] if stored.ndim == 2 else stored[..., [2, 1, 0]])
 
 
 def _tiff_tags(stream: BinaryIO) -> ImageFileDirectory_v2:
@@ -197,32 +194,24 @@ def _tiff_tags(stream: BinaryIO) -> ImageFileDirectory_v2:
 
 
 def _decode_with_pillow(data: bytes, name: str) -> np.ndarray:
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith('I'):
-                return _three_channels(_as_uint16(np.asarray(image), name)[..., None])
-            if image.mode == 'F':
-                raise ImageReadError(
-                    f'{name}: floating-point images are not supported; save it with 8 or 16 bits.'
-                )
-            if image.mode in ('RGBA', 'LA', 'PA', 'P'):
-                image = image.convert('RGBA')
-                return np.ascontiguousarray(np.asarray(image)[..., :3])
-            return np.array(image.convert('RGB'))
-    except ImageReadError:
-        raise
-    except _BROKEN as error:
-        raise ImageReadError(_no_image(name, error)) from error
+    with Image.open(io.BytesIO(data)) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith('I'):
+            values = np.asarray(image)
+            if values.min() < 0 or values.max() > 65535:
+                raise ImageReadError(f'{name}: values beyond 16 bits are not supported.')
+            return three_channels(values.astype(np.uint16)[..., None])
+        if image.mode == 'F':
+            raise ImageReadError(
+                f'{name}: floating-point images are not supported; save it with 8 or 16 bits.'
+            )
+        if image.mode in ('RGBA', 'LA', 'PA', 'P'):
+            return three_channels(np.asarray(image.convert('RGBA')))
+        return np.array(image.convert('RGB'))
 
 
-def _as_uint16(values: np.ndarray, name: str) -> np.ndarray:
-    if values.min() < 0 or values.max() > 65535:
-        raise ImageReadError(f'{name}: values beyond 16 bits are not supported.')
-    return values.astype(np.uint16)
-
-
-def _three_channels(image: np.ndarray) -> np.ndarray:
+def three_channels(image: np.ndarray) -> np.ndarray:
+    """The first three channels of (H, W, 3 or more); of (H, W, 1), the one repeated; contiguous."""
     return np.ascontiguousarray(np.broadcast_to(image[..., :3], (*image.shape[:2], 3)))
 
 
@@ -239,15 +228,11 @@ def _view_ppm(data: bytes, name: str) -> np.ndarray:
     return pixels if kind.itemsize == 1 else pixels.astype(np.uint16)
 
 
-def _check_end(data: bytes, mark: bytes, name: str) -> None:
+def _check_end(data: bytes, mark: bytes) -> None:
     # Some OpenCV versions fill up a truncated file without a word.
-    if mark in data[-4096:]:
-        return
-    try:
+    if mark not in data[-4096:]:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-    except _BROKEN as error:
-        raise ImageReadError(_no_image(name, error)) from error
 
 
 def _oriented(image: np.ndarray, data: bytes, marker: bytes) -> np.ndarray:
@@ -256,10 +241,3 @@ def _oriented(image: np.ndarray, data: bytes, marker: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as opened:
         orientation = opened.getexif().get(ORIENTATION_TAG, 1)
     return np.ascontiguousarray(UPRIGHT.get(orientation, UPRIGHT[1])(image))
-
-
-def _no_image(name: str, error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return f'{name}: not an image file of a known format.'
-    reason = str(error).strip().rstrip('.') or type(error).__name__
-    return f'{name}: truncated or damaged image ({reason}).'

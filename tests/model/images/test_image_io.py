@@ -178,7 +178,7 @@ def test_foreign_files_are_named(tmp_path):
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(ImageReadError, match='gone.png: No such file'):
         read_rgb(tmp_path / 'gone.png')
-    with pytest.raises(ImageReadError, match='gone.png: there is no such file'):
+    with pytest.raises(ImageReadError, match='gone.png: No such file'):
         image_size(tmp_path / 'gone.png')
 
 
