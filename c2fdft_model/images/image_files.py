@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -22,7 +21,7 @@ from c2fdft_arch.common import atomic_write
 from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_arch.common.messages import one_line
 from c2fdft_model.images.exif import ICC_PROFILE, Exif, exif_of, read_exif, tiff_entry, with_exif
-from c2fdft_model.images.image_io import FORMATS
+from c2fdft_model.images.image_io import FORMATS, three_channels, to_float
 from c2fdft_model.images.images_16bit import (
     UnsupportedImageError,
     check_length,
@@ -34,11 +33,7 @@ from c2fdft_model.images.images_16bit import (
 from c2fdft_model.images.orientation import INVERSE, UPRIGHT
 
 READABLE = tuple(dict.fromkeys(FORMATS.values()))
-FORMATS_16BIT = ('PNG', 'TIFF')
 LARGEST_SIDE = {'JPEG': 65500, 'WEBP': 16383}
-
-LONGEST_EXIF = {'JPEG': 65533}
-"""Bytes, with their header."""
 
 
 class ImageFileError(C2FDFTError, ValueError):
@@ -65,10 +60,6 @@ class ImageRecord:
     """Images in the file, of which this is the first."""
     lost: tuple[str, ...] = ()
     """What the file holds beside the image and could not be read."""
-
-    def with_colour(self, colour: np.ndarray) -> ImageRecord:
-        """The same file with other colours, (H, W, 3) RGB in [0, 1]."""
-        return replace(self, colour=colour)
 
 
 def is_image_name(path: Path) -> bool:
@@ -130,14 +121,9 @@ def check_writable(path: Path, record: ImageRecord) -> None:
         )
 
 
-def quantised(record: ImageRecord, path: Path | None = None) -> np.ndarray:
-    """The colours as a file holds them, before any lossy coding: (H, W, 3) float32 in [0, 1].
-
-    A file of the record's depth, or with `path` of the format that its name says.
-    """
-    depth = record.depth if path is None else _depth_of(record, _kind(path))
-    colour = _integers(_file_colours(record), depth) / (2**depth - 1)
-    return np.array(np.broadcast_to(colour.astype(np.float32), record.colour.shape))
+def quantised(record: ImageRecord, path: Path) -> np.ndarray:
+    """The colours as such a file holds them, before any lossy coding: (H, W, 3), [0, 1]."""
+    return _colours(_file_pixels(record, _depth_of(record, _kind(path))))
 
 
 def is_lossy(path: Path, quality: int) -> bool:
@@ -196,22 +182,22 @@ def _decode(image: Image.Image, content: bytes) -> ImageRecord:
     exif = exif_of(image, content)
     orientation = exif.orientation or 1
     icc = image.info.get('icc_profile')
-    if image.format == 'TIFF':
+    is_tiff = image.format == 'TIFF'
+    if is_tiff:
         check_length(content)
     # also where OpenCV decodes the pixels, since it lets truncated files pass
     image.load()
-    if depth == 16:
-        if image.format == 'TIFF':
-            stored = read_tiff16(content)
-        else:
-            stored = read_png16(content, image.info.get('transparency'))
-        pixels = UPRIGHT[orientation](stored)
-    else:
+    if depth == 8:
+        pixels = _eight_bit_pixels(image)
+        if is_tiff:
+            orientation = 1  # Pillow turns TIFF upright by itself, and no other
         if image.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV'):
             icc = None  # it describes colours that the result does not have
-        turned = image.format == 'TIFF'  # Pillow turns TIFF upright by itself, and no other
-        pixels = UPRIGHT[1 if turned else orientation](_eight_bit_pixels(image))
-    return _record(pixels, depth, exif, icc, frames)
+    elif is_tiff:
+        pixels = read_tiff16(content)
+    else:
+        pixels = read_png16(content, image.info.get('transparency'))
+    return _record(UPRIGHT[orientation](pixels), exif, icc, frames)
 
 
 def _depth(image: Image.Image, content: bytes) -> int:
@@ -246,20 +232,17 @@ def _tiff_of_others(path: Path, content: bytes) -> ImageRecord:
         raise ImageFileError(f'{path} is not an image: {needed}.') from None
     try:
         pixels = UPRIGHT[exif.orientation or 1](read_tiff16(content))
-        return _record(pixels, 16, exif, tiff_entry(content, ICC_PROFILE), 1)
+        return _record(pixels, exif, tiff_entry(content, ICC_PROFILE), 1)
     except Exception as error:
         raise _unreadable(path, error) from error
 
 
-def _record(
-    pixels: np.ndarray, depth: int, exif: Exif, icc: bytes | None, frames: int
-) -> ImageRecord:
+def _record(pixels: np.ndarray, exif: Exif, icc: bytes | None, frames: int) -> ImageRecord:
     channels = pixels.shape[2]
-    colour = pixels[:, :, : 3 if channels > 2 else 1].astype(np.float32) / (2**depth - 1)
     return ImageRecord(
-        colour=np.array(np.broadcast_to(colour, (*pixels.shape[:2], 3))),
+        colour=_colours(pixels),
         alpha=np.ascontiguousarray(pixels[:, :, -1]) if channels in (2, 4) else None,
-        depth=depth,
+        depth=8 * pixels.dtype.itemsize,
         grey=channels < 3,
         orientation=exif.orientation or 1,
         exif=exif.to_bytes() if exif.tags else None,
@@ -267,6 +250,11 @@ def _record(
         frames=frames,
         lost=exif.lost,
     )
+
+
+def _colours(pixels: np.ndarray) -> np.ndarray:
+    """Of (H, W, 1 to 4) as stored, without alpha: (H, W, 3) float32 in [0, 1]."""
+    return to_float(three_channels(pixels if pixels.shape[2] > 2 else pixels[:, :, :1]))
 
 
 def _encode_what_is_possible(
@@ -292,46 +280,35 @@ def _exif_to_write(record: ImageRecord, kind: str) -> Exif | None:
         return None
     exif = read_exif(record.exif) if record.exif else Exif()
     exif = replace(exif, lost=record.lost).with_orientation(record.orientation)
-    return exif.shortened(LONGEST_EXIF[kind]) if kind in LONGEST_EXIF else exif
+    return exif.shortened(65533) if kind == 'JPEG' else exif  # bytes, with the header
 
 
 def _encode(record: ImageRecord, kind: str, quality: int, exif: Exif | None) -> bytes:
     depth = _depth_of(record, kind)
     turned_back = UPRIGHT[INVERSE[record.orientation]](_file_pixels(record, depth))
     pixels = np.ascontiguousarray(turned_back)
-    icc = record.icc
     if kind == 'TIFF':
-        content = write_tiff(pixels, icc, exif.layout.order if exif else '<')
+        content = write_tiff(pixels, record.icc, exif.layout.order if exif else '<')
         return with_exif(content, exif) if exif else content
-    exif_bytes = exif.to_bytes() if exif else None
+    exif_bytes = exif.to_bytes() if exif else b''
     if depth == 16:
-        return write_png16(pixels, icc, exif_bytes)
-    options: dict[str, Any] = {'icc_profile': icc, 'exif': exif_bytes}
-    options = {name: value for name, value in options.items() if value}
-    if kind == 'JPEG':
-        options |= {'quality': quality, 'subsampling': 0}
-    elif kind == 'WEBP':
-        options |= {'quality': quality, 'lossless': quality == 100, 'exact': True}
-    file = io.BytesIO()
+        return write_png16(pixels, record.icc, exif_bytes)
     image = Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[:, :, 0])
-    image.save(file, kind, **options)
+    options = {'quality': quality, 'subsampling': 0, 'lossless': quality == 100, 'exact': True}
+    file = io.BytesIO()  # a format ignores the options that it does not have
+    image.save(file, kind, icc_profile=record.icc, exif=exif_bytes, **options)
     return file.getvalue()
 
 
 def _depth_of(record: ImageRecord, kind: str) -> int:
     """Bits per channel of a file of this format."""
-    return record.depth if kind in FORMATS_16BIT else 8
-
-
-def _file_colours(record: ImageRecord) -> np.ndarray:
-    """The channels of a file without alpha: (H, W, 1 or 3)."""
-    colour = record.colour
-    return colour.mean(axis=2, keepdims=True) if record.grey else colour
+    return record.depth if kind in ('PNG', 'TIFF') else 8
 
 
 def _file_pixels(record: ImageRecord, depth: int) -> np.ndarray:
     """Colour and alpha as a file of this depth holds them, upright: (H, W, 1 to 4)."""
-    pixels, alpha = _integers(_file_colours(record), depth), record.alpha
+    colour = record.colour.mean(axis=2, keepdims=True) if record.grey else record.colour
+    pixels, alpha = _integers(colour, depth), record.alpha
     if alpha is None:
         return pixels
     if record.depth != depth:

@@ -1,7 +1,7 @@
 """A network and the settings with which it restores image files, one after another."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -70,7 +70,7 @@ class Restorer:
             if any(words in str(error) for words in ALLOCATION_FAILED):
                 raise MemoryError(str(error).splitlines()[0]) from error
             raise
-        return image.with_colour(restored.permute(1, 2, 0).numpy())
+        return replace(image, colour=restored.permute(1, 2, 0).numpy())
 
     def _check_memory(self, height: int, width: int) -> None:
         with inference_settings(self.network, self.precision, self.memory_budget_mb):

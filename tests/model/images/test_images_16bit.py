@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -134,7 +135,7 @@ def test_a_damaged_tiff_is_refused_in_one_line_or_read(tmp_path, depth, channels
 
 def test_sixteen_bits_are_rounded_to_eight_for_jpeg(tmp_path):
     record = record_of(3, 16)
-    record = record.with_colour(record.colour * 0 + 0.25)
+    record = replace(record, colour=record.colour * 0 + 0.25)
     write_image(tmp_path / 'a.jpg', record)
     assert read_image(tmp_path / 'a.jpg').depth == 8
 
