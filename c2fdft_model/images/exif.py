@@ -7,6 +7,7 @@ entry is lost alone. Source: TIFF 6.0, section 2; Exif 2.32, section 4.6.
 from __future__ import annotations
 
 import contextlib
+import copy
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -105,12 +106,14 @@ class Exif:
 
     def shortened(self, limit: int) -> Exif:
         """The same without its longest entries, so that `to_bytes` is not longer than `limit`."""
-        exif = self
+        exif, lost = replace(self, tags=copy.deepcopy(self.tags)), list(self.lost)
+        directories = [exif.tags, *(d for d in exif.tags.values() if isinstance(d, dict))]
         while len(exif.to_bytes()) > limit:
-            path = max(_entries(exif.tags), key=lambda item: len(item[1].data))[0]
-            lost = (*exif.lost, tag_name(path[-1]))
-            exif = replace(exif, tags=_without(exif.tags, path), lost=lost)
-        return exif
+            entries = [(d, t, e) for d in directories for t, e in d.items() if isinstance(e, Entry)]
+            directory, tag, _ = max(entries, key=lambda entry: len(entry[2].data))
+            del directory[tag]
+            lost.append(tag_name(tag))
+        return replace(exif, lost=tuple(lost))
 
     def to_bytes(self) -> bytes:
         """As in JPEG files: a header, and a TIFF structure without an image."""
@@ -241,7 +244,7 @@ def _written(directory: Directory, layout: Layout, at: int) -> bytes:
     kept = {
         tag: value
         for tag, value in sorted(directory.items())
-        if not isinstance(value, Entry) or value.kind in layout.sizes
+        if (value.kind in layout.sizes if isinstance(value, Entry) else value)
     }
     step = layout.entry.size + layout.offset.size
     values_at = at + layout.count.size + len(kept) * step + layout.offset.size
@@ -258,20 +261,3 @@ def _written(directory: Directory, layout: Layout, at: int) -> bytes:
             inline = value.data.ljust(layout.offset.size, b'\0')
             entries.append(layout.entry.pack(tag, value.kind, value.count) + inline)
     return b''.join(entries) + layout.offset.pack(0) + values
-
-
-def _entries(directory: Directory) -> Iterator[tuple[tuple[int, ...], Entry]]:
-    """All entries of a directory and its sub-directories, with the tags that lead there."""
-    for tag, value in directory.items():
-        if isinstance(value, Entry):
-            yield (tag,), value
-        else:
-            yield from (((tag, *path), entry) for path, entry in _entries(value))
-
-
-def _without(directory: Directory, path: tuple[int, ...]) -> Directory:
-    rest = {tag: value for tag, value in directory.items() if tag != path[0]}
-    below = directory[path[0]]
-    if isinstance(below, dict) and (kept := _without(below, path[1:])):
-        rest[path[0]] = kept
-    return rest
