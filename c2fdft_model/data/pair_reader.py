@@ -17,9 +17,8 @@ from c2fdft_model.data.pairing import (
 )
 from c2fdft_model.data.sample_stream import Crop
 from c2fdft_model.data.shared_lmdbs import open_shared
-from c2fdft_model.images.image_crops import WholeImage, open_image
 from c2fdft_model.images.image_io import ImageReadError, pad_to, to_float
-from c2fdft_model.images.indexed_png import IndexedPng
+from c2fdft_model.images.indexed_png import IndexedPng, WholeImage, open_image
 
 OpenImage = IndexedPng | WholeImage
 

@@ -18,7 +18,6 @@ from PIL import ExifTags, Image
 from c2fdft_model.images.orientation import ORIENTATION_TAG, UPRIGHT
 
 HEADER = b'Exif\0\0'
-ICC_PROFILE = 34675
 TEXTS = (270, 271, 272, 305, 306, 315, 33432)
 """Description, make, model, software, date, artist, copyright."""
 SECTIONS = (0x8769, 0x8825)
@@ -154,16 +153,6 @@ def _exif_data(image: Image.Image) -> bytes:
         with contextlib.suppress(ValueError):
             return bytes.fromhex(''.join(text.split('\n')[3:]))
     return image.info.get('exif', b'')
-
-
-def tiff_entry(content: bytes, tag: int) -> bytes | None:
-    """The bytes of a tag of a TIFF file's first image, or None.
-
-    Raises ValueError if it is no TIFF file.
-    """
-    tags, _ = _read(content, *_start(content), only=(tag,))
-    entry = tags.get(tag)
-    return entry.data if isinstance(entry, Entry) else None
 
 
 def with_exif(tiff: bytes, exif: Exif) -> bytes:

@@ -20,13 +20,14 @@ from PIL import Image, UnidentifiedImageError
 from c2fdft_arch.common import atomic_write
 from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_arch.common.messages import one_line
-from c2fdft_model.images.exif import ICC_PROFILE, Exif, exif_of, read_exif, tiff_entry, with_exif
+from c2fdft_model.images.exif import Exif, exif_of, read_exif, with_exif
 from c2fdft_model.images.image_io import FORMATS, three_channels, to_float
 from c2fdft_model.images.images_16bit import (
     UnsupportedImageError,
     check_length,
     read_png16,
     read_tiff16,
+    tiff_icc_profile,
     write_png16,
     write_tiff,
 )
@@ -232,7 +233,7 @@ def _tiff_of_others(path: Path, content: bytes) -> ImageRecord:
         raise ImageFileError(f'{path} is not an image: {needed}.') from None
     try:
         pixels = UPRIGHT[exif.orientation or 1](read_tiff16(content))
-        return _record(pixels, exif, tiff_entry(content, ICC_PROFILE), 1)
+        return _record(pixels, exif, tiff_icc_profile(content), 1)
     except Exception as error:
         raise _unreadable(path, error) from error
 

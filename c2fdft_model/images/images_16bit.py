@@ -81,6 +81,11 @@ def check_length(content: bytes) -> None:
             _check_length(page, len(content))
 
 
+def tiff_icc_profile(content: bytes) -> bytes | None:
+    with _first_page(content) as page:
+        return page.tags.valueof(34675)
+
+
 def write_png16(pixels: np.ndarray, icc: bytes | None = None, exif: bytes | None = None) -> bytes:
     """Encode uint16 (H, W, 1 to 4), grey or RGB, then alpha, as a PNG file."""
     chunks = []

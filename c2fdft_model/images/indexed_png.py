@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from c2fdft_model.images import png
-from c2fdft_model.images.image_io import ImageReadError
+from c2fdft_model.images.image_io import ImageReadError, decode_rgb
 
 ROWS = 16
 INDEX_CHUNK = b'stRP'  # by its case: ancillary, private, not to be copied by editors
@@ -74,9 +74,35 @@ class IndexedPng:
                 raise ValueError(f'{len(inflated)} bytes, not {count * line}')
         except (zlib.error, ValueError) as error:
             raise ImageReadError(f'{self.name}: truncated or damaged image ({error}).') from error
-        if count < blocks * self.rows:
-            inflated += bytes((blocks * self.rows - count) * line)
+        inflated = inflated.ljust(blocks * self.rows * line, b'\0')
         return np.frombuffer(inflated, np.uint8).reshape(blocks, self.rows, line)
+
+
+@dataclass(frozen=True)
+class WholeImage:
+    """An image whose format must be decoded from start to end, or need not be at all (PPM)."""
+
+    pixels: np.ndarray
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    def crop(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """A part of the image (height, width, 3), RGB, uint8 or uint16."""
+        return self.pixels[top : top + height, left : left + width]
+
+
+def open_image(data: bytes, name: str) -> IndexedPng | WholeImage:
+    """Open the bytes of an image file; `height`, `width` and `crop` are what there is to it.
+
+    Raises ImageReadError if the bytes are truncated or no image.
+    """
+    return open_indexed(data, name) or WholeImage(decode_rgb(data, name))
 
 
 def open_indexed(data: bytes, name: str) -> IndexedPng | None:

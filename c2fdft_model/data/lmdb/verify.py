@@ -15,8 +15,8 @@ from c2fdft_model.data.lmdb.plan import (
 )
 from c2fdft_model.data.lmdb.write_pairs import ordered_map
 from c2fdft_model.data.pairing import read_meta_info
-from c2fdft_model.images.image_crops import open_image
 from c2fdft_model.images.image_io import ImageReadError, decode_rgb
+from c2fdft_model.images.indexed_png import open_image
 
 
 def verify_pairs(

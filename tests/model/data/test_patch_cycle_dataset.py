@@ -20,7 +20,7 @@ from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_model.data import loader_position
 from c2fdft_model.data.pairing import PairingError
 from c2fdft_model.data.training_clock import ITERATION_KEY, TrainingClock, training_clock
-from c2fdft_model.images import image_crops, indexed_png
+from c2fdft_model.images import indexed_png
 from c2fdft_model.images.image_io import ImageReadError, encode_ppm
 from helpers.paired_data import (
     begin,
@@ -66,8 +66,8 @@ def test_no_image_is_decoded_in_vain(folders, monkeypatch, crops, decoded):
         calls.append(name)
         return decode(data, name)
 
-    decode = image_crops.decode_rgb
-    monkeypatch.setattr(image_crops, 'decode_rgb', counting)
+    decode = indexed_png.decode_rgb
+    monkeypatch.setattr(indexed_png, 'decode_rgb', counting)
     for iteration, pairs in zip((1, 3, 6), decoded, strict=True):
         calls.clear()
         batch = batch_of(section, iteration)

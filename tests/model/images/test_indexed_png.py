@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from c2fdft_model.images.image_crops import WholeImage, open_image
 from c2fdft_model.images.image_io import (
     ImageReadError,
     decode_rgb,
     encode_ppm,
     image_size,
 )
-from c2fdft_model.images.indexed_png import IndexedPng, encode, open_indexed
+from c2fdft_model.images.indexed_png import IndexedPng, WholeImage, encode, open_image, open_indexed
 from helpers.paired_data import encode_png
 
 RNG = np.random.default_rng(0)
