@@ -73,10 +73,13 @@ def read_image(path: str | os.PathLike[str]) -> ImageRecord:
     path = Path(path)
     content = _read_bytes(path)
     try:
-        with _no_pixel_limit(), Image.open(io.BytesIO(content), formats=READABLE) as image:
+        with (
+            _no_pixel_limit(),
+            contextlib.suppress(UnidentifiedImageError),
+            Image.open(io.BytesIO(content), formats=READABLE) as image,
+        ):
             return _decode(image, content)
-    except UnidentifiedImageError:
-        return _tiff_of_others(path, content)
+        return _tiff_of_others(content)
     except Exception as error:  # the decoders raise all kinds for damaged files
         raise _unreadable(path, error) from error
 
@@ -124,7 +127,7 @@ def check_writable(path: Path, record: ImageRecord) -> None:
 
 def quantised(record: ImageRecord, path: Path) -> np.ndarray:
     """The colours as such a file holds them, before any lossy coding: (H, W, 3), [0, 1]."""
-    return _colours(_file_pixels(record, _depth_of(record, _kind(path))))
+    return _colours(_file_pixels(record, _kind(path)))
 
 
 def is_lossy(path: Path, quality: int) -> bool:
@@ -224,18 +227,15 @@ def _eight_bit_pixels(image: Image.Image) -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def _tiff_of_others(path: Path, content: bytes) -> ImageRecord:
-    """A 16-bit TIFF that Pillow does not know, such as grey with alpha. Raises ImageFileError."""
+def _tiff_of_others(content: bytes) -> ImageRecord:
+    """A 16-bit TIFF that Pillow does not know, such as grey with alpha."""
     try:
         exif = read_exif(content).with_legal_orientation()
     except Exception:
-        needed = 'give PNG, JPEG, TIFF or WebP files'
-        raise ImageFileError(f'{path} is not an image: {needed}.') from None
-    try:
-        pixels = UPRIGHT[exif.orientation or 1](read_tiff16(content))
-        return _record(pixels, exif, tiff_icc_profile(content), 1)
-    except Exception as error:
-        raise _unreadable(path, error) from error
+        reason = 'is not an image: give PNG, JPEG, TIFF or WebP files'
+        raise UnsupportedImageError(reason) from None
+    pixels = UPRIGHT[exif.orientation or 1](read_tiff16(content))
+    return _record(pixels, exif, tiff_icc_profile(content), 1)
 
 
 def _record(pixels: np.ndarray, exif: Exif, icc: bytes | None, frames: int) -> ImageRecord:
@@ -285,14 +285,13 @@ def _exif_to_write(record: ImageRecord, kind: str) -> Exif | None:
 
 
 def _encode(record: ImageRecord, kind: str, quality: int, exif: Exif | None) -> bytes:
-    depth = _depth_of(record, kind)
-    turned_back = UPRIGHT[INVERSE[record.orientation]](_file_pixels(record, depth))
+    turned_back = UPRIGHT[INVERSE[record.orientation]](_file_pixels(record, kind))
     pixels = np.ascontiguousarray(turned_back)
     if kind == 'TIFF':
         content = write_tiff(pixels, record.icc, exif.layout.order if exif else '<')
         return with_exif(content, exif) if exif else content
     exif_bytes = exif.to_bytes() if exif else b''
-    if depth == 16:
+    if pixels.dtype == np.uint16:
         return write_png16(pixels, record.icc, exif_bytes)
     image = Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[:, :, 0])
     options = {'quality': quality, 'subsampling': 0, 'lossless': quality == 100, 'exact': True}
@@ -301,13 +300,9 @@ def _encode(record: ImageRecord, kind: str, quality: int, exif: Exif | None) -> 
     return file.getvalue()
 
 
-def _depth_of(record: ImageRecord, kind: str) -> int:
-    """Bits per channel of a file of this format."""
-    return record.depth if kind in ('PNG', 'TIFF') else 8
-
-
-def _file_pixels(record: ImageRecord, depth: int) -> np.ndarray:
-    """Colour and alpha as a file of this depth holds them, upright: (H, W, 1 to 4)."""
+def _file_pixels(record: ImageRecord, kind: str) -> np.ndarray:
+    """Colour and alpha as a file of this format holds them, upright: (H, W, 1 to 4)."""
+    depth = record.depth if kind in ('PNG', 'TIFF') else 8
     colour = record.colour.mean(axis=2, keepdims=True) if record.grey else record.colour
     pixels, alpha = _integers(colour, depth), record.alpha
     if alpha is None:

@@ -24,8 +24,6 @@ ASSOCIATED_ALPHA = 1
 UNCOMPRESSED = 1
 WHITE = 65535
 
-Order = Literal['<', '>']
-
 
 class UnsupportedImageError(C2FDFTError, ValueError):
     """A file is sound but of a kind that is not read; the text says what to do."""
@@ -59,19 +57,18 @@ def read_tiff16(content: bytes) -> np.ndarray:
         _check_length(page, len(content))
         try:
             pixels = page.asarray()
+            if page.axes == 'SYX':
+                pixels = np.moveaxis(pixels, 0, -1)
         except ValueError:
             # a compression that needs tifffile's optional codecs; OpenCV has its own
             pixels = _decode_tiff(content, page)
-        else:
-            pixels = np.moveaxis(pixels, 0, -1) if page.axes == 'SYX' else pixels
-        inverted = page.photometric == MINISWHITE
-        multiplied = ASSOCIATED_ALPHA in page.extrasamples
     if pixels.dtype != np.uint16:
         raise ValueError(f'its pixels are {pixels.dtype}')
     pixels = np.atleast_3d(pixels)
-    if inverted:
+    if page.photometric == MINISWHITE:
         pixels = np.concatenate([WHITE - pixels[:, :, :1], pixels[:, :, 1:]], axis=2)
-    return _divided_by_alpha(pixels) if multiplied and pixels.shape[2] in (2, 4) else pixels
+    multiplied = ASSOCIATED_ALPHA in page.extrasamples and pixels.shape[2] in (2, 4)
+    return _divided_by_alpha(pixels) if multiplied else pixels
 
 
 def check_length(content: bytes) -> None:
@@ -97,11 +94,8 @@ def write_png16(pixels: np.ndarray, icc: bytes | None = None, exif: bytes | None
     return png.png_file(pixels, [*chunks, (b'IDAT', data)])
 
 
-def write_tiff(pixels: np.ndarray, icc: bytes | None = None, byteorder: Order = '<') -> bytes:
-    """Encode uint8 or uint16 (H, W, 1 to 4), grey or RGB, then alpha, as a TIFF file.
-
-    `byteorder` of its numbers is `<` or `>`.
-    """
+def write_tiff(pixels: np.ndarray, icc: bytes | None, byteorder: Literal['<', '>']) -> bytes:
+    """Encode uint8 or uint16 (H, W, 1 to 4), grey or RGB, then alpha, as a TIFF file."""
     import tifffile
 
     channels = pixels.shape[2]

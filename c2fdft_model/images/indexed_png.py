@@ -113,8 +113,7 @@ def open_indexed(data: bytes, name: str) -> IndexedPng | None:
     after_header = len(png.SIGNATURE) + _HEADER.size
     if data[after_header + 4 : after_header + 8] != INDEX_CHUNK:
         return None
-    header = _HEADER.unpack_from(data, len(png.SIGNATURE))
-    width, height, depth = header[2:5]
+    width, height, depth = _HEADER.unpack_from(data, len(png.SIGNATURE))[2:5]
     length = int.from_bytes(data[after_header : after_header + 4], 'big')
     index = np.frombuffer(data, '>u4', length // 4, after_header + 8)
     start = after_header + 8 + length + 4 + 8

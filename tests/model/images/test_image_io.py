@@ -175,6 +175,16 @@ def test_foreign_files_are_named(tmp_path):
         image_size(path)
 
 
+def test_a_damaged_header_before_exif_is_named():
+    """OpenCV does not mind the wrong sum of the header, but the orientation is Pillow's."""
+    exif = Image.Exif()
+    exif[274] = 6
+    data = bytearray(saved(COLOUR, 'PNG', exif=exif))
+    data[29] ^= 1
+    with pytest.raises(ImageReadError, match='^x: '):
+        decode_rgb(bytes(data), 'x')
+
+
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(ImageReadError, match='gone.png: No such file'):
         read_rgb(tmp_path / 'gone.png')
