@@ -175,12 +175,12 @@ def test_foreign_files_are_named(tmp_path):
         image_size(path)
 
 
-def test_a_damaged_header_before_exif_is_named():
-    """OpenCV does not mind the wrong sum of the header, but the orientation is Pillow's."""
+def test_damaged_exif_of_a_png_is_named():
+    """OpenCV does not mind the wrong sum, but Pillow, which is asked for the orientation, does."""
     exif = Image.Exif()
     exif[274] = 6
     data = bytearray(saved(COLOUR, 'PNG', exif=exif))
-    data[29] ^= 1
+    data[data.index(b'eXIf') + 30] ^= 1
     with pytest.raises(ImageReadError, match='^x: '):
         decode_rgb(bytes(data), 'x')
 
