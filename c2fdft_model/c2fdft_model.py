@@ -1,6 +1,5 @@
 """The diffusion model: BasicSR's training, validation and test around the two stages."""
 
-from collections import OrderedDict
 from os import path as osp
 from typing import Any
 
@@ -65,8 +64,7 @@ class C2FDFTModel(SRModel):
                 'the GAN models of BasicSR.'
             )
         find_registered(ARCH_REGISTRY, opt['network_g'].get('type'), 'network_g')
-        self.image_names: list[str] = []
-        self.missed_validations: tuple[str, ...] = ()
+        self.missed_validations: list[str] = []
         self.validator = Validator(opt, self.val_options, self._evaluate)
         super().__init__(opt)
 
@@ -94,37 +92,28 @@ class C2FDFTModel(SRModel):
 
     def init_training_settings(self) -> None:
         """Build what trains: stage, averaged weights, optimiser, schedule; and what saves them."""
-        options, logger = self.train_options, get_root_logger()
+        options, val = self.train_options, self.val_options
         if self.device.type == 'cpu':
             disable_malloc_trim()
         self.net_g.train()
         val_sets = [d for key, d in self.opt['datasets'].items() if key.startswith('val')]
-        check_memory_budget(self.net_g, self.val_options, val_sets)
-        pretrained = bool(self.opt['path'].get('pretrain_network_g'))
-        report_start(options, pretrained, self.device.type, logger)
-        self.stage = distributed.wrap(
-            build_stage(options, self.net_g, self.process, build_loss, self.device),
-            self.device,
-            self.opt['num_gpu'],
-            find_unused_parameters=self.opt.get('find_unused_parameters', False),
-        )
+        check_memory_budget(self.net_g, val, val_sets)
+        report_start(options, bool(self.opt['path'].get('pretrain_network_g')), self.device.type)
+        stage = build_stage(options, self.net_g, self.process, build_loss, self.device)
+        find_unused = self.opt.get('find_unused_parameters', False)
+        self.stage = distributed.wrap(stage, self.device, self.opt['num_gpu'], find_unused)
         # After the stage: distributing it gives every rank the weights of rank 0.
         self.ema = self._build_ema(options.ema_decay) if options.ema_decay else None
         self.setup_optimizers()
         self.setup_schedulers()
         self.log = TrainingLog(self.opt)
+        networks = {'params': self.net_g} | ({'params_ema': self.net_g_ema} if self.ema else {})
         self.checkpointing = Checkpointing(
-            self.run,
-            options,
-            {'params': self.net_g} | ({'params_ema': self.net_g_ema} if self.ema else {}),
-            self.optimizers,
-            self.schedulers,
-            self.log,
-            self.val_options.best_metric,
+            self.run, options, networks, self.optimizers, self.schedulers, self.log, val.best_metric
         )
         self.best_metric_results = self.checkpointing.best_results
         for line in self.log.schedule_lines(options.accumulate):
-            logger.info(line)
+            get_root_logger().info(line)
 
     def _build_ema(self, decay: float) -> ModelEMA:
         self.net_g_ema = build_network(self.opt['network_g']).to(self.device)
@@ -149,8 +138,7 @@ class C2FDFTModel(SRModel):
         """BasicSR's schedules and `CosineAnnealingRestartCyclicLR`."""
         arguments = dict(self.train_options.scheduler)
         if arguments.pop('type', None) != 'CosineAnnealingRestartCyclicLR':
-            super().setup_schedulers()
-            return
+            return super().setup_schedulers()
         for optimizer in self.optimizers:
             self.schedulers.append(CosineAnnealingRestartCyclicLR(optimizer, **arguments))
 
@@ -160,9 +148,8 @@ class C2FDFTModel(SRModel):
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Begin an iteration: BasicSR calls this first in each."""
-        missed, self.missed_validations = self.missed_validations, ()
-        for key in missed:
-            self._make_up_validation(self.opt['datasets'][key])
+        while self.missed_validations:
+            self._make_up_validation(self.opt['datasets'][self.missed_validations.pop(0)])
         self.checkpointing.begin_iteration(current_iter)
         super().update_learning_rate(current_iter, warmup_iter=warmup_iter)
 
@@ -194,12 +181,12 @@ class C2FDFTModel(SRModel):
         if current_iter % self.opt['logger']['print_freq']:
             self.checkpointing.end_iteration()
 
-    def get_current_log(self) -> OrderedDict[str, float]:
+    def get_current_log(self) -> dict[str, float]:
         """The values of the last iteration, losses averaged over the ranks.
 
         Read from the device here and not in every iteration, which would make the host wait.
         """
-        losses = self.reduce_loss_dict(OrderedDict(self.losses))
+        losses = self.reduce_loss_dict(self.losses)
         lr, skipped = self.get_current_learning_rate()[0], self.checkpointing.guard.skipped
         return self.log.line(losses, self.checkpointing.iteration, self.gt.shape, lr, skipped)
 
@@ -244,7 +231,7 @@ class C2FDFTModel(SRModel):
                 'made up for.'
             )
             results = self._validate(build_dataset(section), iteration, None, save_img)
-        self.validator.show_later(results, self.metric_results, name, iteration)
+        self.validator.not_yet_shown.append((results, self.metric_results, name, iteration))
 
     def _evaluate(
         self, data: dict[str, Any], file: str | None

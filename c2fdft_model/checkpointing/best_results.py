@@ -42,17 +42,17 @@ def results_at(iteration: int, in_state: Mapping[str, Any], record: Record) -> d
     return dict(record['best_metric_results'] if _is_of(record, iteration) else in_state)
 
 
-def missed_data_sets(opt: Mapping[str, Any], iteration: int, record: Record) -> tuple[str, ...]:
+def missed_data_sets(opt: Mapping[str, Any], iteration: int, record: Record) -> list[str]:
     """The keys of `datasets` whose validation at `iteration` was due and was not finished."""
     val = opt.get('val') or {}
     if not val.get('metrics') or not val.get('val_freq') or iteration % int(val['val_freq']):
-        return ()
+        return []
     validated = record['validated'] if _is_of(record, iteration) else {}
-    return tuple(
+    return [
         key
         for key, dataset in opt['datasets'].items()
         if key.split('_')[0] == 'val' and validated.get(dataset['name']) != iteration
-    )
+    ]
 
 
 def _is_of(record: Record, iteration: int) -> bool:

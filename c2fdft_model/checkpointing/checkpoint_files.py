@@ -136,10 +136,6 @@ class Checkpoints:
             self._prune()
         return True
 
-    def resumed(self, iteration: int, good: int | None) -> None:
-        """Training goes on from `iteration`; `good` is the last one known to be good."""
-        self.newest, self.good = iteration, good
-
     def newest_is_good(self) -> None:
         """An iteration that began with the newest checkpoint's weights was finite."""
         if self.newest != self.good and distributed.rank() == 0:

@@ -186,7 +186,7 @@ class Checkpointing:
 
     def resume(
         self, state: dict[str, Any], load_optimizers: Callable[[dict[str, Any]], object]
-    ) -> tuple[str, ...]:
+    ) -> list[str]:
         """Resume a training state, and log what differs from the run that wrote it.
 
         `load_optimizers` is BasicSR's `resume_training`. Returns the keys of `datasets` whose
@@ -211,7 +211,8 @@ class Checkpointing:
         self.best_results.update(results_at(self.iteration, in_state, record))
         guard_state = state.get('guard', {})
         self.guard.load_state_dict(guard_state)
-        self.checkpoints.resumed(self.iteration, guard_state.get('good_checkpoint'))
+        self.checkpoints.newest = self.iteration
+        self.checkpoints.good = guard_state.get('good_checkpoint')
         self._warn_of_other_states()
         return missed_data_sets(self.opt, self.iteration, record)
 

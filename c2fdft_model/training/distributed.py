@@ -1,7 +1,6 @@
 """Collective operations that also work in a single process, where they do nothing."""
 
 import contextlib
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -55,15 +54,16 @@ def all_reduce_max(values: Tensor) -> Tensor:
     return values
 
 
-def wrap(stage: nn.Module, device: torch.device, num_gpu: int, **kwargs: Any) -> nn.Module:
-    """A stage distributed over the processes if there are several, else over this one's GPUs.
-
-    `kwargs` are those of DistributedDataParallel.
-    """
+def wrap(
+    stage: nn.Module, device: torch.device, num_gpu: int, find_unused_parameters: bool = False
+) -> nn.Module:
+    """A stage distributed over the processes if there are several, else over this one's GPUs."""
     if is_distributed():
-        device_ids = [torch.cuda.current_device()] if device.type == 'cuda' else None
         return DistributedDataParallel(
-            stage, device_ids=device_ids, gradient_as_bucket_view=True, **kwargs
+            stage,
+            device_ids=[torch.cuda.current_device()] if device.type == 'cuda' else None,
+            find_unused_parameters=find_unused_parameters,
+            gradient_as_bucket_view=True,
         )
     return DataParallel(stage) if num_gpu > 1 else stage
 
@@ -73,8 +73,3 @@ def no_sync(stage: nn.Module, last_part: bool) -> contextlib.AbstractContextMana
     if isinstance(stage, DistributedDataParallel) and not last_part:
         return stage.no_sync()
     return contextlib.nullcontext()
-
-
-def shard(items: Sequence[int]) -> list[int]:
-    """This rank's items, every `world_size`-th: no rank has two more than another."""
-    return list(items[rank() :: world_size()])

@@ -1,7 +1,7 @@
 """The start of a training: what the options ask for is built, and what looks wrong is said."""
 
+import logging
 from collections.abc import Callable, Mapping
-from logging import Logger
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.training.options import TrainOptions
 from c2fdft_model.training.stages import CoarseStage, FineStage, Stage
+
+logger = logging.getLogger('basicsr')
 
 
 def build_stage(
@@ -33,37 +35,35 @@ def build_stage(
             )
         network.checkpoint_blocks = True  # type: ignore[assignment]
 
-    def loss(section: Mapping[str, Any]) -> nn.Module:
-        return build_loss(dict(section)).to(device)
+    def losses(**sections: Mapping[str, Any] | None) -> dict[str, nn.Module]:
+        return {name: build_loss(dict(s)).to(device) for name, s in sections.items() if s}
 
     settings = {'bf16': options.amp == 'bf16', 'compiled': options.compile}
     if options.stage == 'coarse':
-        return CoarseStage(network, process, loss(options.pixel_opt or {}), **settings)
-    signed = {'l_pix': options.pixel_opt}
-    unit = {'l_ssim': options.ssim_opt, 'l_percep': options.perceptual_opt}
+        return CoarseStage(network, process, losses(noise=options.pixel_opt)['noise'], **settings)
     return FineStage(
         network,
         process,
-        {name: loss(section) for name, section in signed.items() if section},
-        {name: loss(section) for name, section in unit.items() if section},
+        losses(l_pix=options.pixel_opt),
+        losses(l_ssim=options.ssim_opt, l_percep=options.perceptual_opt),
         grad_steps=options.grad_steps,
         checkpoint=options.checkpoint == 'steps',
         **settings,
     )
 
 
-def report_start(options: TrainOptions, pretrained: bool, device_type: str, log: Logger) -> None:
+def report_start(options: TrainOptions, pretrained: bool, device_type: str) -> None:
     """Say what the training starts from, and warn of settings that will disappoint."""
     if not pretrained and options.stage == 'coarse':
-        log.info('No weights loaded (path: pretrain_network_g is not set): a random start.')
+        logger.info('No weights loaded (path: pretrain_network_g is not set): a random start.')
     elif not pretrained:
-        log.warning(
+        logger.warning(
             'train: stage: fine starts from untrained weights, since path: pretrain_network_g '
             'is not set. Set it to the network of the coarse stage, e.g. '
             'experiments/<name of the coarse run>/models/net_g_latest.pth.'
         )
     if options.amp == 'bf16' and not has_fast_bf16(device_type):
-        log.warning(
+        logger.warning(
             f'train: amp: bf16: this {device_type.upper()} does not multiply bfloat16 in '
             'hardware: amp: off is as fast or faster (on a CPU DFT computes in float32 anyway).'
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -115,7 +114,7 @@ class TrainingLog:
         batch_shape: Sequence[int],
         lr: float,
         skipped: int,
-    ) -> OrderedDict[str, float]:
+    ) -> dict[str, float]:
         """The values of a log line after BasicSR's own (epoch, iteration, lr, times).
 
         `losses`: the loss terms and `grad_norm`; `batch_shape`: (B, C, H, W) of this process;
@@ -126,17 +125,15 @@ class TrainingLog:
         phases = 1 if self._cycle is None else len(self._cycle.iters)
         phase = f'{index + 1}/{phases} ({height} x {width}, batch {batch_size})'
         rate = self.throughput.read() * self._world_size
-        line: OrderedDict[str, float] = OrderedDict()
         epoch = self.epoch_of(iteration)
-        if epoch is not None:
+        return {
             # Takes the place of BasicSR's, which counts anew from where a run was resumed.
-            line['epoch'] = epoch
-        line['phase'] = LogValue(index + 1, phase)
-        line.update(losses)
-        line['images_per_second'] = LogValue(rate, f'{rate:.2f}')
-        line['patch_size'] = LogValue(height)
-        line['batch_size'] = LogValue(batch_size)
-        line['lr'] = LogValue(lr, f'{lr:.3e}')
-        if skipped:
-            line['skipped_iterations'] = LogValue(skipped)
-        return line
+            **({} if epoch is None else {'epoch': epoch}),
+            'phase': LogValue(index + 1, phase),
+            **losses,
+            'images_per_second': LogValue(rate, f'{rate:.2f}'),
+            'patch_size': LogValue(height),
+            'batch_size': LogValue(batch_size),
+            'lr': LogValue(lr, f'{lr:.3e}'),
+            **({'skipped_iterations': LogValue(skipped)} if skipped else {}),
+        }

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from os import path as osp
 from typing import Any
 
@@ -32,51 +31,13 @@ class ImageResult:
     preview: np.ndarray | None = None
 
 
-def validate_shared(
-    dataset: Dataset,
-    evaluate: Callable[[int, dict[str, Any]], ImageResult],
-    progress_bar: bool = False,
-) -> list[ImageResult]:
-    """Evaluate every image once, in batches of one; the results in the data set's order.
-
-    Every rank takes every `world_size`-th image; the results are the same in all of them. An
-    OptionError in any rank is raised in all, so that none waits for another.
-    """
-    share = distributed.shard(range(len(dataset)))  # type: ignore[arg-type]
-    loader = DataLoader(Subset(dataset, share), batch_size=1, num_workers=0)
-    hidden = not progress_bar or distributed.rank() != 0
-    own: list[ImageResult] = []
-    problem = ''
-    try:
-        for index, data in tqdm(zip(share, loader, strict=True), unit='image', disable=hidden):
-            own.append(evaluate(index, data))
-    except OptionError as error:
-        problem = str(error)
-    shares, problems = zip(*distributed.gather_objects((own, problem)), strict=True)
-    for text in filter(None, problems):
-        raise OptionError(text)
-    return sorted(itertools.chain.from_iterable(shares), key=lambda result: result.index)
+Shown = tuple[list[ImageResult], Mapping[str, float], str, int | str]
+"""A validation's results and means, its data set and iteration."""
 
 
 def mean_metrics(results: Sequence[ImageResult], names: Iterable[str]) -> dict[str, float]:
     """The mean of each metric, summed in the data set's order: the same for any number of ranks."""
     return {name: sum(r.metrics[name] for r in results) / max(1, len(results)) for name in names}
-
-
-def show_validation(
-    results: Sequence[ImageResult],
-    metrics: Mapping[str, float],
-    dataset: str,
-    iteration: int | str,
-    board: Any,
-) -> None:
-    """Give a TensorBoard writer the metrics of a validation, as BasicSR does, and the previews."""
-    for name, value in metrics.items():
-        board.add_scalar(f'metrics/{dataset}/{name}', value, iteration)
-    for result in results:
-        if result.preview is not None:
-            tag = f'strips/{dataset}/{result.name}'
-            board.add_image(tag, result.preview, iteration, dataformats='HWC')
 
 
 class Validator:
@@ -93,26 +54,39 @@ class Validator:
         self.opt = opt
         self.options = options
         self._evaluate = evaluate
-        self._not_yet_shown: list[Callable[[Any], None]] = []
+        self.not_yet_shown: list[Shown] = []
+        """Validations to show together with the next: only BasicSR's own get its writer."""
 
     def run(self, dataset: Dataset, iteration: int | str, save_img: bool) -> list[ImageResult]:
-        """Evaluate every image, each rank its share; the results are the same in all of them.
+        """Evaluate every image once, in batches of one; the results in the data set's order.
 
-        Raises OptionError, in all ranks, if `val: memory_budget_mb` is too small for an image.
+        Every rank takes every `world_size`-th image; the results are the same in all of them.
+
+        Raises OptionError if `val: memory_budget_mb` is too small for an image of any rank; it is
+        raised in all, so that none waits for another.
         """
-
-        def evaluate(index: int, data: dict[str, Any]) -> ImageResult:
-            name = osp.splitext(osp.basename(data['lq_path'][0]))[0]
-            dataset_name = dataset.opt['name']  # type: ignore[attr-defined]
-            file = self._file(name, dataset_name, iteration) if save_img else None
-            try:
+        dataset_name = dataset.opt['name']  # type: ignore[attr-defined]
+        count = len(dataset)  # type: ignore[arg-type]
+        share = range(distributed.rank(), count, distributed.world_size())
+        loader = DataLoader(Subset(dataset, share), batch_size=1, num_workers=0)
+        hidden = not self.options.pbar or distributed.rank() != 0
+        own: list[ImageResult] = []
+        problem = ''
+        try:
+            for index, data in tqdm(zip(share, loader, strict=True), unit='image', disable=hidden):
+                name = osp.splitext(osp.basename(data['lq_path'][0]))[0]
+                file = self._file(name, dataset_name, iteration) if save_img else None
                 metrics, images = self._evaluate(data, file)
-            except MemoryBudgetError as error:
-                raise budget_error(self.options, data['lq_path'][0], error) from error
-            shown = self.opt['is_train'] and index < self.options.strips
-            return ImageResult(index, name, metrics, preview(images) if shown else None)
-
-        return validate_shared(dataset, evaluate, self.options.pbar)
+                shown = self.opt['is_train'] and index < self.options.strips
+                own.append(ImageResult(index, name, metrics, preview(images) if shown else None))
+        except MemoryBudgetError as error:
+            problem = str(budget_error(self.options, data['lq_path'][0], error))
+        except OptionError as error:
+            problem = str(error)
+        shares, problems = zip(*distributed.gather_objects((own, problem)), strict=True)
+        for text in filter(None, problems):
+            raise OptionError(text)
+        return sorted(itertools.chain.from_iterable(shares), key=lambda result: result.index)
 
     def _file(self, name: str, dataset: str, iteration: int | str) -> str:
         """Where BasicSR's SRModel writes a restored image."""
@@ -121,17 +95,16 @@ class Validator:
             return osp.join(folder, name, f'{name}_{iteration}.png')
         return osp.join(folder, dataset, f'{name}_{self.options.suffix or self.opt["name"]}.png')
 
-    def show(
-        self, results: list[ImageResult], dataset: str, iteration: int | str, board: Any
-    ) -> None:
+    def show(self, results: list[ImageResult], dataset: str, step: int | str, board: Any) -> None:
         """Give a TensorBoard writer the previews; BasicSR gives it the metrics."""
-        if board is not None:
-            while self._not_yet_shown:
-                self._not_yet_shown.pop(0)(board)
-            show_validation(results, {}, dataset, iteration, board)
-
-    def show_later(
-        self, results: list[ImageResult], metrics: Mapping[str, float], dataset: str, iteration: int
-    ) -> None:
-        """Show a validation together with the next: only BasicSR's own get its writer."""
-        self._not_yet_shown.append(partial(show_validation, results, metrics, dataset, iteration))
+        if board is None:
+            return
+        self.not_yet_shown.append((results, {}, dataset, step))
+        while self.not_yet_shown:
+            results, metrics, dataset, step = self.not_yet_shown.pop(0)
+            for name, value in metrics.items():
+                board.add_scalar(f'metrics/{dataset}/{name}', value, step)
+            for result in results:
+                if result.preview is not None:
+                    tag = f'strips/{dataset}/{result.name}'
+                    board.add_image(tag, result.preview, step, dataformats='HWC')

@@ -43,11 +43,11 @@ VALIDATED_TWICE = {
 @pytest.mark.parametrize(
     ('iteration', 'validated', 'missed'),
     [
-        (30, {'first': 30, 'second': 30}, ()),
-        (30, {'first': 30, 'second': 20}, ('val_2',)),
-        (30, {'first': 20, 'second': 20}, ('val', 'val_2')),
-        (30, {'first': 40, 'second': 40}, ('val', 'val_2')),
-        (35, {'first': 30, 'second': 30}, ()),
+        (30, {'first': 30, 'second': 30}, []),
+        (30, {'first': 30, 'second': 20}, ['val_2']),
+        (30, {'first': 20, 'second': 20}, ['val', 'val_2']),
+        (30, {'first': 40, 'second': 40}, ['val', 'val_2']),
+        (35, {'first': 30, 'second': 30}, []),
     ],
 )
 def test_a_validation_that_was_due_and_did_not_end_is_missed(iteration, validated, missed):

@@ -152,7 +152,7 @@ def test_a_run_that_goes_on_from_an_earlier_checkpoint_does_not_prune_its_own(fo
     for label in (4, 8, 20):
         before.save(label, CONTENT, {})
     writer, _ = checkpoints(folders, keep_last=1)
-    writer.resumed(8, good=4)
+    writer.newest, writer.good = 8, 4
     writer.save(12, CONTENT, {})
     assert saved_iterations(folders[1]) == [20, 12, 4]
 

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import pytest
-import torch
+from torch.utils.data import Dataset
 
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_model.training import distributed
-from c2fdft_model.validation.validation import ImageResult, mean_metrics, validate_shared
+from c2fdft_model.validation.options import ValidationOptions
+from c2fdft_model.validation.validation import ImageResult, Validator, mean_metrics
+
+
+class Images(Dataset):
+    opt = {'name': 'images'}
+
+    def __init__(self, count: int) -> None:
+        self.paths = [f'{index}.png' for index in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, str]:
+        return {'lq_path': self.paths[index]}
+
+
+def validate(count: int) -> list[ImageResult]:
+    options = ValidationOptions(pbar=False)
+    validator = Validator({'is_train': False}, options, lambda data, file: ({}, []))
+    return validator.run(Images(count), 0, save_img=False)
 
 
 @pytest.mark.parametrize('count', [0, 1, 5])
@@ -16,7 +36,7 @@ def test_shares_of_ranks_cover_every_image_once(monkeypatch, count):
     shares = []
     for rank in range(2):
         monkeypatch.setattr(distributed, 'rank', lambda rank=rank: rank)
-        shares.append(distributed.shard(range(count)))
+        shares.append([result.index for result in validate(count)])
     assert sorted(shares[0] + shares[1]) == list(range(count))
     assert abs(len(shares[0]) - len(shares[1])) <= 1
 
@@ -32,6 +52,5 @@ def test_an_option_error_in_another_rank_is_raised_in_this_one(monkeypatch):
         return [own, ([], 'val: of rank 1')]
 
     monkeypatch.setattr('c2fdft_model.training.distributed.gather_objects', gather)
-    data = [torch.zeros(1)] * 2
     with pytest.raises(OptionError, match='val: of rank 1'):
-        validate_shared(data, lambda index, item: ImageResult(index, '', {}))
+        validate(2)
