@@ -1,6 +1,7 @@
 """The options that decide what a training computes, and how those of a resumed run differ."""
 
 import contextlib
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -236,10 +237,4 @@ def _is_under(path: str, sections: Sequence[str]) -> bool:
 
 def _plain(value: Any) -> Any:
     """The same value of dicts, lists, numbers and texts, which `weights_only` loading allows."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return str(value)
+    return json.loads(json.dumps(value, default=str))

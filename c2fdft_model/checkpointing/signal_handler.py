@@ -69,7 +69,8 @@ class SignalHandler:
         # A signal to the whole group ends the loader's workers too. When one dies, PyTorch raises
         # an error from its own handler, wherever the program is, and the iteration would be lost.
         if hasattr(signal, 'SIGCHLD'):
-            signal.signal(signal.SIGCHLD, _ignore)
+            # Unlike SIG_IGN, this leaves it to the parent to collect its children.
+            signal.signal(signal.SIGCHLD, lambda number, frame: None)
         if not self._blocked:
             sys.unraisablehook = self._leave_again
             self.unblock()
@@ -85,7 +86,3 @@ class SignalHandler:
             signal.setitimer(signal.ITIMER_REAL, 0.01)
         else:
             sys.__unraisablehook__(dropped)
-
-
-def _ignore(number: int, frame: FrameType | None) -> None:
-    """Do nothing. Unlike SIG_IGN, this leaves it to the parent to collect its children."""

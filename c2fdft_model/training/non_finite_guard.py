@@ -33,12 +33,6 @@ class IterationRecord:
     values: Tensor
     arrived: Any
 
-    def read(self) -> dict[str, float]:
-        """The values by name; waits for them if it must."""
-        if self.arrived is not None:
-            self.arrived.synchronize()
-        return dict(zip(self.names, self.values.tolist(), strict=True))
-
 
 @dataclass(eq=False)
 class NonFiniteGuard:
@@ -116,7 +110,9 @@ class NonFiniteGuard:
         return oldest.arrived.query()
 
     def _act_on(self, record: IterationRecord) -> None:
-        values = record.read()
+        if record.arrived is not None:
+            record.arrived.synchronize()
+        values = dict(zip(record.names, record.values.tolist(), strict=True))
         self.stop_requested |= bool(values['stop'])
         if not values['bad']:
             self.bad_in_a_row = 0

@@ -73,14 +73,13 @@ class TrainOptions:
                 'itself what to evaluate again; allowed with it are none and, with stage: fine, '
                 'steps.'
             )
-        if self.stage == 'coarse':
-            self._check_coarse()
-        elif not (self.pixel_opt or self.ssim_opt or self.perceptual_opt):
-            raise OptionError(
-                'train: stage: fine needs at least one of pixel_opt, ssim_opt and perceptual_opt.'
-            )
-
-    def _check_coarse(self) -> None:
+        if self.stage == 'fine':
+            if not (self.pixel_opt or self.ssim_opt or self.perceptual_opt):
+                raise OptionError(
+                    'train: stage: fine needs at least one of pixel_opt, ssim_opt and '
+                    'perceptual_opt.'
+                )
+            return
         if not self.pixel_opt:
             raise OptionError(
                 'train: stage: coarse needs pixel_opt, the loss of the noise, e.g. '

@@ -58,15 +58,11 @@ class Stage(nn.Module):
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             network = self._call or self.network
-            with self._precision(y.device):
+            autocast = torch.autocast(y.device.type, torch.bfloat16) if self.bf16 else None
+            with autocast or contextlib.nullcontext():
                 return network(torch.cat([y, x_t], dim=1), t).float()
 
         return denoise
-
-    def _precision(self, device: torch.device) -> contextlib.AbstractContextManager:
-        if not self.bf16:
-            return contextlib.nullcontext()
-        return torch.autocast(device.type, torch.bfloat16)
 
 
 class CoarseStage(Stage):

@@ -1,5 +1,6 @@
 """One iteration of training: the gradients of a batch, and a step if they are finite."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,10 +10,10 @@ from torch import Tensor, nn
 from c2fdft_model.training import distributed
 from c2fdft_model.training.ema import ModelEMA
 
-Inputs = tuple[Tensor, ...]
 
-
-def accumulate_gradients(stage: nn.Module, inputs: Inputs, parts: int = 1) -> dict[str, Tensor]:
+def accumulate_gradients(
+    stage: nn.Module, inputs: Sequence[Tensor], parts: int = 1
+) -> dict[str, Tensor]:
     """Add the gradients of a batch, computed in `parts` pieces, to the parameters.
 
     `inputs` are tensors of (B, ...), the arguments of `stage`, whose result is the loss terms by
@@ -44,10 +45,8 @@ def gradient_norm(parameters: Sequence[nn.Parameter], clip_to: float | None = No
 def fused_if_possible(optimizer_class: type, parameters: list, **kwargs: Any) -> Any:
     """Build Adam or AdamW in its fused form, if this PyTorch has one for the parameters' device."""
     if not {'fused', 'foreach', 'capturable'} & kwargs.keys():
-        try:
+        with contextlib.suppress(RuntimeError, TypeError, ValueError):
             return optimizer_class(parameters, fused=True, **kwargs)
-        except (RuntimeError, TypeError, ValueError):
-            pass
     return optimizer_class(parameters, **kwargs)
 
 
