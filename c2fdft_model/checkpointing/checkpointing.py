@@ -141,7 +141,17 @@ class Checkpointing:
     def _save(self, epoch: int, iteration: int) -> None:
         """Save now; signals are blocked, and the guard has finished."""
         with self.log.throughput.paused():
-            state = self._training_state(epoch, iteration)
+            known_epoch = self.log.epoch_of(iteration)
+            state = {
+                'epoch': epoch if known_epoch is None else known_epoch,
+                'iter': iteration,
+                'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
+                'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
+                RUN_KEY: self.run.options,
+                'random_states': distributed.gather_objects(random_states()),
+                'best_metric_results': self.best_results,
+                'guard': {**self.guard.state_dict(), 'good_checkpoint': self.checkpoints.good},
+            }
             if distributed.rank() == 0:
                 self.checkpoints.save(iteration, self._weights(), state)
             distributed.barrier()
@@ -169,19 +179,6 @@ class Checkpointing:
         return {
             key: {name: value.detach().cpu() for name, value in network.state_dict().items()}
             for key, network in self.networks.items()
-        }
-
-    def _training_state(self, epoch: int, iteration: int) -> dict[str, Any]:
-        known_epoch = self.log.epoch_of(iteration)
-        return {
-            'epoch': epoch if known_epoch is None else known_epoch,
-            'iter': iteration,
-            'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
-            'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
-            RUN_KEY: self.run.options,
-            'random_states': distributed.gather_objects(random_states()),
-            'best_metric_results': self.best_results,
-            'guard': {**self.guard.state_dict(), 'good_checkpoint': self.checkpoints.good},
         }
 
     def resume(

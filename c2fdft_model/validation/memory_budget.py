@@ -51,12 +51,10 @@ def degraded_sizes(section: Mapping[str, Any]) -> Iterator[tuple[str, int, int]]
     """
     folder = section.get('dataroot_lq')
     backend = (section.get('io_backend') or {}).get('type')
-    if not folder:
-        return
-    if backend == 'lmdb':
+    if folder and backend == 'lmdb':
         for key, size in read_meta_info(folder).items():
             yield os.path.join(folder, key), *size
-    elif backend == 'disk':
+    elif folder and backend == 'disk':
         for path in _degraded_files(section, folder):
             yield path, *image_size(path)
 

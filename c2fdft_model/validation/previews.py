@@ -11,11 +11,11 @@ GAP = 4
 
 
 def preview(images: Sequence[Tensor], max_side: int = 384) -> np.ndarray:
-    """Images (1, 3, H, W) or (3, H, W), RGB in [0, 1], side by side as (h, w, 3) uint8.
+    """Images (1, 3, H, W), RGB in [0, 1], side by side as (h, w, 3) uint8.
 
     Images larger than `max_side` are shown smaller.
     """
-    shown = [_fit(image.detach().float().cpu(), max_side) for image in images]
+    shown = [_fit(image.detach().float().cpu(), max_side)[0] for image in images]
     gap = torch.ones(3, shown[0].shape[1], GAP)
     row = [part for image in shown for part in (gap, image)][1:]
     joined = (torch.cat(row, dim=2).clamp(0, 1) * 255).round().to(torch.uint8)
@@ -23,9 +23,8 @@ def preview(images: Sequence[Tensor], max_side: int = 384) -> np.ndarray:
 
 
 def _fit(image: Tensor, max_side: int) -> Tensor:
-    image = image if image.dim() == 4 else image.unsqueeze(0)
     scale = max_side / max(image.shape[-2:])
-    if scale < 1:
-        size = [max(1, round(side * scale)) for side in image.shape[-2:]]
-        image = F.interpolate(image, size=size, mode='bilinear', antialias=True)
-    return image[0]
+    if scale >= 1:
+        return image
+    size = [max(1, round(side * scale)) for side in image.shape[-2:]]
+    return F.interpolate(image, size=size, mode='bilinear', antialias=True)

@@ -15,4 +15,4 @@ def test_a_preview_shows_degraded_restored_and_clean_side_by_side():
 
 
 def test_a_preview_of_large_images_is_shown_smaller():
-    assert preview([torch.zeros(3, 100, 400)], max_side=40).shape == (10, 40, 3)
+    assert preview([torch.zeros(1, 3, 100, 400)], max_side=40).shape == (10, 40, 3)
