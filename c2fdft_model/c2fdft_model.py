@@ -64,6 +64,7 @@ class C2FDFTModel(SRModel):
                 'the GAN models of BasicSR.'
             )
         find_registered(ARCH_REGISTRY, opt['network_g'].get('type'), 'network_g')
+        self.image_names: list[str] = []
         self.missed_validations: list[str] = []
         self.validator = Validator(opt, self.val_options, self._evaluate)
         super().__init__(opt)
