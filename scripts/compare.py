@@ -48,9 +48,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--target', type=Path, help='their ground truth')
     add('--protocol', default='rain_y_float', choices=[*IMAGE_PROTOCOLS], help='of PSNR and SSIM')
     add('--output', type=Path, default=Path('results/compare'), help='folder')
+    add('--detail', type=int, default=96, help='side of the shown detail in pixels')
+    add('--measure', action='store_true', help='measure again what is trained already')
     add('--fresh', action='store_true', help='train and measure everything again')
     parsed = parser.parse_args(arguments)
-    for name in ('minutes', 'iters'):
+    for name in ('minutes', 'iters', 'detail'):
         value = getattr(parsed, name)
         if value is not None and value <= 0:
             parser.error(f'--{name} {value} must be above 0')
@@ -81,11 +83,7 @@ def compare(args: argparse.Namespace) -> None:
     rows = [row_of(label, results.get(label), scores) for label in ('input', *results)]
     text = note(args, pictures)
     written = report.write_table(args.output, rows, text)
-    psnr = {
-        image: {label: metrics['psnr'] for label, metrics in by_label.items()}
-        for image, by_label in scores.items()
-    }
-    report.write_grid(args.output / 'grid.png', pictures, psnr)
+    report.write_grid(args.output / 'grid.png', pictures, scores, args.detail)
     print(f'\n{report.markdown(rows)}\n{text}')
     print('wrote ' + ', '.join(str(path) for path in [*written, args.output / 'grid.png']))
 
@@ -110,6 +108,8 @@ def result_of(system: System, images: Sequence[Path], args: argparse.Namespace) 
     folder = result_folder(system.label, args)
     if args.fresh:
         shutil.rmtree(folder, ignore_errors=True)
+    if args.measure:
+        (folder / MEASURED).unlink(missing_ok=True)
     trained = once(
         f'{system.label}: trained',
         folder / TRAINED,

@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add('--precisions', nargs='+', choices=PRECISIONS, default=['fp32', 'bf16'])
     add('--repeat', type=int, default=3, help='timed calls (the fastest)')
+    add('--plain-everywhere', action='store_true', help='measure PlainDFT above 512 x 512 as well')
     add('--device', default='cpu', help='cpu or cuda')
     add('--dim', type=int, default=48, help="the network's dim; 48 is full size")
     add('--weights', type=Path, help="for the PSNR: trained network (default: the demo's)")
@@ -93,7 +94,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _measure_size(arguments: argparse.Namespace, height: int, width: int) -> list[dict[str, Any]]:
-    with_plain = height * width <= PLAIN_PIXELS
+    with_plain = arguments.plain_everywhere or height * width <= PLAIN_PIXELS
     names = ['plain'] * with_plain + arguments.precisions
     cases = [Case(height, width, name, arguments.device, arguments.dim) for name in names]
     times = in_a_process(_times, cases, arguments.repeat) or {}

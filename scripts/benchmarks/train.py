@@ -36,7 +36,8 @@ from common.memory import peak_memory
 from common.processes import new_process
 from common.timing import wait_for_gpu
 
-STAGES = ('coarse', 'fine')
+# Batch sizes of options/derain_{coarse,fine}.yml by patch size.
+FULL_BATCHES = {'coarse': {32: 360, 64: 96, 128: 24}, 'fine': {32: 96, 64: 24, 128: 6}}
 SETTINGS: dict[str, dict[str, Any]] = {
     'plain': {},
     'default': {},
@@ -68,13 +69,17 @@ class Case:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `benchmark.py train`."""
     add = parser.add_argument
-    add('--stages', nargs='+', choices=STAGES, default=list(STAGES))
+    add('--stages', nargs='+', choices=FULL_BATCHES, default=list(FULL_BATCHES))
     add('--phases', nargs='+', type=int, default=[32, 64, 128], metavar='PATCH')
     add(
         '--settings', nargs='+', choices=SETTINGS, default=USUAL,
         help=f'default: all but compile, which takes minutes. {", ".join(FINE_ONLY)}: fine only',
     )  # fmt: skip
-    add('--batch', type=int, help='images (default: as many as 128 x 128 pixels hold)')
+    add(
+        '--batch', default='small',
+        help='small: as many images as 128 x 128 pixels hold (default); full: those of the '
+        'deraining options, for a large GPU; or a number',
+    )  # fmt: skip
     add(
         '--no-plain', action='store_true',
         help='leave the plain network out, for batches that only fit with a setting',
@@ -94,7 +99,7 @@ def run(arguments: argparse.Namespace) -> Figures:
 
 
 def _measure_phase(arguments: argparse.Namespace, stage: str, patch: int) -> list[dict[str, Any]]:
-    batch = arguments.batch or max(1, 128**2 // patch**2)
+    batch = _batch_size(arguments.batch, stage, patch)
     names = [name for name in arguments.settings if name != 'plain']
     if not arguments.no_plain:
         names.insert(0, 'plain')
@@ -118,6 +123,12 @@ def _measure_phase(arguments: argparse.Namespace, stage: str, patch: int) -> lis
         rows.append(row)
         print(_line(row, rows[0]['peak_memory_mb']), flush=True)
     return rows
+
+
+def _batch_size(given: str, stage: str, patch: int) -> int:
+    if given == 'full':
+        return FULL_BATCHES[stage].get(patch) or max(1, 24 * 128**2 // patch**2)
+    return max(1, 128**2 // patch**2) if given == 'small' else int(given)
 
 
 def _times(cases: list[Case], repeat: int) -> dict[str, float]:

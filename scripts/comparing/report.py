@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from common.files import write_json
@@ -56,22 +57,20 @@ def write_table(folder: Path, rows: Sequence[Row], note: str) -> list[Path]:
     return paths
 
 
-DETAIL = 96
-"""Side of the square that is shown enlarged, in pixels."""
 CELL = 260
 
 
 def write_grid(
     path: Path,
     pictures: Mapping[str, Mapping[str, np.ndarray]],
-    psnr: Mapping[str, Mapping[str, float]],
-    detail: int = DETAIL,
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]],
+    detail: int,
 ) -> None:
     """Write the picture: a row for each image; the columns are input, systems and ground truth.
 
     `pictures[image][column]` is (H, W, 3) uint8 RGB; each cell shows the same square of `detail`
-    pixels, the one where input and ground truth differ most, enlarged. `psnr[image][column]` stands
-    above its cell.
+    pixels, the one where input and ground truth differ most, enlarged. The PSNR of
+    `scores[image][column]` stands above its cell.
     """
     rows = []
     for image, columns in pictures.items():
@@ -80,7 +79,8 @@ def write_grid(
         cells = []
         for name in names:
             square = columns[name][top : top + detail, left : left + detail]
-            text = f'{name}  {psnr[image][name]:.2f} dB' if name in psnr[image] else name
+            metrics = scores[image].get(name)
+            text = f'{name}  {metrics["psnr"]:.2f} dB' if metrics else name
             cells.append(np.vstack([label(text, CELL), cell(square, CELL, CELL)]))
         rows.append(np.hstack(cells))
     write_png(path, np.vstack(rows)[..., ::-1])
@@ -88,12 +88,9 @@ def write_grid(
 
 def worst_square(degraded: np.ndarray, gt: np.ndarray, side: int) -> tuple[int, int]:
     """Top left corner of the square of `side` pixels with the largest mean difference."""
-    difference = np.abs(degraded.astype(np.float64) - gt).mean(axis=2)
-    sums = np.pad(difference.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    difference = cv2.absdiff(degraded, gt).sum(axis=2, dtype=np.float64)
     height, width = (min(side, length) for length in difference.shape)
-    window = (
-        sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width]
-        + sums[:-height, :-width]
-    )  # fmt: skip
-    top, left = np.unravel_index(int(window.argmax()), window.shape)
+    sums = cv2.boxFilter(difference, -1, (width, height), anchor=(0, 0), normalize=False)
+    inside = sums[: sums.shape[0] - height + 1, : sums.shape[1] - width + 1]
+    top, left = np.unravel_index(int(inside.argmax()), inside.shape)
     return int(top), int(left)

@@ -48,6 +48,9 @@ def test_plain_is_left_out_of_large_images(tmp_path, monkeypatch):
     (case,) = json.loads((tmp_path / 'j').read_text())['cases']
     assert case['plain_seconds_per_call'] is None and case['plain_extra_memory_mb'] is None
     assert case['seconds_per_call'] > 0
+    assert benchmark.main(['restore', *options, '--plain-everywhere']) == 0
+    (case,) = json.loads((tmp_path / 'j').read_text())['cases']
+    assert case['plain_seconds_per_call'] > 0
 
 
 @pytest.mark.parametrize('text', ['0', '12x', 'wide', '1x2x3'])

@@ -173,8 +173,8 @@ def test_the_grid_has_a_row_per_image_and_a_column_per_system(tmp_path):
     picture = np.full((30, 50, 3), 128, np.uint8)
     columns = {'input': picture, 'EDSR': picture, 'ground truth': picture}
     images = {'a': columns, 'b': columns}
-    psnr = {'a': {'input': 20.0}, 'b': {}}
-    report.write_grid(tmp_path / 'grid.png', images, psnr, 16)
+    scores = {'a': {'input': {'psnr': 20.0}}, 'b': {}}
+    report.write_grid(tmp_path / 'grid.png', images, scores, 16)
     grid = cv2.imread(str(tmp_path / 'grid.png'))
     assert grid.shape == (2 * (report.CELL + LABEL_HEIGHT), 3 * report.CELL, 3)
 
@@ -271,6 +271,9 @@ def test_a_small_comparison_writes_table_and_picture(workplace, capsys):
 
     assert compare.main(arguments) == 0
     assert capsys.readouterr().out.count('measured before') == 2
+    assert compare.main([*arguments, '--measure', '--detail', '8']) == 0
+    printed = capsys.readouterr().out
+    assert printed.count('trained before') == 2 and 'measured before' not in printed
 
 
 @pytest.mark.subprocess
