@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +32,9 @@ from c2fdft_model.evaluation.image_metrics import psnr
 from c2fdft_model.restoring.comparison import GroundTruthIndex
 from c2fdft_model.restoring.restoration import restore
 from c2fdft_model.restoring.weights import load_network
-from common.flops import count_flops
+from common.costs import count_flops, peak_memory, reset_peak_memory, timed
 from common.images import read_tensor, to_uint8
-from common.memory import peak_memory, reset_peak_memory
 from common.tables import means
-from common.timing import timed
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = [(256, 256), (512, 512), (1024, 1024), (321, 481)]
@@ -84,13 +83,10 @@ def run(arguments: argparse.Namespace) -> Figures:
 
 
 def _size(text: str) -> tuple[int, int]:
-    try:
-        sides = [int(side) for side in text.split('x')]
-    except ValueError:
-        sides = []
-    if len(sides) not in (1, 2) or min(sides) < 1:
+    found = re.fullmatch(r'([1-9]\d*)(?:x([1-9]\d*))?', text)
+    if not found:
         raise argparse.ArgumentTypeError(f'{text!r} given; it is a size like 256 or 321x481')
-    return sides[0], sides[-1]
+    return int(found[1]), int(found[2] or found[1])
 
 
 def _measure_size(arguments: argparse.Namespace, height: int, width: int) -> list[dict[str, Any]]:
@@ -148,11 +144,12 @@ def _figures(subject: _Subject, name: str, fastest: dict[str, float]) -> dict[st
     call = fastest[f'call {name}']
     if name == 'plain':
         return {'call': call}
-    rate = 2 * GEMM_SIDE**3 / fastest[subject.number_format(name)]
+    dtype = InferenceSettings(name).dtype(subject.input.device)
+    rate = 2 * GEMM_SIDE**3 / fastest['bf16' if dtype == torch.bfloat16 else 'fp32']
     _, restoration = timed(restore, subject.network, subject.image, timesteps=4, precision=name)
     return {
         'call': call,
-        'matmul_share': subject.flop() / (call * rate),
+        'matmul_share': count_flops(subject.network, (subject.input, subject.t)) / (call * rate),
         'restoration': restoration,
     }
 
@@ -205,18 +202,10 @@ class _Subject:
         matrix = torch.randn(GEMM_SIDE, GEMM_SIDE, device=self.case.device).to(dtype)
         return lambda: torch.mm(matrix, matrix)
 
-    def number_format(self, name: str) -> str:
-        """The number format, `fp32` or `bf16`, that a precision stands for on this device."""
-        dtype = InferenceSettings(name).dtype(torch.device(self.case.device))
-        return 'bf16' if dtype == torch.bfloat16 else 'fp32'
-
-    def flop(self) -> int:
-        """Floating-point operations of a call."""
-        return count_flops(self.network, (self.input, self.t))
-
 
 def _print_psnr(arguments: argparse.Namespace) -> None:
-    weights = arguments.weights or _newest(ROOT / 'experiments', 'demo_fine*/models/net_g_*.pth')
+    trained = (ROOT / 'experiments').glob('demo_fine*/models/net_g_*.pth')
+    weights = arguments.weights or max(trained, key=lambda p: p.stat().st_mtime, default=None)
     photos = arguments.photos or ROOT / 'datasets' / 'demo' / 'test'
     if weights is None or not (photos / 'input').is_dir():
         print(
@@ -230,10 +219,6 @@ def _print_psnr(arguments: argparse.Namespace) -> None:
         f'{name} {value:.3f} dB ({value - mean["fp32"]:+.4f})' for name, value in mean.items()
     )
     print(f'PSNR of {len(scores)} photographs with {weights}: {text}')
-
-
-def _newest(folder: Path, pattern: str) -> Path | None:
-    return max(folder.glob(pattern), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def psnr_by_precision(weights: Path, photos: Path, device: str = 'cpu') -> list[dict[str, float]]:

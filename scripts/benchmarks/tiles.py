@@ -16,8 +16,8 @@ from c2fdft_arch.dft import DFT
 from c2fdft_model.evaluation.image_metrics import psnr
 from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP, restore
 from c2fdft_model.restoring.weights import load_network
+from common.costs import timed
 from common.images import read_tensor
-from common.timing import timed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -32,9 +32,8 @@ from c2fdft_model.training.step import (
     gradient_norm,
     step_if_finite,
 )
-from common.memory import peak_memory
+from common.costs import peak_memory, wait_for_gpu
 from common.processes import new_process
-from common.timing import wait_for_gpu
 
 # Batch sizes of options/derain_{coarse,fine}.yml by patch size.
 FULL_BATCHES = {'coarse': {32: 360, 64: 96, 128: 24}, 'fine': {32: 96, 64: 24, 128: 6}}

@@ -56,37 +56,28 @@ def _train_in(folder: Path) -> dict[str, Any]:
     import basicsr.train as training
 
     os.chdir(folder)
-    clock = IterationClock()
+    ends: list[float] = []
+    by_size: dict[str, list[float]] = defaultdict(list)
     build_model = training.build_model
-    training.build_model = lambda opt: clock.watch(build_model(opt))
+    training.build_model = lambda opt: _watch(build_model(opt), ends, by_size)
     sys.argv = ['train', '-opt', 'options.yml']
     training.train_pipeline(os.getcwd())
-    return {'seconds': clock.last - (clock.started or clock.last), 'by_size': dict(clock.by_size)}
+    return {'seconds': ends[-1] - ends[0] if ends else 0.0, 'by_size': dict(by_size)}
 
 
-class IterationClock:
-    """Times the iterations of a model, from the end of one to the end of the next."""
+def _watch(model: Any, ends: list[float], by_size: dict[str, list[float]]) -> Any:
+    """Note the first iteration's start and every one's end, and the seconds by patch size."""
+    update, optimize = model.update_learning_rate, model.optimize_parameters
 
-    def __init__(self) -> None:
-        self.started: float | None = None
-        self.last = 0.0
-        self.by_size: dict[str, list[float]] = defaultdict(list)
+    def timed_update(*arguments: Any, **settings: Any) -> None:
+        if not ends:
+            ends.append(time.monotonic())
+        update(*arguments, **settings)
 
-    def watch(self, model: Any) -> Any:
-        """Wrap the model's `update_learning_rate`, which begins an iteration, and its end."""
-        update, optimize = model.update_learning_rate, model.optimize_parameters
+    def timed_optimize(*arguments: Any) -> None:
+        optimize(*arguments)
+        ends.append(time.monotonic())
+        by_size[str(model.gt.shape[-1])].append(ends[-1] - ends[-2])
 
-        def timed_update(*arguments: Any, **settings: Any) -> None:
-            if self.started is None:
-                self.started = self.last = time.monotonic()
-            update(*arguments, **settings)
-
-        def timed_optimize(*arguments: Any) -> None:
-            optimize(*arguments)
-            now = time.monotonic()
-            self.by_size[str(model.gt.shape[-1])].append(now - self.last)
-            self.last = now
-
-        model.update_learning_rate = timed_update
-        model.optimize_parameters = timed_optimize
-        return model
+    model.update_learning_rate, model.optimize_parameters = timed_update, timed_optimize
+    return model

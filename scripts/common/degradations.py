@@ -1,13 +1,9 @@
 """Synthetic rain, noise and blur on photographs (H, W, 3) uint8, each drawn from a generator."""
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 
 from common.rain import add_rain
-
-Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def add_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -46,8 +42,4 @@ def _uint8(image: np.ndarray) -> np.ndarray:
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
-DEGRADATIONS: dict[str, Degradation] = {
-    'rain': add_rain,
-    'noise': add_noise,
-    'blur': add_motion_blur,
-}
+DEGRADATIONS = {'rain': add_rain, 'noise': add_noise, 'blur': add_motion_blur}

@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from common.basicsr_training import run_training
 from comparing.systems import System, phase_lengths, with_budget
 
@@ -32,10 +34,8 @@ def mean_seconds(times: Mapping[str, Sequence[float]], lengths: Sequence[int]) -
 
     `times` in the cycle's order; `lengths` are the iterations of its phases.
     """
-    each = [sum(t[1:]) / len(t[1:]) if len(t) > 1 else t[0] for t in times.values()]
-    if len(each) != len(lengths):
-        return sum(each) / len(each)
-    return sum(e * n for e, n in zip(each, lengths, strict=True)) / sum(lengths)
+    each = [np.mean(t[1:] or t) for t in times.values()]
+    return float(np.average(each, weights=lengths if len(each) == len(lengths) else None))
 
 
 def calibrate(system: System, folder: Path) -> list[float]:

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from c2fdft_model.plugin import autoload
 from c2fdft_model.training.allocator import give_back_freed_memory
-from common.flops import count_flops
+from common.costs import count_flops, peak_memory, reset_peak_memory, resident_memory, timed
 from common.images import read_tensor, to_uint8, write_png
-from common.memory import peak_memory, reset_peak_memory, resident_memory
-from common.timing import timed
 
 
 def measure(
@@ -40,7 +38,7 @@ def measure(
         write_png(results / f'{path.stem}.png', to_uint8(result)[..., ::-1])
     peak = max(peak_memory(device) - baseline, 0)
     return {
-        'parameters': sum(p.numel() for p in bare(model).parameters()),
+        'parameters': sum(p.numel() for p in model.get_bare_model(model.net_g).parameters()),
         'gflop': flops_per_restoration(model, images[0]) / 1e9,
         'seconds_per_image': seconds,
         'peak_mib': peak / 2**20,
@@ -54,17 +52,9 @@ def load_model(options: dict[str, Any], weights: str) -> Any:
     content = torch.load(weights, map_location='cpu', weights_only=True)
     key = 'params_ema' if 'params_ema' in content else 'params'
     path = {'pretrain_network_g': weights, 'param_key_g': key, 'strict_load_g': True}
-    num_gpu = options['num_gpu']
-    if num_gpu == 'auto':
-        num_gpu = torch.cuda.device_count()
-    settings = {'is_train': False, 'dist': False, 'num_gpu': num_gpu, 'path': path}
-    settings |= {'rank': 0, 'world_size': 1}
-    return build_model({**options, **settings})
-
-
-def bare(model: Any) -> nn.Module:
-    """The network inside the model's wrappers."""
-    return model.get_bare_model(model.net_g)
+    num_gpu = torch.cuda.device_count() if options['num_gpu'] == 'auto' else options['num_gpu']
+    one_process = {'is_train': False, 'dist': False, 'rank': 0, 'world_size': 1}
+    return build_model({**options, **one_process, 'num_gpu': num_gpu, 'path': path})
 
 
 def restore(model: Any, path: Path) -> tuple[Tensor, float]:
@@ -76,7 +66,7 @@ def restore(model: Any, path: Path) -> tuple[Tensor, float]:
 
 def flops_per_restoration(model: Any, path: Path) -> int:
     """Floating-point operations of the network calls that restoring one image makes."""
-    network = bare(model)
+    network = model.get_bare_model(model.net_g)
     calls: dict[tuple, list[tuple[Tensor, ...]]] = defaultdict(list)
     hook = network.register_forward_pre_hook(
         lambda _, inputs: calls[tuple(x.shape for x in inputs)].append(inputs)

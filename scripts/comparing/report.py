@@ -27,22 +27,17 @@ COLUMNS = {
     'peak_mib': ('peak memory (MiB)', '{:,.0f}'),
     'psnr': ('PSNR (dB)', '{:.2f}'),
 }
-OTHER_METRIC = '{:.4f}'
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """The table in Markdown; figures to the right."""
-    headings = [_column(name)[0] for name in rows[0]]
-    cells = [[_format(name, value) for name, value in row.items()] for row in rows]
+    columns = {name: COLUMNS.get(name, (name.upper(), '{:.4f}')) for name in rows[0]}
+    headings = [heading for heading, _ in columns.values()]
+    cells = [
+        ['' if value is None else columns[name][1].format(value) for name, value in row.items()]
+        for row in rows
+    ]
     return '\n'.join(markdown_table(headings, cells, right_aligned=headings[1:])) + '\n'
-
-
-def _column(name: str) -> tuple[str, str]:
-    return COLUMNS.get(name, (name.upper(), OTHER_METRIC))
-
-
-def _format(name: str, value: Any) -> str:
-    return '' if value is None else _column(name)[1].format(value)
 
 
 def write_table(folder: Path, rows: Sequence[Row], note: str) -> list[Path]:

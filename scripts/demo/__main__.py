@@ -53,11 +53,9 @@ def test_stage(training: Stage) -> Stage:
 
 def remove_everything() -> None:
     """Remove what earlier demos left."""
-    for folder in [DATA, RESULTS]:
+    runs = [p for top in ('experiments', 'results', 'tb_logger') for p in Path(top).glob('demo_*')]
+    for folder in (DATA, RESULTS, *runs):
         shutil.rmtree(folder, ignore_errors=True)
-    for parent in ('experiments', 'results', 'tb_logger'):
-        for folder in Path(parent).glob('demo_*'):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def run() -> None:

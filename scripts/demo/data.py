@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ class DataSettings:
     renderings: int = 6  # of rain on each training photograph
     tile: int = 128  # pixels; small images decode fast when only a patch of them is wanted
     seed: int = 0
-    rain: RainRange = field(default=HEAVY_RAIN)
+    rain: RainRange = HEAVY_RAIN
 
 
 def prepare(root: Path, settings: DataSettings | None = None, photos: Path | None = None) -> bool:
@@ -52,7 +52,8 @@ def prepare(root: Path, settings: DataSettings | None = None, photos: Path | Non
     """
     settings = settings or DataSettings()
     photos = photos or photo_folder()
-    if is_complete(root, settings):
+    # The settings are written last: an interrupted run has left none.
+    if read_json(root / 'settings.json') == json.loads(json.dumps(asdict(settings))):
         return False
     shutil.rmtree(root, ignore_errors=True)
     _write_pairs(root / 'train', training_pairs(settings, photos))
@@ -61,11 +62,6 @@ def prepare(root: Path, settings: DataSettings | None = None, photos: Path | Non
         make_lmdb(folder, folder.with_suffix('.lmdb'))
     write_json(root / 'settings.json', asdict(settings))
     return True
-
-
-def is_complete(root: Path, settings: DataSettings) -> bool:
-    """Whether `root` holds all the data of these settings; the settings are written last."""
-    return read_json(root / 'settings.json') == json.loads(json.dumps(asdict(settings)))
 
 
 Pair = tuple[str, np.ndarray, np.ndarray]

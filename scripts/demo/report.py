@@ -57,10 +57,7 @@ def score(images: Mapping[str, Mapping[str, np.ndarray]]) -> Scores:
 
 def mean_scores(scores: Scores) -> dict[str, dict[str, float]]:
     """The mean over the photographs, {version: {'psnr', 'ssim'}}."""
-    return {
-        version: means([by_version[version] for by_version in scores.values()])
-        for version in VERSIONS
-    }
+    return {version: means([by[version] for by in scores.values()]) for version in VERSIONS}
 
 
 def table(scores: Scores) -> str:
@@ -74,7 +71,7 @@ def table(scores: Scores) -> str:
     for name, by_version in [*scores.items(), ('mean', mean_scores(scores))]:
         values = (by_version[version] for version in VERSIONS)
         cells = ''.join(f'{value["psnr"]:9.2f}{value["ssim"]:8.3f}  ' for value in values)
-        lines.append((name.ljust(first) + cells).rstrip())
+        lines.append(name.ljust(first) + cells)
     return '\n'.join(line.rstrip() for line in lines)
 
 

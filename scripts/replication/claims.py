@@ -1,5 +1,6 @@
 """What the paper claims in Tables 4 to 7, and what the metrics of several seeds say to it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,38 +43,21 @@ CLAIMS = (
 )
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What the paired differences of several seeds say to a claim."""
-
-    differences: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        return float(np.mean(self.differences))
-
-    @property
-    def spread(self) -> float:
-        """Standard deviation over the seeds; not a number for one."""
-        count = len(self.differences)
-        return float(np.std(self.differences, ddof=1)) if count > 1 else float('nan')
-
-    @property
-    def says(self) -> str:
-        """A claim holds if all of two or more seeds agree and the mean is twice its error."""
-        values = np.asarray(self.differences, float)
-        if len(values) < 2 or abs(self.mean) < 2 * self.spread / np.sqrt(len(values)):
-            return UNDECIDED
-        if (values > 0).all():
-            return HOLDS
-        return FAILS if (values < 0).all() else UNDECIDED
-
-
-def check(claim: Claim, metrics: Metrics) -> Verdict:
-    """The verdict on a claim, of the seeds that have both sides of it."""
+def paired_differences(claim: Claim, metrics: Metrics) -> list[float]:
+    """The difference that a claim is about, of the seeds that have both sides of it."""
     higher, lower = (_by_seed(metrics, side, claim.metric) for side in (claim.higher, claim.lower))
-    seeds = sorted(higher.keys() & lower.keys())
-    return Verdict(tuple(higher[seed] - lower[seed] for seed in seeds))
+    return [higher[seed] - lower[seed] for seed in sorted(higher.keys() & lower.keys())]
+
+
+def verdict(differences: Sequence[float]) -> str:
+    """A claim holds if all of two or more seeds agree and the mean is twice its error."""
+    values = np.asarray(differences, float)
+    count = len(values)
+    if count < 2 or abs(values.mean()) < 2 * values.std(ddof=1) / np.sqrt(count):
+        return UNDECIDED
+    if (values > 0).all():
+        return HOLDS
+    return FAILS if (values < 0).all() else UNDECIDED
 
 
 def _by_seed(metrics: Metrics, side: tuple[str, int | None], metric: str) -> dict[int, float]:

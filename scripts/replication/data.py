@@ -1,7 +1,6 @@
 """Photographs, their degraded versions, and batches that depend on the seed and iteration alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +28,8 @@ CROPS_PER_PHOTO = 4
 EVERY_NTH_IS_HELD_OUT = 4
 
 
-@dataclass(frozen=True)
-class HeldOutImage:
-    """A part of a photograph that is not trained on, both versions (H, W, 3) uint8, RGB."""
-
-    name: str
-    degraded: np.ndarray
-    clean: np.ndarray
+HeldOutImage = tuple[str, np.ndarray, np.ndarray]
+"""Name, degraded and clean version of a part of a photograph, both (H, W, 3) uint8, RGB."""
 
 
 def find_photographs(folder: str | None) -> tuple[list[Path], list[Path]]:
@@ -91,7 +85,7 @@ def held_out_images(task: str, paths: Sequence[Path]) -> list[HeldOutImage]:
         degraded = DEGRADATIONS[task](clean, np.random.default_rng((2, number)))
         for k, (top, left) in enumerate(_corners(clean.shape[:2])):
             part = np.s_[top : top + CROP, left : left + CROP]
-            images.append(HeldOutImage(f'{path.stem}_{k}', degraded[part], clean[part]))
+            images.append((f'{path.stem}_{k}', degraded[part], clean[part]))
     return images
 
 

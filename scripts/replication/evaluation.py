@@ -5,15 +5,15 @@ from functools import cache
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.evaluation.perceptual import MetricUnavailable, lpips_distance
 from c2fdft_model.evaluation.protocols import get_protocol
 from c2fdft_model.restoring.restoration import restore
+from common.costs import timed
 from common.images import to_tensor, to_uint8
 from common.tables import means
-from common.timing import timed
 from replication.data import HeldOutImage
 
 PROTOCOLS = {'rain': 'rain_y', 'noise': 'gopro_rgb', 'blur': 'gopro_rgb'}
@@ -26,21 +26,20 @@ def evaluate(
     process = DDPMProcess(sampling_steps=steps)
     network.eval()
     each = []
-    for image in images:
-        degraded = to_tensor(image.degraded)
-        settings = {'process': process, 'noise_name': image.name, 'precision': 'fp32'}
-        restored, seconds = timed(restore, network, degraded, **settings)
+    for name, degraded, clean in images:
+        settings = {'process': process, 'noise_name': name, 'precision': 'fp32'}
+        restored, seconds = timed(restore, network, to_tensor(degraded), **settings)
         result = to_uint8(restored)
-        metrics = psnr_and_ssim(task, result, image.clean) | {'seconds': seconds}
+        metrics = psnr_and_ssim(task, result, clean) | {'seconds': seconds}
         if lpips_is_there():
-            metrics['lpips'] = lpips_distance(_batch(result), _batch(image.clean))
+            metrics['lpips'] = lpips_distance(to_tensor(result)[None], to_tensor(clean)[None])
         each.append(metrics)
     return means(each)
 
 
 def evaluate_degraded(task: str, images: Sequence[HeldOutImage]) -> dict[str, float]:
     """PSNR and SSIM of the degraded images themselves."""
-    return means([psnr_and_ssim(task, image.degraded, image.clean) for image in images])
+    return means([psnr_and_ssim(task, degraded, clean) for _, degraded, clean in images])
 
 
 def psnr_and_ssim(task: str, result: np.ndarray, gt: np.ndarray) -> dict[str, float]:
@@ -58,7 +57,3 @@ def lpips_is_there() -> bool:
     except MetricUnavailable:
         return False
     return True
-
-
-def _batch(image: np.ndarray) -> Tensor:
-    return to_tensor(image)[None]

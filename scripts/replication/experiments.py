@@ -13,7 +13,7 @@ STEPS = 4
 PHASES_PER_COARSE = 27
 FINE_SHARE = 1 / 3
 NETWORK = {'dim': 16, 'num_blocks': [1, 1, 1, 2], 'heads': [1, 2, 4, 8], 'ffn_factor': 4.0}
-COARSE_LR, FINE_LR = 1e-3, 1e-3
+LEARNING_RATE = 1e-3
 EMA_DECAY = 0.995
 SWEEP_STEPS = (1, 2, 3, 4, 5, 10, 25, 50)
 
@@ -74,12 +74,3 @@ WAVES: dict[str, tuple[tuple[Training, ...], ...]] = {
     'beyond the paper': tuple((training,) for training in BEYOND),
 }
 CORE_WAVE = 'Tables 4, 6 and 7'
-
-
-def core_length(seeds: int, processes: int) -> float:
-    """How long the core wave lasts, in lengths of the coarse training.
-
-    Chains run beside each other; no more processes help than there are chains.
-    """
-    chains = [sum(training.length for training in chain) for chain in WAVES[CORE_WAVE]]
-    return max(seeds * sum(chains) / processes, max(chains))

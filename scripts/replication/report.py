@@ -91,6 +91,14 @@ def task_section(task: str, metrics: Metrics, plots: Sequence[Path]) -> str:
     return '\n'.join(lines) + '\n'
 
 
+FORMATS = {
+    'psnr': (2, ' dB'),
+    'ssim': (4, ''),
+    'lpips': (4, ''),
+    'training_seconds': (0, ' s'),
+    'seconds': (2, ' s'),
+}
+"""Digits and unit of each metric."""
 ROW_HEADS = ('training', 'seeds', 'PSNR', 'SSIM', 'LPIPS', 'iterations', 'training time')
 
 
@@ -102,20 +110,21 @@ def row(training: Training, by_seed: dict[int, dict[str, Any]]) -> list[str]:
     return [
         training.title,
         str(len(done)),
-        mean_spread(done, 'psnr', 2, ' dB'),
-        mean_spread(done, 'ssim', 4),
-        mean_spread(done, 'lpips', 4),
+        *(_cell(done, metric) for metric in ('psnr', 'ssim', 'lpips')),
         f'{base.title} + {iterations}' if base else iterations,
-        mean_spread(done, 'training_seconds', 0, ' s'),
+        _cell(done, 'training_seconds'),
     ]
 
 
-def mean_spread(done: Sequence[dict[str, Any]], key: str, digits: int, unit: str = '') -> str:
-    """'31.62 ± 0.05 dB', without the spread for a single seed; '–' if it was not measured."""
-    values = [metrics[key] for metrics in done if key in metrics]
-    if not values:
-        return '–'
-    text = f'{np.mean(values):.{digits}f}'
+def _cell(done: Sequence[dict[str, Any]], metric: str) -> str:
+    """A metric's mean and spread; '–' if it was not measured."""
+    values = [content[metric] for content in done if metric in content]
+    return mean_spread(values, *FORMATS[metric]) if values else '–'
+
+
+def mean_spread(values: Sequence[float], digits: int, unit: str, sign: str = '-') -> str:
+    """'31.62 ± 0.05 dB', without the spread for a single seed."""
+    text = f'{np.mean(values):{sign}.{digits}f}'
     if len(values) > 1:
         text += f' ± {np.std(values, ddof=1):.{digits}f}'
     return text + unit
@@ -130,15 +139,14 @@ def claims_table(metrics: Metrics) -> list[str]:
 
 def _claim_row(claim: Claim, metrics: Metrics) -> list[str] | None:
     """None if the trainings that the claim is about are not done."""
-    verdict = claims.check(claim, metrics)
+    differences = claims.paired_differences(claim, metrics)
     head = [claim.table, claim.sentence, claim.paper]
-    if not verdict.differences:
+    if not differences:
         lpips_missing = claim.metric == 'lpips' and 'coarse' in metrics
         return [*head, '–', '–', 'not measured (LPIPS is not there)'] if lpips_missing else None
-    digits, unit = (2, ' dB') if claim.metric == 'psnr' else (4, '')
-    spread = '' if np.isnan(verdict.spread) else f' ± {verdict.spread:.{digits}f}'
-    each = ', '.join(f'{difference:+.{digits}f}' for difference in verdict.differences)
-    return [*head, f'{verdict.mean:+.{digits}f}{spread}{unit}', each, verdict.says]
+    digits, unit = FORMATS[claim.metric]
+    each = ', '.join(f'{difference:+.{digits}f}' for difference in differences)
+    return [*head, mean_spread(differences, digits, unit, '+'), each, claims.verdict(differences)]
 
 
 def sweeps_of(metrics: Metrics) -> list[dict[str, dict[str, float]]]:
@@ -151,15 +159,7 @@ def sweep_table(sweeps: list[dict[str, dict[str, float]]]) -> list[str]:
     rows = []
     for steps in sweeps[0]:
         done = [sweep[steps] for sweep in sweeps]
-        rows.append(
-            [
-                steps,
-                mean_spread(done, 'psnr', 2, ' dB'),
-                mean_spread(done, 'ssim', 4),
-                mean_spread(done, 'lpips', 4),
-                mean_spread(done, 'seconds', 2, ' s'),
-            ]
-        )
+        rows.append([steps, *(_cell(done, name) for name in ('psnr', 'ssim', 'lpips', 'seconds'))])
     return markdown_table(('steps', 'PSNR', 'SSIM', 'LPIPS', 'time per image'), rows)
 
 

@@ -61,7 +61,10 @@ def affordable_iterations(
     minutes: float, jobs: int, seconds_per_iteration: float, seeds: int
 ) -> int:
     """Iterations of the coarse training such that the core wave of one task fits the minutes."""
-    seconds = minutes * 60 * CORE_SHARE / experiments.core_length(seeds, jobs)
+    chains = [sum(training.length for training in chain) for chain in WAVES[CORE_WAVE]]
+    # Chains run beside each other; no more processes help than there are chains.
+    coarse_lengths = max(seeds * sum(chains) / jobs, max(chains))
+    seconds = minutes * 60 * CORE_SHARE / coarse_lengths
     phases = experiments.PHASES_PER_COARSE
     return max(1, round(seconds / seconds_per_iteration / phases)) * phases
 

@@ -42,11 +42,19 @@ class Trainer:
         self.average = new_network(training).to(device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         self.stage = _stage(training, self.network)
-        lr = experiments.COARSE_LR if training.stage == 'coarse' else experiments.FINE_LR
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=lr, betas=(0.9, 0.999), weight_decay=1e-4
+            self.network.parameters(),
+            lr=experiments.LEARNING_RATE,
+            betas=(0.9, 0.999),
+            weight_decay=1e-4,
         )
-        self.scheduler = _scheduler(self.optimizer, training.stage, self.total, lr)
+        self.scheduler = _scheduler(self.optimizer, training.stage, self.total)
+        self.parts: dict[str, Any] = {
+            'params': self.network,
+            'params_ema': self.average,
+            'optimizer': self.optimizer,
+            'scheduler': self.scheduler,
+        }
         self.done = 0
         self.seconds = 0.0
 
@@ -87,22 +95,14 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Everything that `resume` needs; `params` and `params_ema` as in BasicSR's checkpoints."""
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        parts = {name: part.state_dict() for name, part in self.parts.items()}
         return {**parts, 'done': self.done, 'seconds': self.seconds}
 
     def resume(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        for name, part in self._parts().items():
+        for name, part in self.parts.items():
             part.load_state_dict(state[name])
         self.done, self.seconds = state['done'], state['seconds']
-
-    def _parts(self) -> dict[str, Any]:
-        return {
-            'params': self.network,
-            'params_ema': self.average,
-            'optimizer': self.optimizer,
-            'scheduler': self.scheduler,
-        }
 
 
 def new_network(training: Training) -> DFT:
@@ -135,9 +135,10 @@ def _stage(training: Training, network: nn.Module) -> CoarseStage | FineStage:
     )
 
 
-def _scheduler(optimizer, stage: str, total: int, lr: float) -> CosineAnnealingRestartCyclicLR:
+def _scheduler(optimizer, stage: str, total: int) -> CosineAnnealingRestartCyclicLR:
     """The paper's two periods, scaled: the rate is kept for the first one, then falls."""
     first = max(1, round(total * (5 / 27 if stage == 'coarse' else 1 / 9)))
+    lr = experiments.LEARNING_RATE
     lowest = lr / 30 if stage == 'coarse' else lr / 1000
     return CosineAnnealingRestartCyclicLR(
         optimizer, [first, max(1, total - first)], [1, 1], [lr, lowest]

@@ -7,8 +7,8 @@ import os
 import numpy as np
 import pytest
 
+from common.costs import peak_memory, reset_peak_memory, resident_memory
 from common.files import digest, read_json, write_json
-from common.memory import peak_memory, reset_peak_memory, resident_memory
 from common.processes import ProcessFailed, call_in_process, call_with_log
 from common.tables import markdown_table, means
 

@@ -16,7 +16,7 @@ import compare
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.dft import DFT
 from c2fdft_arch.network.plain_dft import PlainDFT
-from common.flops import count_flops
+from common.costs import count_flops
 from common.pictures import LABEL_HEIGHT
 from comparing import budget, report
 from comparing.systems import (

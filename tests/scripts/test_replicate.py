@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from pathlib import Path
 
@@ -155,7 +154,7 @@ def test_the_core_of_the_first_task_comes_first():
     ],
 )
 def test_a_verdict_needs_every_seed_and_twice_the_standard_error(differences, says):
-    assert claims.Verdict(tuple(differences)).says == says
+    assert claims.verdict(differences) == says
 
 
 def test_differences_are_paired_by_seed():
@@ -164,7 +163,7 @@ def test_differences_are_paired_by_seed():
         'coarse': {0: {'psnr': 21.0}, 1: {'psnr': 9.0}, 2: {'psnr': 23.0}},
     }
     claim = claims.Claim('7', '', '', claims.FINE, claims.COARSE)
-    assert claims.check(claim, metrics).differences == (1.0, 2.0)
+    assert claims.paired_differences(claim, metrics) == [1.0, 2.0]
 
 
 def test_a_whole_replication_gives_every_row_and_verdict(tiny, photographs, tmp_path, capsys):
@@ -188,7 +187,7 @@ def test_the_fine_training_starts_from_the_coarse_weights_of_its_seed(tiny, phot
     coarse, fine, raw = (
         training.load_state(folder / f'{name}.pth') for name in ('coarse', 'fine', 'fine_from_raw')
     )
-    rate = experiments.FINE_LR
+    rate = experiments.LEARNING_RATE
     # AdamW moves a weight by about the learning rate in its first step
     for state, key in ((fine, 'params_ema'), (raw, 'params')):
         moved = [(state['params'][n] - coarse[key][n]).abs().max().item() for n in coarse['params']]
@@ -247,7 +246,12 @@ def test_two_processes_share_the_jobs(photographs, tmp_path, monkeypatch):
 
 
 def test_a_mean_has_a_spread_only_for_several_seeds():
-    assert report.mean_spread([{'psnr': 1.0}, {'psnr': 3.0}], 'psnr', 2, ' dB') == '2.00 ± 1.41 dB'
-    assert report.mean_spread([{'psnr': 1.0}], 'psnr', 2) == '1.00'
-    assert report.mean_spread([{}], 'psnr', 2) == '–'
-    assert math.isnan(claims.Verdict((1.0,)).spread)
+    assert report.mean_spread([1.0, 3.0], 2, ' dB') == '2.00 ± 1.41 dB'
+    assert report.mean_spread([1.0, 3.0], 2, ' dB', '+') == '+2.00 ± 1.41 dB'
+    assert report.mean_spread([1.0], 2, '') == '1.00'
+
+
+def test_what_was_not_measured_is_a_dash():
+    done = [{'psnr': 1.0}]
+    row = report.row(experiments.COARSE, {0: {**done[0], 'iterations': 3, 'training_seconds': 2.0}})
+    assert row == ['coarse', '1', '1.00 dB', '–', '–', '3', '2 s']
