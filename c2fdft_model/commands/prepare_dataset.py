@@ -28,7 +28,8 @@ from c2fdft_model.data.dataset_layouts import (
     sidd,
     sidd_validation,
 )
-from c2fdft_model.data.lmdb.plan import PairSource, StoreOptions, file_sources
+from c2fdft_model.data.lmdb.plan import StoreOptions
+from c2fdft_model.data.pairing import PairSource, file_sources
 
 SIDD_SIZE, SIDD_STRIDE = 512, 384
 PROBLEMS_SHOWN = 30

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from c2fdft_model.data.lmdb.plan import PairSource, StoreOptions, file_sources, sub_images
+from c2fdft_model.data.lmdb.plan import StoreOptions, sub_images
 from c2fdft_model.data.lmdb.verify import verify_pairs
 from c2fdft_model.data.lmdb.write_pairs import Summary, write_pairs
-from c2fdft_model.data.pairing import pair_folders
+from c2fdft_model.data.pairing import PairSource, file_sources, pair_folders
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

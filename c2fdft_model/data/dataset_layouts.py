@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from c2fdft_arch.common.messages import shortened
-from c2fdft_model.data.lmdb.plan import PairSource, file_stamp
 from c2fdft_model.data.mat_files import (
     DND_BOXES,
     DND_IMAGES,
@@ -22,6 +21,8 @@ from c2fdft_model.data.pairing import (
     SHOWN,
     ImagePair,
     PairingError,
+    PairSource,
+    file_stamp,
     list_images,
     match_files,
     sizes_or_problems,

@@ -2,16 +2,18 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import lmdb
+import numpy as np
 
 from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_arch.common.messages import shortened
-from c2fdft_model.images.image_io import IMAGE_SUFFIXES, ImageReadError, image_size
+from c2fdft_model.images.image_io import IMAGE_SUFFIXES, ImageReadError, image_size, read_rgb
 
 _META_LINE = re.compile(r'(?P<key>.+)\.[^.\s]+ \((?P<h>\d+),\s*(?P<w>\d+),\s*(?P<c>\d+)\) \d+\s*')
 SHOWN = 10
@@ -33,6 +35,22 @@ class ImagePair:
     name: str
     lq: str
     gt: str
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """A pair of images to be stored, and how to get hold of its pixels.
+
+    `load` returns the degraded and the clean image, (H, W, 3) RGB uint8 or uint16 of `size`
+    (height, width). `stamp` changes if the pixels do. `lq` and `gt` say where they come from.
+    """
+
+    name: str
+    size: tuple[int, int]
+    stamp: str
+    lq: str
+    gt: str
+    load: Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
 def list_images(folder: str | Path) -> list[str]:
@@ -184,6 +202,30 @@ def _raise_if_any(problems: list[str], what: str) -> None:
         more = [f'... and {len(problems) - SHOWN} more'] if len(problems) > SHOWN else []
         listed = '\n  '.join(problems[:SHOWN] + more)
         raise PairingError(f'{len(problems)} {what}:\n  {listed}')
+
+
+def file_sources(
+    lq_folder: str | Path, gt_folder: str | Path, pairs: Sequence[ImagePair]
+) -> list[PairSource]:
+    """Sources for pairs of files, after reading their headers.
+
+    Raises PairingError naming files that are no images, and pairs of different sizes.
+    """
+    sources = []
+    for pair, size in zip(pairs, check_sizes(lq_folder, gt_folder, pairs), strict=True):
+        lq, gt = Path(lq_folder, pair.lq), Path(gt_folder, pair.gt)
+        load = partial(_read_both, lq, gt)
+        sources.append(PairSource(pair.name, size, file_stamp(lq, gt), str(lq), str(gt), load))
+    return sources
+
+
+def _read_both(lq: Path, gt: Path) -> tuple[np.ndarray, np.ndarray]:
+    return read_rgb(lq), read_rgb(gt)
+
+
+def file_stamp(*paths: Path) -> str:
+    """Sizes and times of files, which change if the files do."""
+    return ' '.join(f'{p.stat().st_size}:{p.stat().st_mtime_ns}' for p in paths)
 
 
 def read_meta_info(folder: str | Path) -> dict[str, tuple[int, int]]:

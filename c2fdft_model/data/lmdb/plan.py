@@ -3,34 +3,17 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 
-from c2fdft_model.data.pairing import ImagePair, check_sizes
+from c2fdft_model.data.pairing import PairSource
 from c2fdft_model.images import indexed_png
-from c2fdft_model.images.image_io import ImageReadError, encode_ppm, read_rgb
+from c2fdft_model.images.image_io import ImageReadError, encode_ppm
 
 MAX_KEY = 480  # LMDB allows 511 bytes; the numbers of sub-images need a few more
-
-
-@dataclass(frozen=True)
-class PairSource:
-    """A pair of images to be stored, and how to get hold of its pixels.
-
-    `load` returns the degraded and the clean image, (H, W, 3) RGB uint8 or uint16 of `size`
-    (height, width). `stamp` changes if the pixels do. `lq` and `gt` say where they come from.
-    """
-
-    name: str
-    size: tuple[int, int]
-    stamp: str
-    lq: str
-    gt: str
-    load: Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -82,32 +65,6 @@ class SubImage:
     def crop(self, image: np.ndarray) -> np.ndarray:
         """This part of the whole image."""
         return image[self.top : self.top + self.height, self.left : self.left + self.width]
-
-
-def file_sources(
-    lq_folder: str | Path, gt_folder: str | Path, pairs: Sequence[ImagePair]
-) -> list[PairSource]:
-    """Sources for pairs of files, after reading their headers.
-
-    Raises PairingError naming files that are no images, and pairs of different sizes.
-    """
-    sizes = check_sizes(lq_folder, gt_folder, pairs)
-    return [
-        _file_source(pair.name, size, Path(lq_folder, pair.lq), Path(gt_folder, pair.gt))
-        for pair, size in zip(pairs, sizes, strict=True)
-    ]
-
-
-def _file_source(name: str, size: tuple[int, int], lq: Path, gt: Path) -> PairSource:
-    def load() -> tuple[np.ndarray, np.ndarray]:
-        return read_rgb(lq), read_rgb(gt)
-
-    return PairSource(name, size, file_stamp(lq, gt), str(lq), str(gt), load)
-
-
-def file_stamp(*paths: Path) -> str:
-    """Sizes and times of files, which change if the files do."""
-    return ' '.join(f'{p.stat().st_size}:{p.stat().st_mtime_ns}' for p in paths)
 
 
 def key_of(name: str) -> str:

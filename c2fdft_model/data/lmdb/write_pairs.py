@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from c2fdft_model.data.lmdb.plan import (
-    PairSource,
     StoreOptions,
     fingerprint,
     load_pair,
     sub_images,
 )
 from c2fdft_model.data.lmdb.writer import LmdbWriter
+from c2fdft_model.data.pairing import PairSource
 
 COMMIT_BYTES = 64 * 2**20
 

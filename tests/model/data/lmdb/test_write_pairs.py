@@ -19,11 +19,11 @@ from basicsr.utils import FileClient, imfrombytes
 
 from c2fdft_model.data.lmdb import write_pairs as pair_writer
 from c2fdft_model.data.lmdb import writer as lmdb_writer
-from c2fdft_model.data.lmdb.plan import PairSource, StoreOptions, sub_images
+from c2fdft_model.data.lmdb.plan import StoreOptions, sub_images
 from c2fdft_model.data.lmdb.verify import verify_pairs
 from c2fdft_model.data.lmdb.write_pairs import write_pairs
 from c2fdft_model.data.lmdb.writer import LmdbWriteError
-from c2fdft_model.data.pairing import pair_lmdbs
+from c2fdft_model.data.pairing import PairSource, pair_lmdbs
 from c2fdft_model.images.image_io import ImageReadError, decode_rgb, read_rgb
 from helpers.lmdbs import NAMES, content, sources_of, targets
 from helpers.paired_data import encode_png, pattern, write_rgb
@@ -145,8 +145,8 @@ def test_images_larger_than_the_map_make_it_grow(tmp_path, folders, monkeypatch)
 WRITER = """
 import sys
 from c2fdft_model.data.lmdb import write_pairs as pair_writer
-from c2fdft_model.data.lmdb.plan import StoreOptions, file_sources
-from c2fdft_model.data.pairing import pair_folders
+from c2fdft_model.data.lmdb.plan import StoreOptions
+from c2fdft_model.data.pairing import file_sources, pair_folders
 pair_writer.COMMIT_BYTES = 1
 bad, clean, lq, gt = sys.argv[1:]
 sources = file_sources(bad, clean, pair_folders(bad, clean))
