@@ -10,10 +10,9 @@ from torch.utils import data
 
 from c2fdft_model.data.dataset_options import parse_dataset
 from c2fdft_model.data.epoch_length import epoch_samples
-from c2fdft_model.data.loader_position import LoaderPosition
 from c2fdft_model.data.pair_reader import PairReader, find_pairs
 from c2fdft_model.data.sample_stream import SampleStream
-from c2fdft_model.data.training_clock import ITERATION_KEY
+from c2fdft_model.data.training_clock import ITERATION_KEY, LoaderPosition
 from c2fdft_model.plugin.patches.iterations import announce_iterations
 
 announce_iterations()
@@ -65,14 +64,11 @@ class PatchCyclePairedDataset(data.Dataset):
         """The batch of the iteration that this call is for; the indices' values are ignored."""
         if not self.is_train:
             return [self[index] for index in indices]
-        replicas = self.options.replicas_of(len(indices))
+        options = self.options
+        replicas = options.replicas_of(len(indices))
         now, iteration = self.position.reading(), self.position.next_iteration()
         stream = SampleStream(
-            len(self.pairs),
-            self.options.cycle,
-            now.seed,
-            now.world_size,
-            self.options.crops_per_image,
+            len(self.pairs), options.cycle, now.seed, now.world_size, options.crops_per_image
         )
         plan = stream.batch(iteration, now.rank, replicas)
         # Workers load ahead of the training, also past its end, where one sample is enough.

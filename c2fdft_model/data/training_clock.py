@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import distributed
+from torch.utils import data
 
 from c2fdft_model.data.dataset_options import DatasetOptions, parse_dataset
 from c2fdft_model.data.epoch_length import check_reach, replicas
@@ -23,31 +24,19 @@ class ClockReading:
     next_iteration: int
     total_iter: int | None = None
 
-    def iteration_of(self, worker_id: int, num_workers: int, served: int) -> int:
-        """The iteration for which a worker loads, once it has served `served` batches.
-
-        A data loader hands batch k of its iterator to worker k modulo `num_workers`.
-        """
-        return self.next_iteration + worker_id + served * num_workers
-
 
 class TrainingClock:
     """Knows which iteration comes next, because the training loop announces each one.
 
     BasicSR gives a dataset no way to learn the iteration. The models announce it here
-    (`plugin.patches.iterations`), the datasets of the same process read it, and
-    whatever starts a worker copies the reading into it.
+    (`plugin.patches.iterations`), the datasets of the same process read it, and `LoaderPosition`
+    copies the reading into their workers.
     """
 
     def __init__(self) -> None:
         self._reading: ClockReading | None = None
         self._options: DatasetOptions | None = None
         self._replicas = 1
-
-    @property
-    def started(self) -> bool:
-        """Whether a training has been announced in this process."""
-        return self._reading is not None
 
     def reading(self) -> ClockReading:
         """Everything a data loader has to know, as of now.
@@ -151,3 +140,40 @@ def _broadcast_from_rank_0(seed: int) -> int:
 
 
 training_clock = TrainingClock()
+
+
+class LoaderPosition:
+    """Counts the batches that a worker has served; belongs to one data set."""
+
+    def __init__(self) -> None:
+        self._served = 0
+        self._reading: ClockReading | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker that is not forked gets the clock with the data set.
+        return {'_served': 0, '_reading': training_clock._reading or self._reading}
+
+    def reading(self) -> ClockReading:
+        """The training clock of this process or, in a worker that has none, of its parent.
+
+        Raises RuntimeError if no training has been announced.
+        """
+        return training_clock._reading or self._reading or training_clock.reading()
+
+    def next_iteration(self) -> int:
+        """The iteration that the next batch is for; in a worker, each call counts one batch.
+
+        Raises RuntimeError in a worker thread, and if no training has been announced.
+        """
+        reading, worker = self.reading(), data.get_worker_info()
+        if worker is None:
+            return reading.next_iteration
+        if getattr(worker, 'worker_method', None) == 'thread':
+            raise RuntimeError(
+                'PatchCyclePairedDataset cannot be loaded by worker threads, which share one data '
+                "set; leave the data loader's worker_method at its default."
+            )
+        # A data loader hands batch k of its iterator to worker k modulo the number of workers.
+        batch = worker.id + self._served * worker.num_workers
+        self._served += 1
+        return reading.next_iteration + batch

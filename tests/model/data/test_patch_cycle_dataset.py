@@ -17,7 +17,6 @@ from basicsr.data import build_dataset
 from PIL import Image
 
 from c2fdft_arch.common.option_parsing import OptionError
-from c2fdft_model.data import loader_position
 from c2fdft_model.data.pairing import PairingError
 from c2fdft_model.data.training_clock import ITERATION_KEY, TrainingClock, training_clock
 from c2fdft_model.images import indexed_png
@@ -277,7 +276,7 @@ def test_option_errors_come_when_the_data_set_is_built(folders):
 
 
 def test_without_a_training_it_says_what_to_announce(folders, monkeypatch):
-    monkeypatch.setattr(loader_position, 'training_clock', TrainingClock())
+    monkeypatch.setattr('c2fdft_model.data.training_clock.training_clock', TrainingClock())
     dataset = build_dataset(dataset_opt(folders))
     with pytest.raises(RuntimeError, match='none has been announced'):
         dataset.__getitems__(range(6))

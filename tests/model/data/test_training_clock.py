@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils import data
 
 from c2fdft_arch.common.option_parsing import OptionError
-from c2fdft_model.data.training_clock import ITERATION_KEY, ClockReading, TrainingClock
+from c2fdft_model.data.training_clock import (
+    ITERATION_KEY,
+    ClockReading,
+    LoaderPosition,
+    TrainingClock,
+    training_clock,
+)
 
 SECTION = {
     'type': 'PatchCyclePairedDataset',
@@ -59,11 +67,14 @@ def test_clock_refuses_a_training_that_ends_early():
 
 
 @pytest.mark.parametrize('num_workers', [1, 2, 5])
-def test_workers_share_out_consecutive_iterations(num_workers):
-    reading = ClockReading(0, 0, 1, 7)
-    given = [
-        reading.iteration_of(k % num_workers, num_workers, k // num_workers) for k in range(20)
-    ]
+def test_workers_share_out_consecutive_iterations(num_workers, monkeypatch):
+    monkeypatch.setattr(training_clock, '_reading', ClockReading(0, 0, 1, 7))
+    positions = [LoaderPosition() for _ in range(num_workers)]
+    given = []
+    for k in range(20):
+        worker = SimpleNamespace(id=k % num_workers, num_workers=num_workers)
+        monkeypatch.setattr(data, 'get_worker_info', lambda worker=worker: worker)
+        given.append(positions[worker.id].next_iteration())
     assert given == list(range(7, 27))
 
 
