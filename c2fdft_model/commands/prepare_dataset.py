@@ -9,6 +9,7 @@ started again.
 """
 
 import argparse
+import contextlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -20,7 +21,6 @@ from c2fdft_model.data.dataset_layouts import (
     Split,
     SplitReport,
     check_dnd,
-    expected_tree,
     find_split,
     gopro,
     rain13k,
@@ -89,9 +89,10 @@ def check_and_prepare(arguments: argparse.Namespace) -> list[str]:
         print(f'val/SIDD: {len(blocks):,} blocks')
         problems += block_problems
     if not reports and not blocks:
+        looked_for = [f'\n  {layout}' for split in splits for layout in split.layouts]
         raise ValueError(
-            f'{arguments.root}: nothing of {arguments.dataset} is there. Looked for\n'
-            f'{expected_tree(splits)}'
+            f'{arguments.root}: nothing of {arguments.dataset} is there. Looked for'
+            + ''.join(looked_for)
         )
     print_problems(problems)
     if problems and not arguments.allow_incomplete:
@@ -136,7 +137,7 @@ def write_all(reports: Sequence[SplitReport], arguments: argparse.Namespace) -> 
         out = arguments.out / report.split.place
         if not report.pairs:
             continue
-        if report.split.is_training:
+        if report.split.place.startswith('train/'):
             sources = file_sources(report.lq_folder, report.gt_folder, report.pairs)
             options = StoreOptions(size, stride, arguments.store, arguments.level)
             store(sources, out, options, arguments)
@@ -170,14 +171,11 @@ def link_or_copy(report: SplitReport, out: Path, copy: bool) -> None:
 
 def provide(source: Path, target: Path, copy: bool) -> None:
     """Make `target` a link to `source`, or a copy of it where there are no links."""
-    if target.is_symlink() or target.exists():
-        target.unlink()
+    target.unlink(missing_ok=True)
     if not copy:
-        try:
+        with contextlib.suppress(OSError):  # the system or the disk has no links
             os.symlink(source, target)
             return
-        except OSError:  # the system or the disk has no links
-            pass
     shutil.copy2(source, target)
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from c2fdft_model.data.lmdb.plan import StoreOptions, sub_images
 from c2fdft_model.data.lmdb.verify import verify_pairs
-from c2fdft_model.data.lmdb.write_pairs import Summary, write_pairs
+from c2fdft_model.data.lmdb.write_pairs import write_pairs
 from c2fdft_model.data.pairing import PairSource, file_sources, pair_folders
 
 
@@ -74,7 +74,14 @@ def store(
             threads=arguments.threads,
             progress=bar.update,
         )
-    print(describe(summary, paths))
+    new = summary.entries - summary.already_there
+    rate = f', {new / summary.seconds:,.0f} pairs per second' if new else ''
+    sizes = (f'{p} {(p / "data.mdb").stat().st_size / 2**20:,.1f} MiB' for p in paths)
+    print(
+        f'{summary.images} pairs of images, {summary.entries} pairs stored: {new} now, '
+        f'{summary.already_there} were there already ({summary.seconds:,.1f} s{rate}).'
+    )
+    print(', '.join(sizes))
     if arguments.verify:
         with tqdm(total=total, unit='pair', desc=f'Verify {out}') as bar:
             problems = verify_pairs(
@@ -85,34 +92,17 @@ def store(
         print(f'Verified: all {total} pairs are as their sources.')
 
 
-def describe(summary: Summary, paths: Sequence[Path]) -> str:
-    """The summary in words."""
-    sizes = ', '.join(f'{p} {(p / "data.mdb").stat().st_size / 2**20:,.1f} MiB' for p in paths)
-    new = summary.entries - summary.already_there
-    rate = f', {new / summary.seconds:,.0f} pairs per second' if new else ''
-    return (
-        f'{summary.images} pairs of images, {summary.entries} pairs stored: {new} now, '
-        f'{summary.already_there} were there already ({summary.seconds:,.1f} s{rate}).\n{sizes}'
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 1 for an error, which is printed."""
-    return with_errors_printed(lambda: prepare(parse_arguments(argv)))
+    args = parse_arguments(argv)
 
+    def run() -> int:
+        options = StoreOptions(args.size, args.stride, args.store, args.level)
+        pairs = pair_folders(args.input, args.target, args.input_template, args.target_template)
+        store(file_sources(args.input, args.target, pairs), args.out, options, args)
+        return 0
 
-def prepare(arguments: argparse.Namespace) -> int:
-    """Pair the folders and store them; returns 0.
-
-    Raises ValueError and OSError for what cannot be read, paired or stored.
-    """
-    options = StoreOptions(arguments.size, arguments.stride, arguments.store, arguments.level)
-    pairs = pair_folders(
-        arguments.input, arguments.target, arguments.input_template, arguments.target_template
-    )
-    sources = file_sources(arguments.input, arguments.target, pairs)
-    store(sources, arguments.out, options, arguments)
-    return 0
+    return with_errors_printed(run)
 
 
 def with_errors_printed(command: Callable[[], int]) -> int:

@@ -8,15 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from c2fdft_arch.common.messages import shortened
-from c2fdft_model.data.mat_files import (
-    DND_BOXES,
-    DND_IMAGES,
-    SIDD_BLOCKS,
-    read_array,
-    read_dnd_boxes,
-    read_sidd_blocks,
-    variable_names,
-)
+from c2fdft_model.data import mat_files
 from c2fdft_model.data.pairing import (
     SHOWN,
     ImagePair,
@@ -52,17 +44,12 @@ class Layout:
 class Split:
     """A training or test set: the layouts it may have, its number of pairs, its place with us.
 
-    Training splits become LMDBs, test splits stay folders of files.
+    Training splits, whose place begins with `train/`, become LMDBs; test splits stay folders.
     """
 
     place: str
     count: int
     layouts: tuple[Layout, ...]
-
-    @property
-    def is_training(self) -> bool:
-        """Whether it is trained with."""
-        return self.place.startswith('train/')
 
 
 @dataclass
@@ -134,7 +121,11 @@ def find_split(root: Path, split: Split) -> SplitReport | None:
             failure = failure or report
             continue
         _check_completeness(report, *unmatched)
-        _check_sizes(report)
+        # Pairs of different sizes and files that are no images are named and left out.
+        sizes = sizes_or_problems(lq_folder, gt_folder, report.pairs)
+        report.problems += [text for text in sizes if isinstance(text, str)]
+        sized = zip(report.pairs, sizes, strict=True)
+        report.pairs = [pair for pair, size in sized if not isinstance(size, str)]
         _note_blur(report, lq_files)
         return report
     return failure
@@ -157,15 +148,6 @@ def _check_completeness(report: SplitReport, lq_unmatched: list[str], gt_unmatch
         )
 
 
-def _check_sizes(report: SplitReport) -> None:
-    """Name pairs of different sizes and files that are no images, and leave them out."""
-    sizes = sizes_or_problems(report.lq_folder, report.gt_folder, report.pairs)
-    report.problems += [text for text in sizes if isinstance(text, str)]
-    report.pairs = [
-        pair for pair, size in zip(report.pairs, sizes, strict=True) if not isinstance(size, str)
-    ]
-
-
 def _note_blur(report: SplitReport, lq_files: Sequence[str]) -> None:
     """Say which of GoPro's blurred images are used, if there are two kinds."""
     kinds = {kind for kind in BLURS if any(f'/{kind}/' in file for file in lq_files)}
@@ -175,11 +157,6 @@ def _note_blur(report: SplitReport, lq_files: Sequence[str]) -> None:
             f'{report.lq_folder}: {", ".join(used)} is used, {", ".join(kinds - used)} is left '
             'out; published results use blur.'
         )
-
-
-def expected_tree(splits: Sequence[Split]) -> str:
-    """The layouts that were looked for, for messages."""
-    return '\n'.join(f'  {layout}' for split in splits for layout in split.layouts)
 
 
 def find_file(root: Path, name: str) -> Path | None:
@@ -196,16 +173,22 @@ def sidd_validation(root: Path) -> tuple[list[PairSource], list[str]]:
     if noisy_path is None or clean_path is None:
         found = ((SIDD_NOISY, noisy_path), (SIDD_CLEAN, clean_path))
         return [], [f'{root}: {name}.mat is missing.' for name, path in found if path is None]
-    noisy = read_sidd_blocks(noisy_path, SIDD_NOISY)
-    clean = read_sidd_blocks(clean_path, SIDD_CLEAN)
+    noisy = mat_files.read_sidd_blocks(noisy_path, SIDD_NOISY)
+    clean = mat_files.read_sidd_blocks(clean_path, SIDD_CLEAN)
     if noisy.shape != clean.shape or noisy.dtype != np.uint8 or clean.dtype != np.uint8:
         return [], [
             f'{noisy_path} is {noisy.shape} {noisy.dtype}, {clean_path} {clean.shape} '
             f'{clean.dtype}; both must be uint8 and of one shape.'
         ]
     problems = []
-    if noisy.shape != SIDD_BLOCKS:
-        problems.append(f'{noisy_path} is {noisy.shape}, the published array is {SIDD_BLOCKS}.')
+    if noisy.shape != mat_files.SIDD_BLOCKS:
+        problems.append(
+            f'{noisy_path} is {noisy.shape}, the published array is {mat_files.SIDD_BLOCKS}.'
+        )
+
+    def load(*place: int) -> tuple[np.ndarray, np.ndarray]:
+        return noisy[place], clean[place]
+
     stamp = file_stamp(noisy_path, clean_path)
     sources = [
         PairSource(
@@ -214,17 +197,11 @@ def sidd_validation(root: Path) -> tuple[list[PairSource], list[str]]:
             stamp,
             f'{noisy_path}[{scene}, {block}]',
             f'{clean_path}[{scene}, {block}]',
-            partial(_block_pair, noisy, clean, scene, block),
+            partial(load, scene, block),
         )
         for scene, block in np.ndindex(noisy.shape[:2])
     ]
     return sources, problems
-
-
-def _block_pair(
-    noisy: np.ndarray, clean: np.ndarray, scene: int, block: int
-) -> tuple[np.ndarray, np.ndarray]:
-    return noisy[scene, block], clean[scene, block]
 
 
 def check_dnd(root: Path) -> tuple[str, list[str]]:
@@ -236,27 +213,25 @@ def check_dnd(root: Path) -> tuple[str, list[str]]:
     if info is None:
         return '', [f'{root}: info.mat is missing.']
     problems = []
-    boxes = read_dnd_boxes(info)
-    if len(boxes) != DND_IMAGES:
-        problems.append(f'{info}: boxes of {len(boxes)} images, not of {DND_IMAGES}.')
+    boxes = mat_files.read_dnd_boxes(info)
+    if len(boxes) != mat_files.DND_IMAGES:
+        problems.append(f'{info}: boxes of {len(boxes)} images, not of {mat_files.DND_IMAGES}.')
     problems += [
-        f'{info}: image {number} has {len(box)} boxes, not {DND_BOXES}.'
+        f'{info}: image {number} has {len(box)} boxes, not {mat_files.DND_BOXES}.'
         for number, box in enumerate(boxes, 1)
-        if len(box) != DND_BOXES
+        if len(box) != mat_files.DND_BOXES
     ]
     for number, box in enumerate(boxes, 1):
-        path = info.parent / 'images_srgb' / f'{number:04d}.mat'
-        problems += _check_dnd_image(path, box)
-    whole = f'{len(boxes)} images, {sum(map(len, boxes))} boxes'
-    return whole, problems
+        problems += _check_dnd_image(info.parent / 'images_srgb' / f'{number:04d}.mat', box)
+    return f'{len(boxes)} images, {sum(map(len, boxes))} boxes', problems
 
 
 def _check_dnd_image(path: Path, boxes: np.ndarray) -> list[str]:
     if not path.is_file():
         return [f'{path} is missing.']
-    if 'InoisySRGB' not in variable_names(path):
+    if 'InoisySRGB' not in mat_files.variable_names(path):
         return [f'{path}: there is no variable InoisySRGB.']
-    height, width = read_array(path, 'InoisySRGB', (None, None, 3)).shape[:2]
+    height, width = mat_files.read_array(path, 'InoisySRGB', (None, None, 3)).shape[:2]
     if (boxes[:, 2] > height).any() or (boxes[:, 3] > width).any():
         return [f'{path}: boxes reach beyond the image, which is {width} x {height}.']
     return []

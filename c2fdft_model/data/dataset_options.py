@@ -106,10 +106,9 @@ class DatasetOptions:
     def _check_backend(self) -> None:
         kind = self.io_backend.get('type')
         if kind not in BACKENDS:
-            hint = nearest(str(kind), BACKENDS)
             raise OptionError(
-                f'datasets: io_backend: type: {kind} is not supported{hint}. '
-                f'Allowed: {", ".join(BACKENDS)}.'
+                f'datasets: io_backend: type: {kind} is not supported'
+                f'{nearest(str(kind), BACKENDS)}. Allowed: {", ".join(BACKENDS)}.'
             )
         for key in ('dataroot_lq', 'dataroot_gt'):
             folder = getattr(self, key)

@@ -1,6 +1,7 @@
 """The images of pairs, found, read and cropped into samples."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import lmdb
@@ -8,13 +9,7 @@ import numpy as np
 import torch
 
 from c2fdft_model.data.dataset_options import DatasetOptions
-from c2fdft_model.data.pairing import (
-    ImagePair,
-    check_sizes,
-    listed_pairs,
-    pair_folders,
-    pair_lmdbs,
-)
+from c2fdft_model.data.pairing import ImagePair, check_sizes, listed_pairs, pair_folders, pair_lmdbs
 from c2fdft_model.data.sample_stream import Crop
 from c2fdft_model.data.shared_lmdbs import open_shared
 from c2fdft_model.images.image_io import ImageReadError, pad_to, to_float
@@ -83,7 +78,9 @@ class PairReader:
     def _open_image(self, folder: str, name: str) -> OpenImage:
         path = os.path.join(folder, name)
         try:
-            content = self._lmdb_entry(folder, name) if self.options.is_lmdb else _read_file(path)
+            content = (
+                self._lmdb_entry(folder, name) if self.options.is_lmdb else Path(path).read_bytes()
+            )
         except OSError as error:
             raise ImageReadError(f'{path}: {error.strerror or error}.') from error
         if content is None:
@@ -118,11 +115,6 @@ class PairReader:
             lq_path = os.path.join(options.dataroot_lq, lq_path)
             gt_path = os.path.join(options.dataroot_gt, gt_path)
         return {'lq': _to_tensor(lq), 'gt': _to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path}
-
-
-def _read_file(path: str) -> bytes:
-    with open(path, 'rb') as file:
-        return file.read()
 
 
 def _patch(image: OpenImage, top: int, left: int, size: int) -> np.ndarray:

@@ -34,10 +34,8 @@ class Crop:
 
     def top_left(self, height: int, width: int, patch_size: int) -> tuple[int, int]:
         """Corner of the crop in an image of this size, which must hold a patch."""
-        return (
-            self.y * (height - patch_size + 1) >> 32,
-            self.x * (width - patch_size + 1) >> 32,
-        )
+        rows, columns = height - patch_size + 1, width - patch_size + 1
+        return self.y * rows >> 32, self.x * columns >> 32
 
 
 @dataclass(frozen=True)

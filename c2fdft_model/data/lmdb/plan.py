@@ -47,9 +47,8 @@ class StoreOptions:
 
     def encode(self, image: np.ndarray) -> bytes:
         """The bytes to store for an RGB image."""
-        return (
-            indexed_png.encode(image, self.level) if self.encoding == 'png' else encode_ppm(image)
-        )
+        is_png = self.encoding == 'png'
+        return indexed_png.encode(image, self.level) if is_png else encode_ppm(image)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-from c2fdft_model.data.lmdb.plan import (
-    StoreOptions,
-    SubImage,
-    load_pair,
-    sub_images,
-)
+from c2fdft_model.data.lmdb.plan import StoreOptions, SubImage, load_pair, sub_images
 from c2fdft_model.data.lmdb.write_pairs import ordered_map
 from c2fdft_model.data.pairing import PairSource, read_meta_info
 from c2fdft_model.images.image_io import ImageReadError, decode_rgb

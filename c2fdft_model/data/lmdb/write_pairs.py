@@ -9,12 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from c2fdft_model.data.lmdb.plan import (
-    StoreOptions,
-    fingerprint,
-    load_pair,
-    sub_images,
-)
+from c2fdft_model.data.lmdb.plan import StoreOptions, fingerprint, load_pair, sub_images
 from c2fdft_model.data.lmdb.writer import LmdbWriter
 from c2fdft_model.data.pairing import PairSource
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from c2fdft_model.data import dataset_layouts
+from c2fdft_model.data import dataset_layouts, mat_files
 from c2fdft_model.data.pairing import read_meta_info
 from c2fdft_model.images.image_io import read_rgb
 from helpers.matlab import save_classic, save_dnd_info_v73, save_v73
@@ -252,7 +252,7 @@ def sidd_tree(root: Path, shape=(2, 3, 16, 16, 3)) -> np.ndarray:
 def test_sidd(tmp_path, prepare_dataset, expect, monkeypatch):
     sidd_tree(tmp_path)
     expect('sidd', SIDD=4)
-    monkeypatch.setattr(dataset_layouts, 'SIDD_BLOCKS', (2, 3, 16, 16, 3))
+    monkeypatch.setattr(mat_files, 'SIDD_BLOCKS', (2, 3, 16, 16, 3))
     command = ['sidd', '--root', str(tmp_path), '--out', str(tmp_path / 'out'), '--verify']
     assert prepare_dataset.main(command) == 0
     stored = keys(tmp_path / 'out/train/SIDD')
@@ -282,7 +282,7 @@ def dnd_tree(root: Path, height: int = 40) -> None:
 
 def test_dnd(tmp_path, prepare_dataset, monkeypatch, capsys):
     dnd_tree(tmp_path)
-    monkeypatch.setattr(dataset_layouts, 'DND_IMAGES', 2)
+    monkeypatch.setattr(mat_files, 'DND_IMAGES', 2)
     assert prepare_dataset.main(['dnd', '--root', str(tmp_path)]) == 0
     assert 'DND: 2 images, 40 boxes' in capsys.readouterr().out
 
