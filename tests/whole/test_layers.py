@@ -69,6 +69,15 @@ def test_a_planted_circle_inside_a_room_is_named(copy):
     assert all('c2fdft_model.diffusion.noise_schedule' in text for text in texts)
 
 
+def test_a_room_and_a_folder_in_it_do_not_import_each_other():
+    folders = {
+        (each.source.rpartition('.')[0], each.target.rpartition('.')[0])
+        for each in layers.read_imports(ROOT)
+        if layers.room(each.source) == layers.room(each.target) and each.target in MODULES
+    }
+    assert {pair for pair in folders if pair[0] != pair[1] and pair[::-1] in folders} == set()
+
+
 def test_the_cpp_files_include_each_other_one_way():
     assert layers.include_circles(ROOT / 'c2fdft_arch' / 'native' / 'csrc') == []
 
