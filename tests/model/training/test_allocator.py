@@ -50,14 +50,14 @@ def measure(environment, *, keep):
 
 @glibc_only
 @pytest.mark.subprocess
-def test_memory_is_used_again_and_given_back_when_asked(clean_environment):
+def test_freed_memory_is_kept_and_given_back_when_asked(clean_environment):
     environment = {k: v for k, v in clean_environment.items() if not k.startswith('MALLOC_')}
     environment.pop('GLIBC_TUNABLES', None)
-    left, faults_left, _ = measure(environment, keep=False)
-    kept, faults_kept, given_back = measure(environment, keep=True)
+    left, _, rest = measure(environment, keep=False)
+    kept, _, given_back = measure(environment, keep=True)
     assert kept and not left
-    assert faults_kept < faults_left / 2
-    assert given_back > 150
+    # MiB that the process still holds after the last iteration, of the 220 that one takes.
+    assert given_back > 150 > rest
 
 
 @glibc_only
