@@ -21,7 +21,7 @@ from c2fdft_arch.network.plain_dft import DiffusionTransformerBlock, PlainDFT
 
 
 class NativeEvaluation(RowBandEvaluation):
-    """The same evaluation by kernels: `kernels` in the number format of the blocks' products.
+    """The same evaluation by kernels: `kernels` of the dtype of the blocks' products.
 
     The first and the last convolution are always computed in float32, by `fp32_kernels`.
     """

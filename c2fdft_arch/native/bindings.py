@@ -1,4 +1,4 @@
-"""The functions of the library, for one number format."""
+"""The functions of the library, for one dtype."""
 
 import ctypes
 import functools
@@ -55,7 +55,7 @@ class Kernels:
 
 
 def kernels(dtype: torch.dtype, device: torch.device) -> Kernels | None:
-    """The kernels for a number format, or None where PyTorch's operations are to be used.
+    """The kernels for a dtype, or None where PyTorch's operations are to be used.
 
     Those for bfloat16 need a CPU with AVX512_BF16.
     """

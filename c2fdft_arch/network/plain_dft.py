@@ -5,7 +5,9 @@ compare with, and what the benchmarks measure against. `DFT` computes the same f
 Parameter names and shapes are those of the released checkpoints.
 """
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -145,6 +147,12 @@ class Upsample(nn.Module):
         return self.body(x)
 
 
+def _level(channels: int, count: int, heads: int, **options: Any) -> nn.ModuleList:
+    return nn.ModuleList(
+        DiffusionTransformerBlock(channels, heads, **options) for _ in range(count)
+    )
+
+
 class PlainDFT(nn.Module):
     """Predict the noise in x_t from (degraded image y, noisy image x_t, timestep t): Fig. 2.
 
@@ -179,12 +187,8 @@ class PlainDFT(nn.Module):
         self.ffn_factor = ffn_factor
         self.dual_pixel_task = dual_pixel_task
         self.time_embedding = time_embedding
-
-        def level(channels: int, count: int, level_heads: int) -> nn.ModuleList:
-            return nn.ModuleList(
-                DiffusionTransformerBlock(channels, level_heads, ffn_factor, bias, LayerNorm_type)
-                for _ in range(count)
-            )
+        block_options = {'ffn_factor': ffn_factor, 'bias': bias, 'norm_kind': LayerNorm_type}
+        level = functools.partial(_level, **block_options)
 
         self.patch_embed = PatchEmbedding(inp_channels, dim)
         self.encoder_level1 = level(dim, num_blocks[0], heads[0])

@@ -52,7 +52,7 @@ from c2fdft_arch.network.plain_dft import PlainDFT
 
 
 class NativeTraining:
-    """The kernels for a number format."""
+    """The kernels for a dtype."""
 
     def __init__(self, kernels: Kernels, dtype: torch.dtype) -> None:
         self.kernels = kernels

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -53,14 +54,7 @@ def write_pairs(
     images = [image for _, image in planned]
     if repeated := [k for k, n in Counter(image.key for image in images).items() if n > 1]:
         raise ValueError(f'two images would be stored under the key {repeated[0]}.')
-
-    def encode(source: PairSource) -> Encoded:
-        lq, gt = load_pair(source)
-        return [
-            (image.key, options.encode(image.crop(lq)), options.encode(image.crop(gt)))
-            for image in sub_images(source, options)
-        ]
-
+    encode = partial(_encode_pair, options=options)
     digest = fingerprint(sources, options)
     writers = [LmdbWriter(path, digest, overwrite) for path in (lq_path, gt_path)]
     try:
@@ -80,6 +74,14 @@ def write_pairs(
         for writer in writers:
             writer.close()
     return Summary(len(sources), len(images), len(stored), time.monotonic() - started)
+
+
+def _encode_pair(source: PairSource, options: StoreOptions) -> Encoded:
+    lq, gt = load_pair(source)
+    return [
+        (image.key, options.encode(image.crop(lq)), options.encode(image.crop(gt)))
+        for image in sub_images(source, options)
+    ]
 
 
 def _batches(results: Iterable[Encoded]) -> Iterator[Encoded]:
