@@ -187,8 +187,9 @@ class PlainDFT(nn.Module):
         self.ffn_factor = ffn_factor
         self.dual_pixel_task = dual_pixel_task
         self.time_embedding = time_embedding
-        block_options = {'ffn_factor': ffn_factor, 'bias': bias, 'norm_kind': LayerNorm_type}
-        level = functools.partial(_level, **block_options)
+        level = functools.partial(
+            _level, ffn_factor=ffn_factor, bias=bias, norm_kind=LayerNorm_type
+        )
 
         self.patch_embed = PatchEmbedding(inp_channels, dim)
         self.encoder_level1 = level(dim, num_blocks[0], heads[0])
