@@ -52,7 +52,7 @@ class FeedForwardGradient(ctypes.Structure):
 
 
 class AttentionMatrices(ctypes.Structure):
-    _fields_ = _fields(c_void_p, 'products squares attention mixing')
+    _fields_ = _fields(c_void_p, 'products squares attention projected')
 
 
 class Attention(ctypes.Structure):

@@ -18,7 +18,7 @@ struct AttentionMatrices {
   float* products;   // q^T k (B, heads, c, c)
   float* squares;    // sums of the squares of q, then k (2, B, C)
   float* attention;  // A (B, heads, c, c)
-  float* mixing;     // W_o A (B, C, C)
+  float* projected;  // W_o A (B, C, C)
 };
 
 struct Attention {
@@ -252,11 +252,11 @@ INLINE void cosine_softmax(const float* products, const float* q, const float* k
   }
 }
 
-// The matrices of one head of an image: its part of W_o A goes to `mixing`, rows C apart. `project`
+// The matrices of one head of an image: its part of W_o A goes to `projected`, rows C apart. `project`
 // has a multiple of MR rows.
 INLINE void head_matrices(const Attention& pass, const float* project, const TileSums& sums,
                           int image, int images, int head, int tiles, const float* products,
-                          const float* squares, float* mixing) {
+                          const float* squares, float* projected) {
   static thread_local Scratch matrix_memory, squares_memory, mixed_memory;
   const AttentionMatrices& kept = pass.matrices;
   const int c = sums.width, padded = round_up(c, kLanes), channels = sums.heads * c;
@@ -272,17 +272,17 @@ INLINE void head_matrices(const Attention& pass, const float* project, const Til
   const int rows = round_up(channels, MR);
   if (c == padded)
     return small_gemm(project + head * c, channels, 1, a, padded, rows, c, c, false,
-                      mixing + head * c, channels);
+                      projected + head * c, channels);
   float* mixed = mixed_memory.uninitialised<float>((long)rows * padded);
   small_gemm(project + head * c, channels, 1, a, padded, rows, padded, c, false, mixed, padded);
   for (int row = 0; row < channels; row++)
-    std::copy_n(mixed + (long)row * padded, c, mixing + (long)row * channels + head * c);
+    std::copy_n(mixed + (long)row * padded, c, projected + (long)row * channels + head * c);
 }
 
 // The first pass: values, and W_o A of every image, packed. `queries_keys` may be null.
 template <class F>
-const vec* attention_mixing(const Features& x, const Attention& pass, int columns, int down,
-                            typename F::scalar* queries_keys, typename F::scalar* values) {
+const vec* project_attention(const Features& x, const Attention& pass, int columns, int down,
+                             typename F::scalar* queries_keys, typename F::scalar* values) {
   static thread_local Scratch memory[10];
   const int c = x.channels;
   const TileSums sums(c, pass.heads);
@@ -307,7 +307,7 @@ const vec* attention_mixing(const Features& x, const Attention& pass, int column
     project = padded;
   }
   const long matrix = (long)rows * c;
-  float* mixing = pass.matrices.mixing ? pass.matrices.mixing
+  float* projected = pass.matrices.projected ? pass.matrices.projected
                                        : memory[8].uninitialised<float>(x.images * matrix);
   const WeightShape shape{c, c, 1, 1};
   vec* packed = memory[9].uninitialised<vec>(x.images * shape.packed_vectors<F>());
@@ -323,12 +323,12 @@ const vec* attention_mixing(const Features& x, const Attention& pass, int column
         const long first_tile = (long)image * grid.of_image();
         head_matrices(pass, project, sums, image, x.images, head, grid.of_image(),
                       products + first_tile * sums.products(),
-                      squares + first_tile * sums.squares(), mixing + image * matrix);
+                      squares + first_tile * sums.squares(), projected + image * matrix);
       }
   }
 #pragma omp parallel for if (x.images > 1)
   for (int image = 0; image < x.images; image++)
-    pack<F>(mixing + image * matrix, {0, c, 1, 0}, shape,
+    pack<F>(projected + image * matrix, {0, c, 1, 0}, shape,
             packed + image * shape.packed_vectors<F>());
   return packed;
 }
@@ -336,8 +336,8 @@ const vec* attention_mixing(const Features& x, const Attention& pass, int column
 // The second pass: out = x plus the mixed values plus bias, then rest(image, first pixel, count), for a
 // chunk of pixels at a time. `out` may be x.
 template <class F, class Rest>
-void mix_values(const Features& x, const typename F::scalar* values, const vec* mixing,
-                const float* bias, const Features& out, Rest rest) {
+void add_projected_values(const Features& x, const typename F::scalar* values, const vec* projected,
+                          const float* bias, const Features& out, Rest rest) {
   typedef typename F::scalar scalar;
   const int c = x.channels;
   const long vectors = WeightShape{c, c, 1, 1}.packed_vectors<F>();
@@ -356,7 +356,7 @@ void mix_values(const Features& x, const typename F::scalar* values, const vec* 
         std::copy_n(from, (long)count * c, last);
         from = last;
       }
-      gemm_add<F>(from, c, count, mixing + image * vectors, c, c, bias, x.at(image, first),
+      gemm_add<F>(from, c, count, projected + image * vectors, c, c, bias, x.at(image, first),
                   out.at(image, first), x.next_pixel);
       rest(image, first, count);
     }
@@ -371,7 +371,8 @@ void attention(const Features& x, const Attention& pass, int columns, int down,
   static thread_local Scratch memory;
   Features to = x;
   to.data = out;
-  const vec* mixing = attention_mixing<F>(x, pass, columns, down, queries_keys, values);
-  mix_values<F>(x, values, mixing, padded_channels(memory, pass.project_bias, x.channels), to,
+  const vec* projected = project_attention<F>(x, pass, columns, down, queries_keys, values);
+  add_projected_values<F>(x, values, projected,
+                          padded_channels(memory, pass.project_bias, x.channels), to,
                 [](int, long, int) {});
 }

@@ -65,7 +65,7 @@ class AttentionGradientOfTile {
     window = memory[0].template zeroed<packed>(rows * next_row);
     targets = memory[1].template uninitialised<packed*>(pixels);
     if (x.width % STEP) copied = memory[2].template zeroed<scalar>(pixels * 2 * c);
-    d_mixed = memory[3].template zeroed<scalar>(pixels * c);
+    d_out_rows = memory[3].template zeroed<scalar>(pixels * c);
     normalized = memory[4].template zeroed<scalar>(pixels * c);
     projected = memory[5].template uninitialised<packed>(projected_layout.size(3 * c));
     d_projected = memory[6].template zeroed<scalar>(pixels * 3 * c);
@@ -132,12 +132,12 @@ class AttentionGradientOfTile {
       if (copied)
         std::copy_n(pass.queries_keys + pixel * 2 * c, 2L * x.width * c, copied + 2L * count * c);
       for (long i = 0; i < (long)x.width * c; i += kLanes)
-        F::store(d_mixed + (long)count * c + i, load(pass.d_out + pixel * c + i));
+        F::store(d_out_rows + (long)count * c + i, load(pass.d_out + pixel * c + i));
       for (int pair = 0; pair < row_pairs; pair++)
         targets[count / STEP + pair] = window_row(row) + layout.at(pair, 0);
       count += row_pixels;
     }
-    gemm<F, STEP>(d_mixed, c, count, pass.matrices.values(image), c, c,
+    gemm<F, STEP>(d_out_rows, c, count, pass.matrices.values(image), c, c,
                   [&](int p, int n, vec v, vec last) INLINE_LAMBDA {
                     put(p, 2 * c + n, F::interleave(v, last));
                   });
@@ -150,7 +150,7 @@ class AttentionGradientOfTile {
         layout.template clear_last<F>(window_row(row), row_pairs - 1, 3 * c);
   }
 
-  // Packed gradients of the pixel in row p of `kept` and `d_mixed`, and of the next one.
+  // Packed gradients of the pixel in row p of `kept` and `d_out_rows`, and of the next one.
   INLINE void put(int p, long channel, vec gradients) const {
     store((float*)(targets[p / STEP] + channel / kLanes * layout.next_vector), gradients);
   }
@@ -247,10 +247,10 @@ class AttentionGradientOfTile {
   Norm norm;
   float *d_scale, *d_offset, *d_kernel;
   packed* window;      // a ring of rows of the gradients of q, k and v, one above, one below
-  packed** targets;    // where in the window the gradients of the rows of `kept` and `d_mixed` go
+  packed** targets;    // where in the window the gradients of the rows of `kept` and `d_out_rows` go
   const scalar* kept;  // queries and keys of rows, made up to whole packed operands
   scalar* copied = nullptr;
-  scalar *d_mixed, *normalized, *d_projected;
+  scalar *d_out_rows, *normalized, *d_projected;
   packed* projected;   // q, k and v before the depth-wise convolution
   float* d_normalized;
 };
@@ -264,13 +264,13 @@ void attention_gradient(const Features& x, const Attention& pass, const Attentio
   const int c = x.channels, heads = pass.heads;
   const bool per_thread = sums_per_thread(x.all_pixels(), c);
   const RowTiles tiles(x, per_thread, F::kDotWidth);
-  float* d_mixing = memory[12].uninitialised<float>((long)x.images * c * c);
+  float* d_projected_attention = memory[12].uninitialised<float>((long)x.images * c * c);
   const SumsGradient d_sums{memory[13].uninitialised<float>((long)x.images * c * (c / heads)),
                             memory[14].uninitialised<float>(2L * x.images * c)};
-  mixing_gradient<F>(x, values, d_out, d_mixing);
-  attention_matrices_gradient(pass, d_mixing, x.images, c, d_sums, gradient.d_temperature,
-                              gradient.d_project);
-  const GradientMatrices<F> matrices(pass.matrices.mixing, d_sums.products, heads, x.images, c);
+  projected_attention_gradient<F>(x, values, d_out, d_projected_attention);
+  attention_matrices_gradient(pass, d_projected_attention, x.images, c, d_sums,
+                              gradient.d_temperature, gradient.d_project);
+  const GradientMatrices<F> matrices(pass.matrices.projected, d_sums.products, heads, x.images, c);
   const auto depthwise = depthwise_kernels<F>(memory[0], pass.kernel, 3 * c, 3,
                                               memory[1].zeroed<float>(3 * c), true);
   const AttentionBackward<F> backward{heads,

@@ -8,8 +8,8 @@
 // The gradient of W_o A (B, C, C): the sum over an image's pixels of d_out times values. Images are cut
 // into parts, each of which a thread adds up.
 template <class F>
-void mixing_gradient(const Features& x, const typename F::scalar* values, const float* d_out,
-                     float* d_mixing) {
+void projected_attention_gradient(const Features& x, const typename F::scalar* values,
+                                  const float* d_out, float* d_projected) {
   typedef typename F::packed packed;
   static thread_local Scratch memory;
   constexpr int PAIRS = kChunk / F::kDotWidth;
@@ -17,7 +17,7 @@ void mixing_gradient(const Features& x, const typename F::scalar* values, const 
   const long matrix = (long)c * c;
   const int parts = std::min(chunks, (omp_get_max_threads() + x.images - 1) / x.images);
   const int block = block_size<F>(true, c);
-  float* sums = parts == 1 ? d_mixing : memory.uninitialised<float>(x.images * parts * matrix);
+  float* sums = parts == 1 ? d_projected : memory.uninitialised<float>(x.images * parts * matrix);
 #pragma omp parallel
   {
     static thread_local Scratch own;
@@ -42,7 +42,7 @@ void mixing_gradient(const Features& x, const typename F::scalar* values, const 
     }
   }
   for (int image = 0; parts > 1 && image < x.images; image++)
-    sum_rows(sums + image * parts * matrix, parts, matrix, matrix, d_mixing + image * matrix);
+    sum_rows(sums + image * parts * matrix, parts, matrix, matrix, d_projected + image * matrix);
 }
 
 // Gradients of the sums over pixels.
@@ -83,7 +83,7 @@ INLINE void sums_gradient(const float* products, const float* q, const float* k,
 }
 
 // Given the gradient of W_o A, those of the sums, the temperatures and W_o.
-INLINE void attention_matrices_gradient(const Attention& pass, const float* d_mixing, int images,
+INLINE void attention_matrices_gradient(const Attention& pass, const float* d_projected, int images,
                                         int channels, const SumsGradient& d, float* d_temperature,
                                         float* d_project) {
   static thread_local Scratch memory[2];
@@ -100,7 +100,7 @@ INLINE void attention_matrices_gradient(const Attention& pass, const float* d_mi
         const long at = ((long)image * heads + head) * matrix;
         const long of_q = (long)image * channels + head * c, of_k = of_q + (long)images * channels;
         small_gemm(pass.project + head * c, 1, channels,
-                   d_mixing + (long)image * channels * channels + head * c, channels, c, c,
+                   d_projected + (long)image * channels * channels + head * c, channels, c, c,
                    channels, false, d.products + at, c);
         sums_gradient(m.products + at, m.squares + of_q, m.squares + of_k, m.attention + at,
                       pass.temperature[head], c, d.products + at,
@@ -113,7 +113,7 @@ INLINE void attention_matrices_gradient(const Attention& pass, const float* d_mi
     for (int head = 0; head < heads; head++)
       for (int row = 0; row < channels; row += kLanes)
         for (int image = 0; image < images; image++)
-          small_gemm(d_mixing + ((long)image * channels + row) * channels + head * c, channels, 1,
+          small_gemm(d_projected + ((long)image * channels + row) * channels + head * c, channels, 1,
                      transposed + ((long)image * heads + head) * matrix, c, kLanes, c, c, image > 0,
                      d_project + (long)row * channels + head * c, channels);
   }
@@ -125,7 +125,7 @@ INLINE void attention_matrices_gradient(const Attention& pass, const float* d_mi
 template <class F>
 class GradientMatrices {
  public:
-  GradientMatrices(const float* mixing, const float* d_products, int heads, int images,
+  GradientMatrices(const float* projected, const float* d_products, int heads, int images,
                    int channels)
       : heads(heads) {
     static thread_local Scratch memory[2];
@@ -140,7 +140,7 @@ class GradientMatrices {
     {
 #pragma omp for schedule(static) nowait
       for (int i = 0; i < images; i++)
-        pack<F>(mixing + (long)i * channels * channels, {0, 1, channels, 0}, shape,
+        pack<F>(projected + (long)i * channels * channels, {0, 1, channels, 0}, shape,
                 to_values + i * of_image);
 #pragma omp for schedule(static)
       for (int i = 0; i < matrices; i++) {

@@ -11,10 +11,10 @@ void transformer_block(const Features& x, const Attention& attention, const Feed
                        int columns, int down, typename F::scalar* values) {
   static thread_local Scratch memory;
   const int c = x.channels, padded = round_up(c, kLanes);
-  const vec* mixing = attention_mixing<F>(x, attention, columns, down, nullptr, values);
+  const vec* projected = project_attention<F>(x, attention, columns, down, nullptr, values);
   const float* project_bias = padded_channels(memory, attention.project_bias, c);
   const PackedFeedForward<F> ffn(x, pass);
-  mix_values<F>(x, values, mixing, project_bias, x, [&](int image, long first, int count) {
+  add_projected_values<F>(x, values, projected, project_bias, x, [&](int image, long first, int count) {
     float* pixels = x.at(image, first);
     const Norm norm = ffn.norm.of_image(image);
     ffn(pixels, x.next_pixel, count,
