@@ -58,9 +58,9 @@ def view_of(x: Tensor, layout: int = SAME) -> ShuffledView:
     return ShuffledView(x.data_ptr(), images, channels, rows, columns, layout)
 
 
-def per_image(shift: Tensor | None, images: int) -> Tensor | None:
+def per_image(time_embedding: Tensor | None, images: int) -> Tensor | None:
     """T (1, C) or (B, C) as contiguous (B, C)."""
-    return None if shift is None else shift.expand(images, -1).contiguous()
+    return None if time_embedding is None else time_embedding.expand(images, -1).contiguous()
 
 
 Tensors = Sequence[Tensor | None]

@@ -12,6 +12,8 @@ def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
 
 
 class Features(ctypes.Structure):
+    """Feature maps (B, H, W, C) in float32 (features.h)."""
+
     _fields_ = [
         ('data', c_void_p),
         *_fields(c_long, 'next_image next_pixel'),
@@ -20,6 +22,8 @@ class Features(ctypes.Structure):
 
 
 class ShuffledView(ctypes.Structure):
+    """Images (B, C, H, W) of any strides, shuffled or not (features.h)."""
+
     _fields_ = [
         ('data', c_void_p),
         *_fields(c_long, 'next_image next_channel next_row next_column'),
@@ -28,6 +32,8 @@ class ShuffledView(ctypes.Structure):
 
 
 class Convolution(ctypes.Structure):
+    """A 3x3 convolution, and a 1x1 one behind it or none (convolution.h)."""
+
     _fields_ = [
         *_fields(c_int, 'images height width channels outputs'),
         *_fields(c_void_p, 'weight bias reduce reduce_bias'),
@@ -36,10 +42,14 @@ class Convolution(ctypes.Structure):
 
 
 class NormParameters(ctypes.Structure):
-    _fields_ = _fields(c_void_p, 'scale bias shift')
+    """A layer norm and T (B, C); the pointers to the last two may be null (norm.h)."""
+
+    _fields_ = _fields(c_void_p, 'scale bias time_embedding')
 
 
 class FeedForward(ctypes.Structure):
+    """The weights of the feed-forward half of a block (feed_forward.h)."""
+
     _fields_ = [
         ('hidden', c_int),
         ('norm', NormParameters),
@@ -48,14 +58,20 @@ class FeedForward(ctypes.Structure):
 
 
 class FeedForwardGradient(ctypes.Structure):
+    """Where its gradients go (feed_forward.h)."""
+
     _fields_ = _fields(c_void_p, 'd_x d_scale d_offset d_expand d_expand_bias d_contract')
 
 
 class AttentionMatrices(ctypes.Structure):
+    """The small matrices of attention, kept for the gradient (attention.h)."""
+
     _fields_ = _fields(c_void_p, 'products squares attention projected')
 
 
 class Attention(ctypes.Structure):
+    """The weights of the attention half of a block (attention.h)."""
+
     _fields_ = [
         ('heads', c_int),
         ('norm', NormParameters),
@@ -65,6 +81,8 @@ class Attention(ctypes.Structure):
 
 
 class AttentionGradient(ctypes.Structure):
+    """Where its gradients go (attention_gradient.h)."""
+
     _fields_ = _fields(
         c_void_p, 'd_x d_scale d_offset d_qkv d_qkv_bias d_kernel d_temperature d_project'
     )

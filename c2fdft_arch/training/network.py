@@ -59,6 +59,7 @@ class TrainingForward:
         return result if net.dual_pixel_task else result + x[:, -net.out_channels :]
 
     def level(self, blocks: nn.Module, x: Tensor) -> Tensor:
+        """The blocks of a level on x (B, H, W, C), each by the kernels if they take it."""
         time_embedding = self.time_embeddings[x.shape[3]]
         for block in blocks.children():
             native = self.native

@@ -163,6 +163,7 @@ def _now() -> float:
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """A column for each entry of the rows, which have the same entries. Raises OSError."""
     with open(path, 'w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()

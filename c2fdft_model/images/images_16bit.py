@@ -79,6 +79,7 @@ def check_length(content: bytes) -> None:
 
 
 def tiff_icc_profile(content: bytes) -> bytes | None:
+    """The colour profile of a TIFF file's first page."""
     with _first_page(content) as page:
         return page.tags.valueof(34675)
 

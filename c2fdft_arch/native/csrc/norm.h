@@ -7,10 +7,10 @@
 #include "features.h"
 #include "scratch.h"
 
-// Parameters (C) as PyTorch keeps them, and T (B, C). `bias` and `shift` (T) may be null; the mean is
+// Parameters (C) as PyTorch keeps them, and T (B, C). `bias` and `time_embedding` may be null; the mean is
 // subtracted where there is a bias.
 struct NormParameters {
-  const float *scale, *bias, *shift;
+  const float *scale, *bias, *time_embedding;
 };
 
 struct Norm {
@@ -29,7 +29,7 @@ inline Norm make_norm(Scratch& memory, const NormParameters& norm, int images, i
     for (int c = 0; c < channels; c++) {
       float& to = offset[(long)image * padded + c];
       if (norm.bias) to += norm.bias[c];
-      if (norm.shift) to += norm.shift[(long)image * channels + c];
+      if (norm.time_embedding) to += norm.time_embedding[(long)image * channels + c];
     }
   return {scale, offset, padded, norm.bias != nullptr};
 }
