@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from c2fdft_arch.baselines.noise_predictor import check_predicts_noise
+from c2fdft_arch.common import distributed
 from c2fdft_arch.common.option_parsing import OptionError, parse_section
 from c2fdft_arch.common.registry_lookup import find_registered
 from c2fdft_model.checkpointing.checkpointing import Checkpointing
@@ -25,7 +26,7 @@ from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.evaluation.perceptual import check_metrics
 from c2fdft_model.restoring.restoration import restore
 from c2fdft_model.restoring.weights import WeightsError, load_into
-from c2fdft_model.training import distributed, step
+from c2fdft_model.training import step
 from c2fdft_model.training.allocator import disable_malloc_trim, give_back_freed_memory
 from c2fdft_model.training.ema import ModelEMA
 from c2fdft_model.training.lr_scheduler import CosineAnnealingRestartCyclicLR

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from c2fdft_arch.common import distributed
 from c2fdft_arch.common.atomic_write import replacing, write_bytes
-from c2fdft_model.training import distributed
 
 PathLike = str | os.PathLike[str]
 UNREADABLE = (

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from c2fdft_arch.common import distributed
 from c2fdft_arch.common.atomic_write import remove_leftovers
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_model.checkpointing.best_results import missed_data_sets, record_of_best, results_at
@@ -16,7 +17,6 @@ from c2fdft_model.checkpointing.checkpoint_files import Checkpoints, saved_itera
 from c2fdft_model.checkpointing.random_states import random_states, restore_random_states
 from c2fdft_model.checkpointing.run_description import RUN_KEY, RunDescription
 from c2fdft_model.checkpointing.signal_handler import SignalHandler
-from c2fdft_model.training import distributed
 from c2fdft_model.training.non_finite_guard import NonFiniteGuard
 from c2fdft_model.training.options import TrainOptions
 from c2fdft_model.training.step import with_fusion_of

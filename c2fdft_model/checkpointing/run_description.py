@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from c2fdft_arch.common import distributed
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.common.registry_lookup import find_registered, options_of
 from c2fdft_model.checkpointing.checkpoint_files import read_training_state
@@ -17,7 +18,6 @@ from c2fdft_model.data.patch_cycle import DATASET_TYPE
 from c2fdft_model.data.training_clock import training_clock
 from c2fdft_model.diffusion.options import DiffusionOptions, IRSDEOptions
 from c2fdft_model.restoring.weights import WeightsError, load_into
-from c2fdft_model.training import distributed
 from c2fdft_model.training.options import MixingOptions, TrainOptions
 
 logger = logging.getLogger('basicsr')

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import distributed
 from torch.utils import data
 
+from c2fdft_arch.common import distributed
 from c2fdft_model.data.dataset_options import DatasetOptions, parse_dataset
 from c2fdft_model.data.epoch_length import check_reach, replicas
 from c2fdft_model.data.patch_cycle import DATASET_TYPE
@@ -64,7 +64,8 @@ class TrainingClock:
         total = (opt.get('train') or {}).get('total_iter')
         section = (opt.get('datasets') or {}).get('train') or {}
         self._reading = ClockReading(
-            seed=_broadcast_from_rank_0(int(opt.get('manual_seed') or 0)),
+            # Without `manual_seed`, BasicSR draws another one in every rank.
+            seed=distributed.broadcast_object(int(opt.get('manual_seed') or 0)),
             rank=int(opt.get('rank', 0)),
             world_size=int(opt.get('world_size', 1)),
             next_iteration=1,
@@ -128,15 +129,6 @@ class TrainingClock:
                 f'Iteration {begun} was given a batch of shape {shape}; its phase has '
                 f'{batch_size} patches of {patch_size} x {patch_size}.'
             )
-
-
-def _broadcast_from_rank_0(seed: int) -> int:
-    """Rank 0's seed: without `manual_seed`, BasicSR draws another one in every rank."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return seed
-    seeds = [seed]
-    distributed.broadcast_object_list(seeds, src=0)
-    return seeds[0]
 
 
 training_clock = TrainingClock()

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from c2fdft_arch.common import distributed
 from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_arch.common.messages import shortened
-from c2fdft_model.training import distributed
 
 
 class TrainingDiverged(C2FDFTError, RuntimeError):

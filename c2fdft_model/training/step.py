@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from c2fdft_model.training import distributed
+from c2fdft_arch.common import distributed
 from c2fdft_model.training.ema import ModelEMA
 
 

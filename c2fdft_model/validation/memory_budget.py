@@ -3,14 +3,13 @@
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.inference.memory_plan import MemoryBudgetError
-from c2fdft_model.data.pairing import list_images, read_meta_info
+from c2fdft_model.data.pairing import list_images, listed_pairs, read_meta_info
 from c2fdft_model.images.image_io import image_size
 from c2fdft_model.restoring.restoration import inference_settings
 from c2fdft_model.validation.options import ValidationOptions
@@ -64,8 +63,5 @@ def _degraded_files(section: Mapping[str, Any], folder: str) -> list[str]:
     listed = section.get('meta_info_file')
     if not listed:
         return [os.path.join(folder, name) for name in list_images(folder)]
-    # As BasicSR pairs them, which this module does without.
-    template = section.get('filename_tmpl') or '{}'
-    clean = [line.split(' ')[0].strip() for line in Path(listed).read_text().splitlines()]
-    names = [os.path.splitext(os.path.basename(name)) for name in clean if name]
-    return [os.path.join(folder, template.format(stem) + ending) for stem, ending in names]
+    pairs = listed_pairs(listed, section.get('filename_tmpl') or '{}')
+    return [os.path.join(folder, pair.lq) for pair in pairs]

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
+from c2fdft_arch.common import distributed
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.inference.memory_plan import MemoryBudgetError
-from c2fdft_model.training import distributed
 from c2fdft_model.validation.memory_budget import budget_error
 from c2fdft_model.validation.options import ValidationOptions
 from c2fdft_model.validation.previews import preview

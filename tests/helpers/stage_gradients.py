@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from c2fdft_arch.common import distributed as ranks
 from c2fdft_arch.dft import DFT
 from c2fdft_model.diffusion.noise_schedule import antithetic_timesteps
 from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.losses import SSIMLoss
-from c2fdft_model.training import distributed as ranks
 from c2fdft_model.training.stages import CoarseStage, FineStage
 from c2fdft_model.training.step import accumulate_gradients
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from c2fdft_model.training import distributed
+from c2fdft_arch.common import distributed
 from c2fdft_model.training.ema import ModelEMA
 from c2fdft_model.training.non_finite_guard import NonFiniteGuard, TrainingDiverged
 from c2fdft_model.training.step import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from torch.utils.data import Dataset
 
+from c2fdft_arch.common import distributed
 from c2fdft_arch.common.option_parsing import OptionError
-from c2fdft_model.training import distributed
 from c2fdft_model.validation.options import ValidationOptions
 from c2fdft_model.validation.validation import ImageResult, Validator, mean_metrics
 
@@ -51,6 +51,6 @@ def test_an_option_error_in_another_rank_is_raised_in_this_one(monkeypatch):
     def gather(own):
         return [own, ([], 'val: of rank 1')]
 
-    monkeypatch.setattr('c2fdft_model.training.distributed.gather_objects', gather)
+    monkeypatch.setattr('c2fdft_arch.common.distributed.gather_objects', gather)
     with pytest.raises(OptionError, match='val: of rank 1'):
         validate(2)
