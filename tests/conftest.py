@@ -76,7 +76,7 @@ def precision(request, monkeypatch) -> str:
     monkeypatch.setattr(bindings, 'has_matrix_units', lambda: False)
     dtype = {'fp32': torch.float32, 'bf16': torch.bfloat16}[request.param]
     if bindings.kernels(dtype, torch.device('cpu')) is None:
-        pytest.skip('no kernels for this number format')
+        pytest.skip('no kernels for this dtype')
     return request.param
 
 

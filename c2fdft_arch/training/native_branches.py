@@ -6,11 +6,11 @@ compute again, in passing, what would take longer to read back.
 
 Arguments, the same in both halves, and what `backward` returns for each:
 
-    x            (B, H, W, C) float32                                 d_x
+    x               (B, H, W, C) float32                              d_x
     time_embedding  T (B, C) or None                                  None: T is not trained
-    native       NativeTraining                                       None
-    norm_weight  (C,)                                                 d_scale
-    norm_bias    (C,) or None                                         d_offset, or None
+    native          NativeTraining                                    None
+    norm_weight     (C,)                                              d_scale
+    norm_bias       (C,) or None                                      d_offset, or None
     then the half's own, 1x1 kernels as (out, in, 1, 1), biases (out,) or None:
     attention    w_qkv, b_qkv (3C from C); w_dw (3C, 1, 3, 3), b_dw; temperature (heads, 1, 1);
                  w_o, b_o (C from C)

@@ -1,6 +1,6 @@
-// The number formats in which products are computed.
+// The dtypes in which products are computed: float32 and bfloat16.
 //
-// Each format defines
+// Each of them defines
 //   scalar      a number as it lies in memory
 //   packed      32 bits: kDotWidth scalars that follow each other in the direction summed over, which
 //               is what one lane of a product multiplies: one float, or a pair of bfloat16

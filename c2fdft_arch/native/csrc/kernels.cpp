@@ -1,5 +1,5 @@
-// What Python calls: a pointer to every function for each number format of this machine. References
-// are passed like pointers.
+// What Python calls: a pointer to every function for each dtype of products of this machine.
+// References are passed like pointers.
 
 #include "attention_gradient.h"
 #include "block.h"

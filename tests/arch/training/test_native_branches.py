@@ -101,7 +101,7 @@ def test_checkpointed_blocks_give_the_same_gradients(precision):
 def test_bf16_is_no_further_from_float32_than_pytorchs_operations(monkeypatch):
     monkeypatch.setattr(bindings, 'has_matrix_units', lambda: False)
     if bindings.kernels(torch.bfloat16, CPU) is None:
-        pytest.skip('no kernels for this number format')
+        pytest.skip('no kernels for this dtype')
     net = network(dim=48)
     _, expected = gradients(net, PlainDFT.forward, 32, 32)
     _, with_kernels = gradients(net, run, 32, 32, precision=torch.bfloat16)
