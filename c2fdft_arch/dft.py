@@ -1,10 +1,12 @@
 """The network that is trained and that restores images: `PlainDFT`, evaluated faster."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from c2fdft_arch.inference.evaluation import evaluate
 from c2fdft_arch.inference.memory_plan import MIB, MemoryPlan
@@ -12,6 +14,12 @@ from c2fdft_arch.inference.row_bands import Workspace
 from c2fdft_arch.inference.settings import InferenceSettings
 from c2fdft_arch.network.network_options import check_input
 from c2fdft_arch.network.plain_dft import PlainDFT
+
+_DEFAULT: tuple[InferenceSettings, Workspace | None] = InferenceSettings(), None
+# Of the networks that have settings of their own in this context: a thread's, or a task's.
+_settings: ContextVar[Mapping[nn.Module, tuple[InferenceSettings, Workspace]]] = ContextVar(
+    'inference settings', default=MappingProxyType({})
+)
 
 
 class DFT(PlainDFT):
@@ -25,13 +33,13 @@ class DFT(PlainDFT):
     checkpoint_blocks = False
     """True: keep only the blocks' inputs for the backward pass, and compute the rest again."""
 
-    inference = InferenceSettings()
-    """How images are evaluated without gradients; see `inference_settings`."""
-
     exportable = False
     """True: always compute as `PlainDFT` does, in operations that exporters understand."""
 
-    _workspace: Workspace | None = None
+    @property
+    def inference(self) -> InferenceSettings:
+        """How images are evaluated here without gradients; see `inference_settings`."""
+        return _settings.get().get(self, _DEFAULT)[0]
 
     @contextlib.contextmanager
     def inference_settings(
@@ -43,16 +51,16 @@ class DFT(PlainDFT):
     ) -> Iterator[None]:
         """Evaluate with these settings inside a `with` block; see `InferenceSettings`.
 
-        The memory that evaluations need is kept until the end of the block, for the next ones.
-        Raises ValueError for a value that is not allowed.
+        They hold for the calls of this block alone: other threads have their own. The memory that
+        evaluations need is kept until the end of the block, for the next ones. Raises ValueError
+        for a value that is not allowed.
         """
-        before = self.inference, self._workspace
-        self.inference = InferenceSettings(precision, memory_budget_mb, band_pixels, float32_from)
-        self._workspace = Workspace()
+        settings = InferenceSettings(precision, memory_budget_mb, band_pixels, float32_from)
+        token = _settings.set({**_settings.get(), self: (settings, Workspace())})
         try:
             yield
         finally:
-            self.inference, self._workspace = before
+            _settings.reset(token)
 
     def inference_memory_mb(self, batch: int, height: int, width: int) -> float:
         """Memory in MiB of an evaluation of (B, 6, H, W) with the present settings.
@@ -81,6 +89,10 @@ class DFT(PlainDFT):
                 return TrainingForward(self, t, dtype, self.checkpoint_blocks)(x)
             with torch.no_grad():
                 return evaluate(self, x, t, self.inference, self._workspace or Workspace())
+
+    @property
+    def _workspace(self) -> Workspace | None:
+        return _settings.get().get(self, _DEFAULT)[1]
 
     def _needs_gradients(self, x: Tensor) -> bool:
         return torch.is_grad_enabled() and (

@@ -6,6 +6,7 @@ with a (C, C') one, and rows r0 .. r1 of an image are contiguous in memory.
 
 import contextlib
 import math
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -15,11 +16,11 @@ from torch import Tensor
 ALIGNMENT = 64  # bytes, of a cache line
 
 
-class Workspace:
+class Workspace(threading.local):
     """Memory for intermediate results, kept from band to band and from block to block.
 
     The operating system provides freshly allocated memory page by page, which takes longer than
-    most of what is computed in it.
+    most of what is computed in it. Every thread has memory of its own.
     """
 
     def __init__(self) -> None:
