@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.files import write_json
+from c2fdft_model.experiments.files import write_json
 
 BENCHMARKS = {
     'data': 'the training data: patches per second against two other schemes',

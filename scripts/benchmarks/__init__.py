@@ -4,8 +4,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from common.costs import timed
-from common.processes import call_in_process
+from c2fdft_model.experiments.costs import timed
+from c2fdft_model.experiments.processes import call_in_process
 
 Figures = tuple[dict[str, Any], bool]
 """What a benchmark returns: its figures for the JSON file, and whether it succeeded."""

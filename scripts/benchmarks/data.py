@@ -28,7 +28,7 @@ from c2fdft_model.data.lmdb.write_pairs import write_pairs
 from c2fdft_model.data.pairing import PairSource
 from c2fdft_model.data.patch_cycle import PatchCycle
 from c2fdft_model.data.training_clock import training_clock
-from common.images import photo_folder, read_photo
+from common.photographs import photo_folder, read_photo
 from common.rain import add_rain
 from demo.data import TRAIN_PHOTOS
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import Figures
-from common.basicsr_training import LOG, read_training, run_training
+from c2fdft_model.experiments.basicsr_training import LOG, read_training, run_training
 from demo.data import prepare
 
 OPTIONS = Path(__file__).resolve().parents[2] / 'options' / 'demo_coarse.yml'

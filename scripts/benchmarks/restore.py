@@ -29,12 +29,12 @@ from c2fdft_arch.dft import DFT
 from c2fdft_arch.inference.settings import InferenceSettings
 from c2fdft_arch.network.plain_dft import PlainDFT
 from c2fdft_model.evaluation.image_metrics import psnr
+from c2fdft_model.experiments.costs import count_flops, peak_memory, reset_peak_memory, timed
+from c2fdft_model.experiments.images import read_tensor, to_uint8
+from c2fdft_model.experiments.tables import means
 from c2fdft_model.restoring.comparison import GroundTruthIndex
 from c2fdft_model.restoring.restoration import restore
 from c2fdft_model.restoring.weights import load_network
-from common.costs import count_flops, peak_memory, reset_peak_memory, timed
-from common.images import read_tensor, to_uint8
-from common.tables import means
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = [(256, 256), (512, 512), (1024, 1024), (321, 481)]

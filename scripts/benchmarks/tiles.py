@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from benchmarks import Figures
 from c2fdft_arch.dft import DFT
 from c2fdft_model.evaluation.image_metrics import psnr
+from c2fdft_model.experiments.costs import timed
+from c2fdft_model.experiments.images import read_tensor
 from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP, restore
 from c2fdft_model.restoring.weights import load_network
-from common.costs import timed
-from common.images import read_tensor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,6 +23,8 @@ from benchmarks import Figures, fastest_in_turns, in_a_process
 from c2fdft_arch.dft import DFT
 from c2fdft_arch.network.plain_dft import PlainDFT
 from c2fdft_model.diffusion.process import DDPMProcess
+from c2fdft_model.experiments.costs import peak_memory, wait_for_gpu
+from c2fdft_model.experiments.processes import new_process
 from c2fdft_model.training.allocator import disable_malloc_trim
 from c2fdft_model.training.ema import ModelEMA
 from c2fdft_model.training.stages import CoarseStage, FineStage
@@ -32,8 +34,6 @@ from c2fdft_model.training.step import (
     gradient_norm,
     step_if_finite,
 )
-from common.costs import peak_memory, wait_for_gpu
-from common.processes import new_process
 
 # Batch sizes of options/derain_{coarse,fine}.yml by patch size.
 FULL_BATCHES = {'coarse': {32: 360, 64: 96, 128: 24}, 'fine': {32: 96, 64: 24, 128: 6}}

@@ -1,1 +1,1 @@
-"""What the benchmarks, the comparison, the replication and the demo share."""
+"""What the benchmarks, the replication and the demo share."""

@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from common.files import digest
+from c2fdft_model.experiments.files import digest
 from demo import report
 from demo.data import DataSettings, prepare
 from demo.stages import Stage, StageFailed, perform, readable

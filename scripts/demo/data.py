@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from common.files import read_json, write_json
-from common.images import photo_folder, read_photo, write_png
+from c2fdft_model.experiments.files import read_json, write_json
+from c2fdft_model.experiments.images import write_png
+from common.photographs import photo_folder, read_photo
 from common.rain import HEAVY_RAIN, RainRange, add_rain
 
 # File names in scikit-image. All are photographs; grey ones become three equal channels.

@@ -6,10 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from common.files import write_json
-from common.images import read_photo, write_png
-from common.pictures import cell, label
-from common.tables import means
+from c2fdft_model.experiments.files import write_json
+from c2fdft_model.experiments.images import write_png
+from c2fdft_model.experiments.pictures import cell, label
+from c2fdft_model.experiments.tables import means
+from common.photographs import read_photo
 
 VERSIONS = ('input', 'coarse', 'fine')
 TITLES = {

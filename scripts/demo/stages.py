@@ -13,8 +13,8 @@ from pathlib import Path
 import yaml
 
 from c2fdft_arch.common.errors import C2FDFTError
-from common.files import digest, read_json, write_json
-from common.processes import end_of
+from c2fdft_model.experiments.files import digest, read_json, write_json
+from c2fdft_model.experiments.processes import end_of
 
 
 class StageFailed(C2FDFTError, RuntimeError):

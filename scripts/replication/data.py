@@ -10,7 +10,7 @@ from torch import Tensor
 from c2fdft_model.data.patch_cycle import Phase
 from c2fdft_model.images.image_io import IMAGE_SUFFIXES
 from common.degradations import DEGRADATIONS
-from common.images import photo_folder, read_photo
+from common.photographs import photo_folder, read_photo
 
 # Of scikit-image; the right-hand motorcycle would be all but a copy of the left one.
 TRAIN_PHOTOS = (

@@ -10,10 +10,10 @@ from torch import nn
 from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.evaluation.perceptual import MetricUnavailable, lpips_distance
 from c2fdft_model.evaluation.protocols import get_protocol
+from c2fdft_model.experiments.costs import timed
+from c2fdft_model.experiments.images import to_tensor, to_uint8
+from c2fdft_model.experiments.tables import means
 from c2fdft_model.restoring.restoration import restore
-from common.costs import timed
-from common.images import to_tensor, to_uint8
-from common.tables import means
 from replication.data import HeldOutImage
 
 PROTOCOLS = {'rain': 'rain_y', 'noise': 'gopro_rgb', 'blur': 'gopro_rgb'}

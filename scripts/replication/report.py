@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from common.files import read_json
-from common.tables import markdown_table
+from c2fdft_model.experiments.files import read_json
+from c2fdft_model.experiments.tables import markdown_table
 from replication import claims, experiments
 from replication.claims import Claim, Metrics
 from replication.experiments import TRAININGS, Training

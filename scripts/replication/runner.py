@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from common.files import read_json, write_json
+from c2fdft_model.experiments.files import read_json, write_json
 from replication import experiments
 from replication.data import HeldOutImage, TrainingPairs, find_photographs, held_out_images
 from replication.evaluation import evaluate, evaluate_degraded

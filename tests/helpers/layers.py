@@ -29,6 +29,7 @@ ROOMS = {
         ('checkpointing',),
         ('validation',),
         ('plugin',),
+        ('experiments',),
         ('commands',),
     ],
 }
@@ -44,7 +45,7 @@ LEAVES = {
     'c2fdft_model.c2fdft_model',
 }
 # Rooms whose modules may import BasicSR, but not when they are loaded.
-BASICSR_ROOMS = {('c2fdft_model', 'plugin'), ('c2fdft_model', 'commands')}
+BASICSR_ROOMS = {('c2fdft_model', room) for room in ('plugin', 'experiments', 'commands')}
 # The doctor's old and public address, `python -m c2fdft_arch`, which runs the room `plugin`.
 DOOR_UPWARDS = ('c2fdft_arch.__main__', 'c2fdft_model.plugin')
 
@@ -161,7 +162,7 @@ def _of_basicsr(imports: list[Import]) -> Iterator[str]:
         if each.source in LEAVES:
             continue
         if room(each.source) not in BASICSR_ROOMS:
-            yield f'{each}: only leaves, plugin and commands know BasicSR'
+            yield f'{each}: only leaves, plugin, experiments and commands know BasicSR'
         elif not each.lazy:
             yield f'{each} when it is loaded; import it in the function that needs it'
 

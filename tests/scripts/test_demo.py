@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import yaml
 
-from common.images import photo_folder, read_photo
-from common.pictures import LABEL_HEIGHT
+from c2fdft_model.experiments.pictures import LABEL_HEIGHT
+from common.photographs import photo_folder, read_photo
 from common.rain import (
     RainLayer,
     RainRange,

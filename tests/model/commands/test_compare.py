@@ -12,14 +12,14 @@ import pytest
 import torch
 import yaml
 
-import compare
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.dft import DFT
 from c2fdft_arch.network.plain_dft import PlainDFT
-from common.costs import count_flops
-from common.pictures import LABEL_HEIGHT
-from comparing import budget, report
-from comparing.systems import (
+from c2fdft_model.commands import compare
+from c2fdft_model.experiments import budget, report
+from c2fdft_model.experiments.costs import count_flops
+from c2fdft_model.experiments.pictures import LABEL_HEIGHT
+from c2fdft_model.experiments.systems import (
     ComparisonError,
     read_system,
     read_systems,
@@ -27,7 +27,7 @@ from comparing.systems import (
     with_budget,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DEMO = 'options/demo_coarse.yml', 'options/demo_fine.yml'
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.basicsr_training import run_training
-from comparing.systems import System, phase_lengths, with_budget
+from c2fdft_model.experiments.basicsr_training import run_training
+from c2fdft_model.experiments.systems import System, phase_lengths, with_budget
 
 CALIBRATION = 4
 """Iterations of each patch size that are timed; the first is left out."""

@@ -1,4 +1,4 @@
-"""What the scripts share: processes, files, memory."""
+"""What comparisons, benchmarks and the demo share: processes, files, memory."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from common.files import digest, read_json, write_json
-from common.processes import ProcessFailed, call_in_process, call_with_log
-from common.tables import markdown_table, means
+from c2fdft_model.experiments.files import digest, read_json, write_json
+from c2fdft_model.experiments.processes import ProcessFailed, call_in_process, call_with_log
+from c2fdft_model.experiments.tables import markdown_table, means
 
 
 def test_a_call_in_a_process_returns_the_result_or_raises_the_error():
@@ -33,7 +33,7 @@ def test_a_process_that_dies_is_a_failure(tmp_path):
 
 GROWTH = """
 import numpy as np
-from common.costs import peak_memory, reset_peak_memory, resident_memory
+from c2fdft_model.experiments.costs import peak_memory, reset_peak_memory, resident_memory
 before = np.ones(64 * 2**20, np.uint8)
 del before
 reset_peak_memory('cpu')
@@ -45,7 +45,7 @@ print((peak_memory('cpu') - start) / block.nbytes)
 
 def test_the_peak_is_that_since_the_reset(project_root):
     # In a process of its own: this one may keep freed memory, which is then used again.
-    environment = {**os.environ, 'PYTHONPATH': str(project_root / 'scripts')}
+    environment = {**os.environ, 'PYTHONPATH': str(project_root)}
     command = [sys.executable, '-c', GROWTH]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert 0.9 <= float(done.stdout) < 1.5

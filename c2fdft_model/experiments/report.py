@@ -8,10 +8,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from common.files import write_json
-from common.images import write_png
-from common.pictures import cell, label
-from common.tables import markdown_table
+from c2fdft_model.experiments.files import write_json
+from c2fdft_model.experiments.images import write_png
+from c2fdft_model.experiments.pictures import cell, label
+from c2fdft_model.experiments.tables import markdown_table
 
 Row = dict[str, Any]
 """A system's figures by column, all rows with the same columns; None where one has no meaning."""

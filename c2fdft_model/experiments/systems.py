@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from c2fdft_arch.common.errors import C2FDFTError
-from common.basicsr_training import DATA_KEYS, read_training
-from common.files import digest
+from c2fdft_model.experiments.basicsr_training import DATA_KEYS, read_training
+from c2fdft_model.experiments.files import digest
 
 LOG_LINES = 20
 

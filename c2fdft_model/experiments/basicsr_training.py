@@ -12,7 +12,7 @@ import yaml
 
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_model.plugin import autoload
-from common.processes import call_with_log
+from c2fdft_model.experiments.processes import call_with_log
 
 LOG = 'training.log'
 DATA_KEYS = ('dataroot_lq', 'dataroot_gt')

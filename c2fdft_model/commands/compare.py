@@ -1,0 +1,209 @@
+"""Trains systems under an equal budget on the same images and compares them.
+
+    python scripts/compare.py --minutes 30 \\
+        --input datasets/demo/test/input --target datasets/demo/test/target \\
+        -opt C2F-DFT=options/demo_coarse.yml+options/demo_fine.yml \\
+             Restormer=options/baselines/demo_restormer.yml NAFNet=options/baselines/demo_nafnet.yml
+
+A system is an option file, or the files of its stages joined by `+`, each of which starts from the
+weights of the one before; `LABEL=` names it. Every training and every measurement runs in a process
+of its own. Writes table.md, table.csv, table.json and grid.png. What has been trained or measured
+with the same settings is not repeated. The exit code is 0, or 2 if the comparison cannot be made.
+"""
+
+import argparse
+import shutil
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_model.evaluation.image_protocols import IMAGE_PROTOCOLS
+from c2fdft_model.experiments import budget, measuring, report
+from c2fdft_model.experiments.files import read_json, write_json
+from c2fdft_model.experiments.processes import call_with_log
+from c2fdft_model.experiments.systems import (
+    ComparisonError,
+    System,
+    read_systems,
+    validation_folders,
+)
+from c2fdft_model.experiments.tables import means
+from c2fdft_model.images.image_files import ImageFileError, is_image_name, read_image
+from c2fdft_model.restoring.comparison import GroundTruthIndex, measure
+
+TRAINED, MEASURED, IMAGES = 'trained.json', 'measured.json', 'images'
+COSTS = [name for name in report.COLUMNS if name not in ('system', 'psnr')]
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('-opt', nargs='+', required=True, metavar='SYSTEM', help='FILE, FILE+FILE or LABEL=...')
+    limit = parser.add_mutually_exclusive_group(required=True)
+    limit.add_argument('--minutes', type=float, help='of training for each system')
+    limit.add_argument('--iters', type=int, help='iterations of training for each system')
+    add('--input', type=Path, help='degraded test images (default: datasets: val of the files)')
+    add('--target', type=Path, help='their ground truth')
+    add('--protocol', default='rain_y_float', choices=[*IMAGE_PROTOCOLS], help='of PSNR and SSIM')
+    add('--output', type=Path, default=Path('results/compare'), help='folder')
+    add('--detail', type=int, default=96, help='side of the shown detail in pixels')
+    add('--measure', action='store_true', help='measure again what is trained already')
+    add('--fresh', action='store_true', help='train and measure everything again')
+    parsed = parser.parse_args(arguments)
+    for name in ('minutes', 'iters', 'detail'):
+        value = getattr(parsed, name)
+        if value is not None and value <= 0:
+            parser.error(f'--{name} {value} must be above 0')
+    return parsed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare; the exit code is 0 if every system is in the table."""
+    args = parse_arguments(arguments)
+    try:
+        compare(args)
+    except (C2FDFTError, ImageFileError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('\ninterrupted; run the same command again to continue', file=sys.stderr)
+        return 130
+    return 0
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Train, measure and report."""
+    systems = read_systems(args.opt, Path.cwd())
+    images = find_test_images(args, systems)
+    args.output.mkdir(parents=True, exist_ok=True)
+    results = {system.label: result_of(system, list(images), args) for system in systems}
+    pictures, scores = compare_images(images, list(results), args)
+    rows = [row_of(label, results.get(label), scores) for label in ('input', *results)]
+    text = note(args, pictures)
+    written = report.write_table(args.output, rows, text)
+    report.write_grid(args.output / 'grid.png', pictures, scores, args.detail)
+    print(f'\n{report.markdown(rows)}\n{text}')
+    print('wrote ' + ', '.join(str(path) for path in [*written, args.output / 'grid.png']))
+
+
+def find_test_images(args: argparse.Namespace, systems: Sequence[System]) -> dict[Path, Path]:
+    """The degraded images with their ground truth."""
+    folders = validation_folders(systems, Path.cwd())
+    if (args.input is None) != (args.target is None) or not (args.input or folders):
+        raise ComparisonError('give the folders of the test images: --input DIR --target DIR.')
+    source, target = (args.input, args.target) if args.input else folders  # type: ignore[misc]
+    if not source.is_dir():
+        raise ComparisonError(f'{source}: no such folder of test images.')
+    images = sorted(path.resolve() for path in source.iterdir() if is_image_name(path))
+    if not images:
+        raise ComparisonError(f'{source} has no images.')
+    ground_truth = GroundTruthIndex(target)
+    return {path: ground_truth.find(Path(path.name)) for path in images}
+
+
+def result_of(system: System, images: Sequence[Path], args: argparse.Namespace) -> dict[str, Any]:
+    """What training and measuring a system gave; what was done with these settings is reused."""
+    folder = result_folder(system.label, args)
+    if args.fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    if args.measure:
+        (folder / MEASURED).unlink(missing_ok=True)
+    trained = once(
+        f'{system.label}: trained',
+        folder / TRAINED,
+        system.fingerprint(minutes=args.minutes, iters=args.iters),
+        lambda: train(system, folder, args),
+    )
+    measured = once(
+        f'{system.label}: measured',
+        folder / MEASURED,
+        system.fingerprint(trained=trained, images=[str(path) for path in images]),
+        lambda: call_with_log(
+            folder / 'measuring.log',
+            measuring.measure,
+            trained['options'],
+            trained['weights'],
+            images,
+            folder / IMAGES,
+        ),
+    )
+    return trained | measured
+
+
+def result_folder(label: str, args: argparse.Namespace) -> Path:
+    return (args.output / label.replace('/', '_')).resolve()
+
+
+def once(title: str, path: Path, settings: str, compute: Callable[[], dict]) -> dict[str, Any]:
+    """A result that is kept in a file with the digest of its settings, computed if it is not."""
+    entry = read_json(path)
+    if entry and entry['digest'] == settings:
+        print(f'{title} before', flush=True)
+        return entry['result']
+    result = compute()
+    write_json(path, {'digest': settings, 'result': result})
+    return result
+
+
+def train(system: System, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Train within the budget, in an emptied folder, saying how."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if args.iters:
+        iterations = budget.iterations_for(system.total_iters, args.iters)
+    else:
+        each = budget.calibrate(system, folder)
+        iterations = budget.iterations_in(system.total_iters, each, 60 * args.minutes)
+    print(f'{system.label}: {" + ".join(f"{n:,}" for n in iterations)} iterations', flush=True)
+    trained = budget.train(system, iterations, folder)
+    print(f'{system.label}: trained in {trained["seconds"] / 60:.1f} min', flush=True)
+    return trained
+
+
+def compare_images(
+    images: dict[Path, Path], labels: Sequence[str], args: argparse.Namespace
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, dict[str, float]]]]:
+    """The pictures {image: {input, systems, ground truth}}, uint8 RGB, and the metrics likewise."""
+    protocol = IMAGE_PROTOCOLS[args.protocol]
+    pictures, scores = {}, {}
+    for path, gt_path in images.items():
+        files = {'input': path}
+        files |= {k: result_folder(k, args) / IMAGES / f'{path.stem}.png' for k in labels}
+        columns = {name: read_image(file).colour for name, file in files.items()}
+        gt = read_image(gt_path).colour
+        scores[path.stem] = {name: measure(protocol, c, gt) for name, c in columns.items()}
+        columns['ground truth'] = gt
+        pictures[path.stem] = {k: np.rint(c * 255).astype(np.uint8) for k, c in columns.items()}
+    return pictures, scores
+
+
+def row_of(label: str, result: dict[str, Any] | None, scores: dict[str, dict]) -> report.Row:
+    """A system's line of the table, without a result that of the degraded images themselves."""
+    costs: report.Row = dict.fromkeys(COSTS)
+    if result is not None:
+        costs |= {
+            'parameters_m': result['parameters'] / 1e6,
+            'iterations': result['iterations'],
+            'training_minutes': result['seconds'] / 60,
+            'gflop': result['gflop'],
+            'seconds_per_image': statistics.fmean(result['seconds_per_image']),
+            'peak_mib': result['peak_mib'],
+        }
+    return {'system': label, **costs, **means([by_label[label] for by_label in scores.values()])}
+
+
+def note(args: argparse.Namespace, pictures: dict[str, dict[str, np.ndarray]]) -> str:
+    """How the figures were made, in one paragraph."""
+    limit = f'{args.iters:,} iterations' if args.iters else f'{args.minutes:g} minutes'
+    height, width = next(iter(pictures.values()))['input'].shape[:2]
+    return (
+        f'Each system trained for {limit}; {len(pictures)} test images, {args.protocol}. '
+        f'GFLOP: all network calls of one restoration at {width} x {height}, a multiplication and '
+        'an addition counted as two. Peak memory: of restoring, weights included.'
+    )

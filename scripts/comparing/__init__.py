@@ -1,1 +1,0 @@
-"""The parts of scripts/compare.py: systems, equal budgets, measurements, report."""
