@@ -47,7 +47,7 @@ class DFT(PlainDFT):
         precision: str = 'fp32',
         memory_budget_mb: float | None = None,
         band_pixels: int | None = None,
-        float32_from: int | None = None,
+        float32_from: float | None = None,
     ) -> Iterator[None]:
         """Evaluate with these settings inside a `with` block; see `InferenceSettings`.
 

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from c2fdft_arch.baselines.noise_predictor import check_predicts_noise
 from c2fdft_arch.common import distributed
 from c2fdft_arch.common.option_parsing import OptionError, parse_section
-from c2fdft_arch.common.registry_lookup import find_registered
+from c2fdft_arch.common.registry_lookup import check_network_options
 from c2fdft_model.checkpointing.checkpointing import Checkpointing
 from c2fdft_model.checkpointing.run_description import RunDescription
 from c2fdft_model.data.training_clock import training_clock
@@ -31,7 +31,7 @@ from c2fdft_model.training.allocator import disable_malloc_trim, give_back_freed
 from c2fdft_model.training.ema import ModelEMA
 from c2fdft_model.training.lr_scheduler import CosineAnnealingRestartCyclicLR
 from c2fdft_model.training.options import TrainOptions
-from c2fdft_model.training.set_up import build_stage, report_start
+from c2fdft_model.training.set_up import build_stage, report_start, warn_of_skip
 from c2fdft_model.training.stages import stage_inputs
 from c2fdft_model.training.training_log import TrainingLog
 from c2fdft_model.validation.memory_budget import check_memory_budget
@@ -41,11 +41,12 @@ from c2fdft_model.validation.validation import ImageResult, Validator, mean_metr
 
 @MODEL_REGISTRY.register()
 class C2FDFTModel(SRModel):
-    """A noise-prediction network trained in two stages, `train: stage: coarse | fine`.
+    """A diffusion network trained in two stages, `train: stage: coarse | fine`.
 
     `network_g` is any network that maps (cat(degraded, noisy) (B, 6, H, W) in [-1, 1], timesteps
-    (B,)) to the predicted noise (B, 3, H, W). Batches are BasicSR's: `lq` and `gt` (B, 3, H, W)
-    RGB in [0, 1], `lq_path`, `gt_path`. The methods are BasicSR's, in the order of its calls.
+    (B,)) to the predicted noise (B, 3, H, W), or what else `diffusion: prediction` names. Batches
+    are BasicSR's: `lq` and `gt` (B, 3, H, W) RGB in [0, 1], `lq_path`, `gt_path`. The methods are
+    BasicSR's, in the order of its calls.
 
     Raises OptionError, before anything is built, for options that cannot be.
     """
@@ -64,7 +65,7 @@ class C2FDFTModel(SRModel):
                 'network_d: C2FDFTModel has no adversarial loss; remove network_d, or use one of '
                 'the GAN models of BasicSR.'
             )
-        find_registered(ARCH_REGISTRY, opt['network_g'].get('type'), 'network_g')
+        check_network_options(ARCH_REGISTRY, opt['network_g'])
         self.image_names: list[str] = []
         self.missed_validations: list[str] = []
         self.validator = Validator(opt, self.val_options, self._evaluate)
@@ -99,7 +100,8 @@ class C2FDFTModel(SRModel):
             disable_malloc_trim()
         self.net_g.train()
         val_sets = [d for key, d in self.opt['datasets'].items() if key.startswith('val')]
-        check_memory_budget(self.net_g, val, val_sets)
+        check_memory_budget(self.net_g, self.process, val, val_sets)
+        warn_of_skip(self.process.prediction, getattr(self.net_g, 'skip', None))
         report_start(options, bool(self.opt['path'].get('pretrain_network_g')), self.device.type)
         stage = build_stage(options, self.net_g, self.process, build_loss, self.device)
         find_unused = self.opt.get('find_unused_parameters', False)

@@ -45,6 +45,7 @@ class NoisePredictorFactory:
         unshuffle: int = 1,
         adapters: bool = False,
         size_multiple: int | None = None,
+        skip: str | None = None,
     ) -> NoisePredictor:
         section = dict(backbone)
         name = section.pop('type', None)
@@ -71,6 +72,7 @@ class NoisePredictorFactory:
                     adapters=adapters,
                     in_channels=in_channels,
                     size_multiple=size_multiple,
+                    skip=skip,
                 )
             except OptionError as error:
                 problems.append(error)

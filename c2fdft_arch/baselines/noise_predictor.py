@@ -1,4 +1,4 @@
-"""Any image-to-image network as the noise predictor of a diffusion process."""
+"""Any image-to-image network as the network of a diffusion process."""
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,11 @@ from c2fdft_arch.baselines.probing import (
 )
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.common.padding import pad_to_multiple
+from c2fdft_arch.network.network_options import check_skip
 
 IMAGE_CHANNELS = 3
+DEGRADED, NOISY = slice(IMAGE_CHANNELS), slice(IMAGE_CHANNELS, 2 * IMAGE_CHANNELS)
+"""The channels of the two images in the input."""
 LARGEST_CPU_PROBE = 16
 ADAPTERS_HINT = (
     '. If it only exists with other numbers of channels, add adapters: true to network_g, which '
@@ -31,8 +34,10 @@ class NoisePredictor(nn.Module):
     constant t / `num_timesteps`.
 
     A backbone that returns 3 channels gives what is added to the noisy image, as in DFT
-    (`residual`). One that returns as many channels as it takes adds its own input already; the
-    channels in place of the noisy image are the prediction.
+    (`residual`, or `skip: noisy`); with `skip: degraded` to the degraded image, which suits
+    `diffusion: prediction: clean`, with `skip: none` to nothing. One that returns as many channels
+    as it takes adds its own input already; the channels in place of the noisy image are the
+    prediction, with `skip: degraded` those in place of the degraded image.
 
     `unshuffle` s hands the backbone the image at 1/s of its size with s^2 times the channels, for a
     network that only exists with an upscaling of s. `adapters` puts a learned 3x3 convolution
@@ -55,11 +60,12 @@ class NoisePredictor(nn.Module):
         in_channels: int | None = None,
         size_multiple: int | None = None,
         name: str | None = None,
+        skip: str | None = None,
     ) -> None:
         super().__init__()
         self.name = name or type(backbone).__name__
         self.takes_time = takes_time(backbone)
-        self._check_settings(time, residual, unshuffle, adapters)
+        self._check_settings(time, residual, unshuffle, adapters, skip)
         self.time = 'none' if self.takes_time else time or 'channel'
         self.num_timesteps = num_timesteps
         self.unshuffle = unshuffle
@@ -78,8 +84,11 @@ class NoisePredictor(nn.Module):
             self.head = nn.Conv2d(out_channels, IMAGE_CHANNELS, 3, padding=1)
             out_channels = IMAGE_CHANNELS
         self._check_out_channels(in_channels, out_channels)
-        adds_nothing = self.takes_time or out_channels != IMAGE_CHANNELS
+        adds_its_input = out_channels != IMAGE_CHANNELS
+        adds_nothing = self.takes_time or adds_its_input or skip == 'none'
         self.residual = not adds_nothing if residual is None else residual
+        self.skip = skip or ('noisy' if self.residual or adds_its_input else 'none')
+        self.skipped = DEGRADED if skip == 'degraded' else NOISY
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """The predicted noise (B, 3, H, W) of the last 3 channels of `x` at timesteps `t`."""
@@ -99,20 +108,28 @@ class NoisePredictor(nn.Module):
         arguments = (self.stem(stacked), t) if self.takes_time else (self.stem(stacked),)
         output = self.head(final_image(self.backbone(*arguments)))[..., :height, :width]
         if output.shape[1] != IMAGE_CHANNELS:
-            output = output[:, IMAGE_CHANNELS : 2 * IMAGE_CHANNELS]
-        return output + x[:, -IMAGE_CHANNELS:] if self.residual else output
+            output = output[:, self.skipped]
+        return output + x[:, self.skipped] if self.residual else output
 
     def _check_settings(
-        self, time: str | None, residual: bool | None, unshuffle: int, adapters: bool
+        self,
+        time: str | None,
+        residual: bool | None,
+        unshuffle: int,
+        adapters: bool,
+        skip: str | None,
     ) -> None:
         """Refuse what does not exist, and what a backbone that takes the timestep cannot use."""
         if time not in (None, 'channel', 'none'):
             raise OptionError(f'network_g: time: {time!r} is not allowed. Allowed: channel, none.')
+        if skip is not None:
+            _check_skip(skip, residual)
         if unshuffle < 1:
             raise OptionError(f'network_g: unshuffle: {unshuffle} must be 1 or more.')
         settings = {
             'time: channel': time == 'channel',
             'residual: true': residual,
+            f'skip: {skip}': skip is not None,
             f'unshuffle: {unshuffle}': unshuffle > 1,
             'adapters: true': adapters,
         }
@@ -202,6 +219,18 @@ def check_predicts_noise(network: nn.Module, name: str) -> None:
             f'network_g: {name} must return noise of {IMAGE_CHANNELS} channels and the size of the '
             f'image; for {side} x {side} it returns {returned[1]} channels of '
             f'{" x ".join(str(length) for length in returned[2:])}.'
+        )
+
+
+def _check_skip(skip: str, residual: bool | None) -> None:
+    try:
+        check_skip(skip)
+    except ValueError as error:
+        raise OptionError(f'network_g: {error}.') from error
+    if residual is not None and residual is (skip == 'none'):
+        raise OptionError(
+            f'network_g: residual: {str(residual).lower()} contradicts skip: {skip}; leave '
+            'residual out.'
         )
 
 

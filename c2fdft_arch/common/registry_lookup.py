@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from c2fdft_arch.common.messages import nearest
-from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_arch.common.option_parsing import OptionError, check_names
 
 
 def find_registered(registry: Iterable[tuple[str, Any]], name: object, path: str) -> Any:
@@ -24,6 +24,17 @@ def find_registered(registry: Iterable[tuple[str, Any]], name: object, path: str
         f'{path}: type: {name} is not a registered architecture{nearest(name, entries)}. '
         f'Registered: {", ".join(sorted(entries))}.'
     )
+
+
+def check_network_options(registry: Iterable[tuple[str, Any]], section: Mapping[str, Any]) -> None:
+    """Raise OptionError unless `network_g` names a registered architecture and options that it has.
+
+    Options are not checked where the architecture takes any.
+    """
+    name = section.get('type')
+    parameters = options_of(find_registered(registry, name, 'network_g'))
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        check_names([key for key in section if key != 'type'], parameters, f'network_g: {name}')
 
 
 def options_of(constructor: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

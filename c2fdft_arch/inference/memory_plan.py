@@ -13,6 +13,7 @@ so that a band takes the same memory at all levels.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, replace
 
 import torch
@@ -82,7 +83,7 @@ class MemoryPlan:
 
     def of_all_timesteps(self) -> list[MemoryPlan]:
         """A plan for each dtype in which the settings evaluate some timestep."""
-        plans = [replace(self, timestep=timestep) for timestep in (0, math.inf)]
+        plans = [replace(self, timestep=timestep) for timestep in (0, sys.float_info.max)]
         return list({plan.dtype: plan for plan in plans}.values())
 
     @property

@@ -131,7 +131,8 @@ class RowBandEvaluation:
             self.add_embedding(features, x)
         result = torch.empty(x.shape[0], net.out_channels, *x.shape[2:], device=x.device)
         self.convolve_fp32(net.output, features, out=result.permute(0, 2, 3, 1))
-        return result if net.dual_pixel_task else result.add_(x[:, -net.out_channels :])
+        skipped = net.global_skip(x)
+        return result if skipped is None else result.add_(skipped)
 
     def add_embedding(self, features: Tensor, x: Tensor) -> None:
         """features (B, H, W, 2C) += the 1x1 convolution of the first one, computed once more."""

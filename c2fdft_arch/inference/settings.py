@@ -26,11 +26,12 @@ class InferenceSettings:
     """Most memory beside weights, input and result, in MiB; None: bands that suit the caches."""
     band_pixels: int | None = None
     """Pixels of a row band; None: chosen from the budget and the caches."""
-    float32_from: int | None = None
+    float32_from: float | None = None
     """Timestep from which on (0-based) an image is evaluated in float32 whatever the precision.
 
     The clean image computed from a prediction has its error times 1 / sqrt(alpha_bar): 157 times
-    at the first call, t = 999, and 9 times at the second of four."""
+    at the first call, t = 999, and 9 times at the second of four. Only where noise is predicted:
+    infinity, which no timestep reaches, suits the other targets."""
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

@@ -9,6 +9,7 @@ from c2fdft_arch.common.messages import nearest
 SIZE_MULTIPLE = 8
 LAYER_NORM_TYPES = ('WithBias', 'BiasFree')
 LEVELS = 4
+SKIPS = ('noisy', 'degraded', 'none')
 
 
 def check_options(
@@ -20,6 +21,7 @@ def check_options(
     ffn_factor: float,
     LayerNorm_type: str,
     dual_pixel_task: bool,
+    skip: str,
 ) -> None:
     """Raise ValueError naming the first option of the network that cannot be built."""
     for name, values in (('num_blocks', num_blocks), ('heads', heads)):
@@ -44,10 +46,24 @@ def check_options(
             f'inp_channels: {inp_channels} given; the noisy image is its last {out_channels} '
             'channels (out_channels), so at least as many are needed'
         )
+    check_skip(skip)
+    if dual_pixel_task and skip == 'degraded':
+        raise ValueError(
+            'skip: degraded given; with dual_pixel_task: true nothing is added to the last '
+            'convolution (skip: none, or leave it out)'
+        )
     if LayerNorm_type not in LAYER_NORM_TYPES:
         raise ValueError(
             f'LayerNorm_type: {LayerNorm_type!r} given; it is {" or ".join(LAYER_NORM_TYPES)}'
             f'{nearest(str(LayerNorm_type), LAYER_NORM_TYPES)}'
+        )
+
+
+def check_skip(skip: str) -> None:
+    """Raise ValueError unless `skip` names what the last convolution can be added to."""
+    if skip not in SKIPS:
+        raise ValueError(
+            f'skip: {skip!r} given; it is {", ".join(SKIPS)}{nearest(str(skip), SKIPS)}'
         )
 
 

@@ -156,6 +156,9 @@ def _level(channels: int, count: int, heads: int, **options: Any) -> nn.ModuleLi
 class PlainDFT(nn.Module):
     """Predict the noise in x_t from (degraded image y, noisy image x_t, timestep t): Fig. 2.
 
+    Or what else it is trained to predict: the clean image or the velocity. `skip` chooses what the
+    last convolution is added to: x_t suits the noise, y the clean image, nothing the velocity.
+
     A four-level U-shape of Transformer blocks with channels C, 2C, 4C, 8C going down and
     4C, 2C, 2C coming up: the last skip is concatenated without a reduction.
     Raises ValueError for option values that do not fit together.
@@ -175,11 +178,12 @@ class PlainDFT(nn.Module):
         LayerNorm_type: str = 'WithBias',  # or 'BiasFree'
         dual_pixel_task: bool = False,  # skip from the embedding instead of the global residual
         time_embedding: bool = True,  # False: t is ignored (Wang et al., Table 6)
+        skip: str = 'noisy',  # what the last convolution is added to: x_t, y (degraded) or none
     ) -> None:
         super().__init__()
         check_options(
             inp_channels, out_channels, dim, num_blocks, heads, ffn_factor, LayerNorm_type,
-            dual_pixel_task,
+            dual_pixel_task, skip,
         )  # fmt: skip
         self.inp_channels = inp_channels
         self.out_channels = out_channels
@@ -187,6 +191,7 @@ class PlainDFT(nn.Module):
         self.ffn_factor = ffn_factor
         self.dual_pixel_task = dual_pixel_task
         self.time_embedding = time_embedding
+        self.skip = skip
         level = functools.partial(
             _level, ffn_factor=ffn_factor, bias=bias, norm_kind=LayerNorm_type
         )
@@ -216,8 +221,14 @@ class PlainDFT(nn.Module):
         counts = (self.dim, 2 * self.dim, 4 * self.dim, 8 * self.dim)
         return {c: embed_timesteps(t, c) if self.time_embedding else None for c in counts}
 
+    def global_skip(self, x: Tensor) -> Tensor | None:
+        """The image of x = cat(y, x_t) that the last convolution is added to, or None."""
+        if self.dual_pixel_task or self.skip == 'none':
+            return None
+        return x[:, : self.out_channels] if self.skip == 'degraded' else x[:, -self.out_channels :]
+
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Predict the noise (B, 3, H, W) in x_t.
+        """Predict the noise (B, 3, H, W) in x_t, or what the network is trained for.
 
         x (B, 6, H, W) is cat(y, x_t), both RGB in [-1, 1], H and W multiples of 8; t (B,) holds
         0-based timesteps, float or int. Raises ValueError for any other shape.
@@ -244,5 +255,6 @@ class PlainDFT(nn.Module):
         features = run(self.decoder_level1, features)
 
         if self.dual_pixel_task:
-            return self.output(features + self.skip_conv(embedded))
-        return self.output(features) + x[:, -self.out_channels :]
+            features = features + self.skip_conv(embedded)
+        result, skipped = self.output(features), self.global_skip(x)
+        return result if skipped is None else result + skipped

@@ -56,7 +56,8 @@ class TrainingForward:
         if net.dual_pixel_task:
             features = features + self.convolve(net.skip_conv, embedded, torch.float32)
         result = self.convolve_fp32(net.output, features).permute(0, 3, 1, 2)
-        return result if net.dual_pixel_task else result + x[:, -net.out_channels :]
+        skipped = net.global_skip(x)
+        return result if skipped is None else result + skipped
 
     def level(self, blocks: nn.Module, x: Tensor) -> Tensor:
         """The blocks of a level on x (B, H, W, C), each by the kernels if they take it."""

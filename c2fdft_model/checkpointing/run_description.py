@@ -27,8 +27,11 @@ DATA_OPTIONS = (
     'type', 'gt_sizes', 'mini_batch_sizes', 'iters', 'gt_size', 'batch_size_per_gpu',
     'geometric_augs', 'crops_per_image', 'use_hflip', 'use_rot', 'dataset_enlarge_ratio',
 )  # fmt: skip
-MUST_BE_EQUAL = ('network_g', 'train: stage', 'train: optim_g: type', 'train: scheduler: type')
-"""A state of another network, stage, optimiser or schedule cannot be resumed."""
+MUST_BE_EQUAL = (
+    'network_g', 'diffusion: prediction', 'train: stage', 'train: optim_g: type',
+    'train: scheduler: type',
+)  # fmt: skip
+"""A state of another network, target, stage, optimiser or schedule cannot be resumed."""
 TAKEN_FROM_STATE = ('train: optim_g', 'train: scheduler', 'manual_seed')
 """Loaded with the state, so that a change in the option file has no effect."""
 FREE_TO_CHANGE = (

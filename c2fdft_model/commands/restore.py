@@ -28,7 +28,7 @@ from c2fdft_model.evaluation.image_protocols import IMAGE_PROTOCOLS
 from c2fdft_model.images.image_files import FORMATS
 from c2fdft_model.restoring.comparison import GroundTruthIndex
 from c2fdft_model.restoring.job_runner import EXPECTED_ERRORS, JobRunner
-from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP
+from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP, float32_from
 from c2fdft_model.restoring.restore_jobs import find_jobs
 from c2fdft_model.restoring.restorer import Restorer
 from c2fdft_model.restoring.weights import WeightsError, build_network, read_checkpoint
@@ -49,7 +49,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--weights', required=True, type=Path, help='checkpoint of the network (.pth)')
     add('--param-key', help='key of the checkpoint (default: params_ema, else params)')
     add('--no-time-embedding', action='store_true', help='for weights trained without it')
-    add('--opt', type=Path, help='option file of the training, for its diffusion section')
+    add('--opt', type=Path, help='option file of the training, for what the weights do not say')
     sampling = parser.add_argument_group('sampling')
     add = sampling.add_argument
     add('--steps', type=_steps, help='network calls, or their timesteps as 999,500,0 (default: 4)')
@@ -104,8 +104,12 @@ def build_restorer(args: argparse.Namespace) -> Restorer:
     process = _build_process(args, options)
     device = _device(args.device)
     checkpoint = read_checkpoint(args.weights, args.param_key)
-    trained_with = (options.get('network_g') or {}).get('time_embedding', True)
-    network = build_network(checkpoint, time_embedding=trained_with and not args.no_time_embedding)
+    section = options.get('network_g') or {}
+    network = build_network(
+        checkpoint,
+        time_embedding=section.get('time_embedding', True) and not args.no_time_embedding,
+        skip=section.get('skip', 'noisy'),
+    )
     try:
         restorer = Restorer(
             network.to(device),
@@ -121,7 +125,11 @@ def build_restorer(args: argparse.Namespace) -> Restorer:
         raise WeightsError(f'{args.weights}: {error}') from error
     print(f'Weights: {checkpoint}')
     timesteps = ', '.join(map(str, process.timesteps))
-    precision = _precision(InferenceSettings(args.precision), device, process.timesteps)
+    precision = _precision(
+        InferenceSettings(args.precision, float32_from=float32_from(process)),
+        device,
+        process.timesteps,
+    )
     print(f'Timesteps: {timesteps}; device: {device}; precision: {precision}')
     return restorer
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from c2fdft_model.diffusion.prediction import Prediction, clean_and_noise, prediction_target
 from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.diffusion.sampling import noise_like
 
@@ -84,12 +85,16 @@ class MeanReversion:
 class IRSDEProcess(DiffusionProcess):
     """The mean-reverting process.
 
-    `objective`: `noise` compares predicted and true noise; `maximum_likelihood` compares the state
-    that the predicted noise leads to, one step back, with the most likely one.
+    `prediction`: `noise` or `clean`; a velocity is defined where signal and noise have a variance
+    of 1 together, which they have not here.
+    `objective`: `noise` compares the prediction with what it should be; `maximum_likelihood`
+    compares the state that the prediction leads to, one step back, with the most likely one.
     `sampler`: `posterior` draws from q(x_s | x_t, x_0) with the predicted clean image, which is
     exact for steps of any length; `sde` takes Euler steps of the reverse-time equation, which needs
     all T of them. `eta` scales the noise of both: 1 is the paper's sampling, 0 is deterministic
     (for `sde` the probability-flow equation).
+
+    Raises ValueError for `prediction: velocity`.
     """
 
     def __init__(
@@ -99,9 +104,15 @@ class IRSDEProcess(DiffusionProcess):
         eta: float = 1.0,
         objective: str = 'noise',
         sampler: str = 'posterior',
+        prediction: Prediction = 'noise',
     ) -> None:
+        if prediction == 'velocity':
+            raise ValueError(
+                'prediction: velocity belongs to process: ddpm; allowed with process: ir_sde are '
+                'noise and clean.'
+            )
         self.reversion = reversion or MeanReversion()
-        super().__init__(self.reversion.num_timesteps, sampling_steps, eta)
+        super().__init__(self.reversion.num_timesteps, sampling_steps, eta, prediction)
         self._objective = objective
         self._step = {'posterior': self._posterior_step, 'sde': self._euler_step}[sampler]
 
@@ -115,33 +126,41 @@ class IRSDEProcess(DiffusionProcess):
         return y + self.reversion.stationary_std * eps
 
     def objective(
-        self, prediction: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
+        self, output: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Predicted and true noise, or estimated and most likely state one step back."""
+        """Predicted and true noise or clean image, or estimated and most likely state before."""
         if self._objective == 'noise':
-            return prediction, eps
-        estimate, _ = self._euler_step(x_t, y, prediction, t, t - 1, eta=1.0)
+            return output, prediction_target(self.prediction, x_0, eps, 0.0, 0.0)
+        predicted = self._clean_and_noise(output, x_t, y, t)
+        estimate, _ = self._euler_step(x_t, y, *predicted, t, t - 1, eta=1.0)
         most_likely, _ = self._posterior(x_t, x_0, y, t, t - 1)  # the paper's x*_{i-1}
         return estimate, most_likely
 
     def reverse_step(
-        self, k: int, x_t: Tensor, y: Tensor, eps: Tensor, generator: torch.Generator | None
+        self, k: int, x_t: Tensor, y: Tensor, output: Tensor, generator: torch.Generator | None
     ) -> Tensor:
         """A step of the chosen sampler; the last one adds no noise."""
         t, s = (torch.tensor([timestep]) for timestep in [*self.timesteps, -1][k : k + 2])
-        mean, std = self._step(x_t, y, eps, t, s)
+        mean, std = self._step(x_t, y, *self._clean_and_noise(output, x_t, y, t), t, s)
         if self.eta == 0 or s < 0:
             return mean
         return mean + _per_image(std, x_t) * noise_like(x_t, generator)
 
-    def _posterior_step(
-        self, x_t: Tensor, y: Tensor, eps: Tensor, t: Tensor, s: Tensor
+    def _clean_and_noise(
+        self, output: Tensor, x_t: Tensor, y: Tensor, t: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of x_s given x_t and the x_0 that the noise leads to."""
-        r = self.reversion
-        # the forward process, solved for x_0
-        centred = x_t - y - _per_image(r.std(t), x_t) * eps
-        x_0 = y + centred / _per_image(r.decay(t), x_t)
+        """x_0 and eps: the forward process of the deviations from the degraded image, solved."""
+        decay, std = (
+            _per_image(level(t), x_t) for level in (self.reversion.decay, self.reversion.std)
+        )
+        deviation = output - y if self.prediction == 'clean' else output
+        residual, eps = clean_and_noise(self.prediction, deviation, x_t - y, decay, std)
+        return y + residual, eps
+
+    def _posterior_step(
+        self, x_t: Tensor, y: Tensor, x_0: Tensor, eps: Tensor, t: Tensor, s: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of x_s given x_t and the predicted x_0."""
         return self._posterior(x_t, x_0, y, t, s, self.eta)
 
     def _posterior(
@@ -162,8 +181,9 @@ class IRSDEProcess(DiffusionProcess):
         return m_s + _per_image(noise_scale, x_t) * (x_t - m_t), std
 
     def _euler_step(
-        self, x_t: Tensor, y: Tensor, eps: Tensor, t: Tensor, s: Tensor, eta: float | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, x_t: Tensor, y: Tensor, x_0: Tensor, eps: Tensor, t: Tensor, s: Tensor,
+        eta: float | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Mean and standard deviation of an Euler step of the reverse-time equation."""
         r, eta = self.reversion, self.eta if eta is None else eta
         elapsed = r.elapsed(t, s)

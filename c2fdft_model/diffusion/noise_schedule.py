@@ -78,10 +78,13 @@ class NoiseSchedule:
         `x_0`, `eps`: (B, C, H, W), images in [-1, 1]; `t`: (B,) integer timesteps in 0 .. T-1.
         The coefficients are computed in float64 and applied in the images' precision.
         """
-        alpha_bar = self.alpha_bar.to(t.device, non_blocking=True)[t].view(-1, 1, 1, 1)
-        signal = alpha_bar.sqrt().to(x_0.dtype)
-        noise = (1 - alpha_bar).sqrt().to(x_0.dtype)
+        signal, noise = self.levels(t, x_0.dtype)
         return signal * x_0 + noise * eps
+
+    def levels(self, t: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), (B, 1, 1, 1), for timesteps t (B,)."""
+        alpha_bar = self.alpha_bar.to(t.device, non_blocking=True)[t].view(-1, 1, 1, 1)
+        return alpha_bar.sqrt().to(dtype), (1 - alpha_bar).sqrt().to(dtype)
 
 
 def antithetic_timesteps(

@@ -6,6 +6,7 @@ from typing import Literal
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_model.diffusion.ir_sde import IRSDEProcess, MeanReversion
 from c2fdft_model.diffusion.noise_schedule import NoiseSchedule, make_betas
+from c2fdft_model.diffusion.prediction import Prediction
 from c2fdft_model.diffusion.process import DDPMProcess, DiffusionProcess
 
 
@@ -20,7 +21,8 @@ class IRSDEOptions:
     delta: float = 0.005
     """What is left of the clean image at the end."""
     objective: Literal['noise', 'maximum_likelihood'] = 'noise'
-    """Coarse stage: compare noises, or the states that they lead to one step back."""
+    """Coarse stage: compare noises (with `prediction: clean` clean images), or the states that they
+    lead to one step back."""
     sampler: Literal['posterior', 'sde'] = 'posterior'
     """`posterior` allows a few steps; `sde` takes Euler steps and needs all timesteps."""
 
@@ -31,6 +33,9 @@ class DiffusionOptions:
 
     process: Literal['ddpm', 'ir_sde'] = 'ddpm'
     """`ddpm` is the paper's; `ir_sde` reverts to the degraded image (Luo et al., 2023)."""
+    prediction: Prediction = 'noise'
+    """What the network returns: the noise (the paper), the clean image, or the velocity
+    sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0."""
     ir_sde: IRSDEOptions | None = None
     """Settings of `process: ir_sde`."""
     beta_schedule: Literal['linear', 'quad', 'const', 'jsd', 'sigmoid'] = 'linear'
@@ -78,8 +83,10 @@ def build_process(options: DiffusionOptions) -> DiffusionProcess:
         if options.process == 'ir_sde':
             own = options.ir_sde or IRSDEOptions()
             reversion = MeanReversion(total, own.theta_schedule, own.noise_level, own.delta)
-            return IRSDEProcess(reversion, steps, eta, own.objective, own.sampler)
+            return IRSDEProcess(
+                reversion, steps, eta, own.objective, own.sampler, options.prediction
+            )
         betas = make_betas(options.beta_schedule, options.beta_start, options.beta_end, total)
-        return DDPMProcess(NoiseSchedule(betas), steps, eta)
+        return DDPMProcess(NoiseSchedule(betas), steps, eta, options.prediction)
     except ValueError as error:
         raise OptionError(f'diffusion: {error}') from error

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint as checkpointed
 
 from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
+from c2fdft_model.diffusion.prediction import Prediction, clean_and_noise, prediction_target
 from c2fdft_model.diffusion.sampling import Denoiser, ddim_step, sampling_timesteps
 
 
@@ -21,15 +22,27 @@ class DiffusionProcess(ABC):
     """What training stages and restoration need of a diffusion process.
 
     `sampling_steps`: number of network calls S, or an explicit list of timesteps. `eta` scales the
-    noise that the sampler adds; 0 is deterministic.
+    noise that the sampler adds; 0 is deterministic. `prediction` is what the network returns.
     """
 
-    def __init__(self, num_timesteps: int, sampling_steps: int | Sequence[int], eta: float) -> None:
+    def __init__(
+        self,
+        num_timesteps: int,
+        sampling_steps: int | Sequence[int],
+        eta: float,
+        prediction: Prediction = 'noise',
+    ) -> None:
         self.num_timesteps = num_timesteps
         """T; training timesteps are 0 .. T-1."""
         self.timesteps = sampling_timesteps(sampling_steps, num_timesteps)
         """The timestep of each network call in sampling, falling."""
         self.eta = eta
+        self.prediction = prediction
+
+    @property
+    def amplifies_errors(self) -> bool:
+        """Whether the first calls' clean image has the prediction's error many times over."""
+        return self.prediction == 'noise'
 
     @abstractmethod
     def q_sample(self, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
@@ -39,22 +52,20 @@ class DiffusionProcess(ABC):
     def initial_sample(self, y: Tensor, eps: Tensor) -> Tensor:
         """Where sampling starts, for the degraded image `y` and standard normal noise `eps`."""
 
+    @abstractmethod
     def objective(
-        self, prediction: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
+        self, output: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The pair (estimate, target) whose distance the coarse stage lowers.
-
-        By default predicted and true noise (Wang et al., Eq. 8).
-        """
-        return prediction, eps
+        """The pair (estimate, target) whose distance the coarse stage lowers, from the network's
+        `output` for x_t."""
 
     @abstractmethod
     def reverse_step(
-        self, k: int, x_t: Tensor, y: Tensor, eps: Tensor, generator: torch.Generator | None
+        self, k: int, x_t: Tensor, y: Tensor, output: Tensor, generator: torch.Generator | None
     ) -> Tensor:
         """From the k-th of `timesteps` to the one after it, or from the last to the clean image.
 
-        `eps` is the predicted noise of x_t; `generator` draws fresh noise where `eta` asks for it.
+        `output` is the network's for x_t; `generator` draws fresh noise where `eta` asks for it.
         """
 
     def sample(
@@ -81,10 +92,10 @@ class DiffusionProcess(ABC):
             with torch.set_grad_enabled(torch.is_grad_enabled() and k >= first_grad_step):
                 t_batch = torch.full((x_t.shape[0],), t, device=x_t.device)
                 if checkpoint and torch.is_grad_enabled():
-                    eps = checkpointed(denoise, x_t, t_batch, use_reentrant=False)
+                    output = checkpointed(denoise, x_t, t_batch, use_reentrant=False)
                 else:
-                    eps = denoise(x_t, t_batch)
-                x_t = self.reverse_step(k, x_t, y, eps, generator)
+                    output = denoise(x_t, t_batch)
+                x_t = self.reverse_step(k, x_t, y, output, generator)
         return x_t
 
 
@@ -92,6 +103,9 @@ class DDPMProcess(DiffusionProcess):
     """The paper's process: noise is added to the clean image and removed by DDIM.
 
     The degraded image conditions the network and does not enter the process itself.
+
+    Raises ValueError where noise is to be predicted from a state without any signal: nothing of the
+    clean image could be computed from it.
     """
 
     def __init__(
@@ -99,10 +113,17 @@ class DDPMProcess(DiffusionProcess):
         schedule: NoiseSchedule | None = None,
         sampling_steps: int | Sequence[int] = 4,
         eta: float = 0.0,
+        prediction: Prediction = 'noise',
     ) -> None:
         self.schedule = schedule or NoiseSchedule()
-        super().__init__(self.schedule.num_timesteps, sampling_steps, eta)
+        super().__init__(self.schedule.num_timesteps, sampling_steps, eta, prediction)
         self._alpha_bars = [*map(self.schedule.alpha_bar_at, self.timesteps), 1.0]
+        if prediction == 'noise' and self._alpha_bars[0] == 0:
+            raise ValueError(
+                f'prediction: noise is not possible at timestep {self.timesteps[0]}, where this '
+                'schedule leaves nothing of the clean image (alpha_bar 0); allowed here are clean '
+                'and velocity, or sampling_timesteps as a list without it.'
+            )
 
     def q_sample(self, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """Wang et al., Eq. 2."""
@@ -112,10 +133,19 @@ class DDPMProcess(DiffusionProcess):
         """Pure noise."""
         return eps
 
+    def objective(
+        self, output: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Predicted and true noise (Wang et al., Eq. 8), clean image or velocity."""
+        return output, prediction_target(
+            self.prediction, x_0, eps, *self.schedule.levels(t, x_0.dtype)
+        )
+
     def reverse_step(
-        self, k: int, x_t: Tensor, y: Tensor, eps: Tensor, generator: torch.Generator | None
+        self, k: int, x_t: Tensor, y: Tensor, output: Tensor, generator: torch.Generator | None
     ) -> Tensor:
         """A DDIM step (Wang et al., Algorithm 1)."""
-        return ddim_step(
-            x_t, eps, self._alpha_bars[k], self._alpha_bars[k + 1], self.eta, generator
-        )
+        alpha_bar, alpha_bar_next = self._alpha_bars[k : k + 2]
+        signal, noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+        x_0, eps = clean_and_noise(self.prediction, output, x_t, signal, noise)
+        return ddim_step(x_0, eps, alpha_bar, alpha_bar_next, self.eta, generator)

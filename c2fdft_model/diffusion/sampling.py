@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""Predicts the noise of x_t: (x_t of shape (B, C, H, W), t of shape (B,)) -> eps like x_t."""
+"""A network for one degraded image: (x_t (B, C, H, W), t (B,)) -> its prediction, like x_t.
+
+What it predicts, the noise or something else, is the process's `prediction`."""
 
 
 def sampling_timesteps(steps: int | Sequence[int], num_timesteps: int = 1000) -> list[int]:
@@ -43,7 +45,7 @@ def sampling_timesteps(steps: int | Sequence[int], num_timesteps: int = 1000) ->
 
 
 def ddim_step(
-    x_t: Tensor,
+    x_0: Tensor,
     eps: Tensor,
     alpha_bar_t: float,
     alpha_bar_next: float,
@@ -57,25 +59,23 @@ def ddim_step(
     ================  ==========================================================================
     here              there
     ================  ==========================================================================
-    `x_t`             x_t
+    `x_0`             "predicted x_0"
     `eps`             epsilon_theta(x_t), the predicted noise
     `alpha_bar_t`     alpha_t
-    `alpha_bar_next`  alpha_{t-1}; 1 for the last step, whose result is the predicted clean image
+    `alpha_bar_next`  alpha_{t-1}; 1 for the last step, whose result is `x_0`
     `eta`             eta, which scales the fresh noise: 0 is deterministic, 1 has DDPM's variance
     `sigma`           sigma_t
     ================  ==========================================================================
     """
-    # 1. "Predicted x_0" of Eq. 12.
-    x_0 = (x_t - (1 - alpha_bar_t) ** 0.5 * eps) / alpha_bar_t**0.5
-    # 2. The standard deviation of the fresh noise, Eq. 16. Rounding may leave less than zero.
+    # 1. The standard deviation of the fresh noise, Eq. 16. Rounding may leave less than zero.
     variance = (1 - alpha_bar_next) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_next)
     sigma = eta * max(variance, 0.0) ** 0.5
-    # 3. "Direction pointing to x_t" of Eq. 12: the noise that stays, so that the variance is kept.
+    # 2. "Direction pointing to x_t" of Eq. 12: the noise that stays, so that the variance is kept.
     direction = max(1 - alpha_bar_next - sigma**2, 0.0) ** 0.5 * eps
-    # 4. The sum of Eq. 12, with "random noise" as its last term.
+    # 3. The sum of Eq. 12, with "random noise" as its last term.
     x_next = alpha_bar_next**0.5 * x_0 + direction
     if sigma > 0:
-        x_next = x_next + sigma * noise_like(x_t, generator)
+        x_next = x_next + sigma * noise_like(x_0, generator)
     return x_next
 
 

@@ -1,6 +1,6 @@
 """The network as a file for other programs: `torch.export` (.pt2) and ONNX (.onnx).
 
-The exported function is one noise prediction, eps = network(x, t): x (batch, 6, height, width) is
+The exported function is one network call, eps = network(x, t): x (batch, 6, height, width) is
 cat(degraded, noisy), RGB in [-1, 1]; t (batch,) holds 0-based timesteps; both are float32. Batch,
 height and width are free, the sides multiples of 8 from 16 up.
 """
@@ -90,7 +90,9 @@ def traced(network: PlainDFT) -> ExportedProgram:
 def plain_form(network: PlainDFT) -> PlainDFT:
     """The same network, computed layer by layer whatever its class does."""
     parameters = network.state_dict()
-    plain = PlainDFT(**network_arguments(parameters), time_embedding=network.time_embedding)
+    plain = PlainDFT(
+        **network_arguments(parameters), time_embedding=network.time_embedding, skip=network.skip
+    )
     plain.load_state_dict(parameters)
     return plain.eval().requires_grad_(False)
 

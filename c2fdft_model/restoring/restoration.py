@@ -1,4 +1,4 @@
-"""Restoring whole images of any size with a noise-prediction network."""
+"""Restoring whole images of any size with the network of a diffusion process."""
 
 import contextlib
 import math
@@ -57,7 +57,7 @@ def restore(
     multiple = size_multiple(network)
     network_input = _network_input(batch.to(device=device, dtype=torch.float32), multiple)
     degraded, shape = network_input[:, :3], batch.shape[1:]
-    with torch.no_grad(), inference_settings(network, precision, memory_budget_mb):
+    with torch.no_grad(), inference_settings(network, process, precision, memory_budget_mb):
         denoise = _conditioned(network, network_input, tile, tile_overlap, multiple, progress)
         total = _sample(process, denoise, degraded, names, shape, seed, 0)
         for number in range(1, samples):
@@ -67,13 +67,25 @@ def restore(
 
 
 def inference_settings(
-    network: nn.Module, precision: str, memory_budget_mb: float | None
+    network: nn.Module,
+    process: DiffusionProcess,
+    precision: str,
+    memory_budget_mb: float | None,
 ) -> contextlib.AbstractContextManager[None]:
     """Give the network its precision and memory budget during a restoration, if it has any."""
     settings = getattr(network, 'inference_settings', None)
     if settings is None:
         return contextlib.nullcontext()
-    return settings(precision=precision, memory_budget_mb=memory_budget_mb)
+    return settings(
+        precision=precision,
+        memory_budget_mb=memory_budget_mb,
+        float32_from=float32_from(process),
+    )
+
+
+def float32_from(process: DiffusionProcess) -> float | None:
+    """`InferenceSettings.float32_from`: None, its default, only where errors are amplified."""
+    return None if process.amplifies_errors else math.inf
 
 
 def size_multiple(network: nn.Module) -> int:
@@ -164,7 +176,7 @@ def _conditioned(
     multiple: int,
     progress: Callable[[], object] | None,
 ) -> Denoiser:
-    """The noise prediction as a function of (x_t, t) alone, as samplers expect it.
+    """The network as a function of (x_t, t) alone, as samplers expect it.
 
     `network_input` (B, 6, H, W) holds the degraded images; every call writes its x_t beside them,
     because large images leave no memory for a second copy.
@@ -177,9 +189,9 @@ def _conditioned(
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         network_input[:, 3:] = x_t
-        eps = whole(network_input, torch.as_tensor(t, device=x_t.device).expand(x_t.shape[0]))
+        output = whole(network_input, torch.as_tensor(t, device=x_t.device).expand(x_t.shape[0]))
         if progress is not None:
             progress()
-        return eps
+        return output
 
     return denoise

@@ -73,7 +73,7 @@ class Restorer:
         return replace(image, colour=restored.permute(1, 2, 0).numpy())
 
     def _check_memory(self, height: int, width: int) -> None:
-        with inference_settings(self.network, self.precision, self.memory_budget_mb):
+        with inference_settings(self.network, self.process, self.precision, self.memory_budget_mb):
             needed = needed_memory_mb(self.network, height, width, self.tile)
         free = available_memory_mb(next(self.network.parameters()).device)
         if needed is not None and free is not None and needed > free:

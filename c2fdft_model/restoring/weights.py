@@ -80,15 +80,17 @@ def read_checkpoint(path: str | os.PathLike[str], param_key: str | None = None) 
     return Checkpoint(path, key, parameters, prefix, others)
 
 
-def build_network(checkpoint: Checkpoint, *, time_embedding: bool = True) -> DFT:
+def build_network(
+    checkpoint: Checkpoint, *, time_embedding: bool = True, skip: str = 'noisy'
+) -> DFT:
     """Build the network whose parameters the checkpoint holds, in evaluation mode.
 
-    `time_embedding` has no parameters and cannot be seen in a checkpoint. Raises WeightsError if
-    names or shapes are those of another network, or a value is not finite.
+    `time_embedding` and `skip` have no parameters and cannot be seen in a checkpoint. Raises
+    WeightsError if names or shapes are those of another network, or a value is not finite.
     """
     given = checkpoint.parameters
     try:
-        network = DFT(**network_arguments(given), time_embedding=time_embedding)
+        network = DFT(**network_arguments(given), time_embedding=time_embedding, skip=skip)
     except KeyError as error:
         problems = [f'missing: {error.args[0]}', f'given: {shortened(list(given))}']
         raise _other_network(checkpoint, problems) from error
@@ -151,7 +153,7 @@ def load_into(
 def network_arguments(parameters: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read the arguments of `DFT` from the names and shapes of its parameters.
 
-    `time_embedding` is not among them. Raises KeyError for a missing name.
+    `time_embedding` and `skip` are not among them. Raises KeyError for a missing name.
     """
     blocks = [_count_blocks(parameters, level) for level in LEVELS]
     dim, inp_channels = parameters['patch_embed.proj.weight'].shape[:2]

@@ -24,7 +24,8 @@ class TrainOptions:
     """`train`: the stage, its losses and how it is optimised."""
 
     stage: Literal['coarse', 'fine']
-    """`coarse` learns the noise (Eq. 8); `fine` the sampled image (Eq. 9)."""
+    """`coarse` learns what `diffusion: prediction` says (the noise in Eq. 8); `fine` the sampled
+    image (Eq. 9)."""
     total_iter: int
     """Iterations in all."""
     optim_g: Mapping[str, Any]
@@ -32,7 +33,7 @@ class TrainOptions:
     scheduler: Mapping[str, Any]
     """Learning-rate schedule: `type` and its own arguments."""
     pixel_opt: Mapping[str, Any] | None = None
-    """Coarse: loss of the noise. Fine: loss of the image in [-1, 1]."""
+    """Coarse: loss of the prediction. Fine: loss of the image in [-1, 1]."""
     ssim_opt: Mapping[str, Any] | None = None
     """Fine: structural loss of the image in [0, 1]."""
     perceptual_opt: Mapping[str, Any] | None = None
@@ -82,7 +83,7 @@ class TrainOptions:
             return
         if not self.pixel_opt:
             raise OptionError(
-                'train: stage: coarse needs pixel_opt, the loss of the noise, e.g. '
+                'train: stage: coarse needs pixel_opt, the loss of the prediction, e.g. '
                 '{type: L1Loss, loss_weight: 1, reduction: mean}.'
             )
         for key in ('ssim_opt', 'perceptual_opt', 'grad_steps'):

@@ -52,6 +52,21 @@ def build_stage(
     )
 
 
+UNSUITABLE_SKIPS = {('noise', 'degraded'): 'noisy', ('clean', 'noisy'): 'degraded'}
+"""A prediction and a skip that make the network learn to remove the image that is added, and the
+skip that suits."""
+
+
+def warn_of_skip(prediction: str, skip: str | None) -> None:
+    """Say that another skip suits what the network predicts, if one does."""
+    suitable = UNSUITABLE_SKIPS.get((prediction, skip or ''))
+    if suitable:
+        logger.warning(
+            f'network_g: skip: {skip} with diffusion: prediction: {prediction}: the network must '
+            f'learn to remove the {skip} image again; skip: {suitable} suits this prediction.'
+        )
+
+
 def report_start(options: TrainOptions, pretrained: bool, device_type: str) -> None:
     """Say what the training starts from, and warn of settings that will disappoint."""
     if not pretrained and options.stage == 'coarse':

@@ -66,25 +66,25 @@ class Stage(nn.Module):
 
 
 class CoarseStage(Stage):
-    """The coarse stage: predict the noise of x_t (Wang et al., Eq. 8)."""
+    """The coarse stage: predict the noise of x_t (Wang et al., Eq. 8), or the process's target."""
 
     def __init__(
-        self, network: nn.Module, process: DiffusionProcess, noise_loss: Loss, **settings: bool
+        self, network: nn.Module, process: DiffusionProcess, loss: Loss, **settings: bool
     ) -> None:
         super().__init__(network, process, **settings)
-        self.noise_loss = noise_loss
+        self.loss = loss
 
     def forward(self, lq: Tensor, gt: Tensor, eps: Tensor, t: Tensor) -> LossTerms:
-        """The term `l_noise`.
+        """The term `l_noise`, `l_clean` or `l_velocity`, as the process's prediction is called.
 
         `lq`, `gt`: (B, 3, H, W) in [0, 1]; `eps`: standard normal noise like `gt`; `t`: (B,)
         timesteps, 0-based.
         """
         y, x_0 = to_signed(lq), to_signed(gt)
         x_t = self.process.q_sample(x_0, y, eps, t)
-        prediction = self.denoiser(y)(x_t, t)
-        estimate, target = self.process.objective(prediction, x_t, x_0, y, eps, t)
-        return {'l_noise': self.noise_loss(estimate, target)}
+        output = self.denoiser(y)(x_t, t)
+        estimate, target = self.process.objective(output, x_t, x_0, y, eps, t)
+        return {f'l_{self.process.prediction}': self.loss(estimate, target)}
 
 
 class FineStage(Stage):

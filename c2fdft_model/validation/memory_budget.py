@@ -10,13 +10,17 @@ from torch import nn
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.inference.memory_plan import MemoryBudgetError
 from c2fdft_model.data.pairing import list_images, listed_pairs, read_meta_info
+from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.images.image_io import image_size
 from c2fdft_model.restoring.restoration import inference_settings
 from c2fdft_model.validation.options import ValidationOptions
 
 
 def check_memory_budget(
-    network: nn.Module, options: ValidationOptions, data_sets: Iterable[Mapping[str, Any]]
+    network: nn.Module,
+    process: DiffusionProcess,
+    options: ValidationOptions,
+    data_sets: Iterable[Mapping[str, Any]],
 ) -> None:
     """Raise OptionError, naming the image, if `val: memory_budget_mb` is too small for one.
 
@@ -26,7 +30,7 @@ def check_memory_budget(
     if options.memory_budget_mb is None or not hasattr(network, 'inference_memory_mb'):
         return
     multiple = int(getattr(network, 'size_multiple', 1))
-    with inference_settings(network, options.precision, options.memory_budget_mb):
+    with inference_settings(network, process, options.precision, options.memory_budget_mb):
         for image, *size in itertools.chain.from_iterable(map(degraded_sizes, data_sets)):
             padded = [-(-side // multiple) * multiple for side in size]
             try:

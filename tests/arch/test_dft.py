@@ -117,6 +117,8 @@ def test_timesteps_of_a_wrong_shape_are_refused(t):
         ({'dim': 7}, 'dim: 7'),
         ({'ffn_factor': 0}, 'ffn_factor'),
         ({'inp_channels': 2}, 'inp_channels: 2'),
+        ({'skip': 'degrade'}, 'skip: .degrade. given.*did you mean "degraded"'),
+        ({'skip': 'degraded', 'dual_pixel_task': True}, 'skip: degraded given; with dual'),
     ],
 )
 def test_options_that_cannot_be_built_are_refused(options, message):

@@ -21,6 +21,8 @@ OPTIONS = [
     {'dual_pixel_task': True},
     {'dual_pixel_task': True, 'bias': True},
     {'time_embedding': False},
+    {'skip': 'degraded'},
+    {'skip': 'none'},
     {'num_blocks': [2, 1, 2, 1], 'heads': [2, 2, 2, 2], 'ffn_factor': 2.66},
 ]
 

@@ -207,6 +207,39 @@ def test_every_network_under_every_process_in_both_stages(
     assert_finite(saved_weights(tmp_path))
 
 
+RESIDUAL = {'prediction': 'clean', 'sampling_timesteps': 1}
+
+
+@pytest.mark.parametrize(
+    'network, train',
+    [
+        ({**DFT, 'skip': 'degraded'}, COARSE),
+        ({**NOISE_PREDICTOR, 'skip': 'degraded'}, FINE),
+        ({**DFT, 'skip': 'noisy'}, COARSE),
+    ],
+    ids=['DFT', 'NoisePredictor', 'another_skip'],
+)
+def test_the_clean_image_as_the_target(network, train, images, run, tmp_path):
+    log = run(training(images, 'C2FDFTModel', network, our_data(images), train, diffusion=RESIDUAL))
+    assert 'psnr' in log
+    assert ('l_clean' in log) is (train is COARSE)
+    assert ('skip: degraded suits this prediction' in log) is (network['skip'] == 'noisy')
+    assert_finite(saved_weights(tmp_path))
+
+
+@pytest.mark.parametrize(
+    'network, words',
+    [
+        ({**DFT, 'skp': 'noisy'}, r'network_g: DFT: skp is not a known key .*"skip"'),
+        ({'type': 'EDSR', 'skip': 'degraded'}, 'network_g: EDSR: skip is not a known key'),
+    ],
+)
+def test_an_option_that_the_network_does_not_have_is_refused(network, words, images, run):
+    opt = training(images, 'C2FDFTModel', network, our_data(images), COARSE)
+    with pytest.raises(OptionError, match=words):
+        run(opt)
+
+
 @pytest.mark.parametrize('fast', [False, True])
 def test_bf16_on_a_machine_that_does_not_multiply_it_is_warned_of(fast, images, run, monkeypatch):
     monkeypatch.setattr(set_up, 'has_fast_bf16', lambda device_type: fast)

@@ -180,6 +180,24 @@ def test_a_backbone_with_its_own_residual_predicts_in_place_of_the_noisy_image()
     assert torch.equal(network(x, torch.zeros(1)), x[:, 3:])
 
 
+@pytest.mark.parametrize(
+    ('skip', 'added'), [('noisy', slice(3, 6)), ('degraded', slice(0, 3)), ('none', None)]
+)
+def test_skip_chooses_the_image_that_three_output_channels_are_added_to(skip, added):
+    backbone = nn.Conv2d(7, 3, 1)
+    nn.init.zeros_(backbone.weight)
+    nn.init.zeros_(backbone.bias)
+    x = torch.rand(1, 6, 8, 8)
+    expected = torch.zeros(1, 3, 8, 8) if added is None else x[:, added]
+    assert torch.equal(NoisePredictor(backbone, skip=skip)(x, torch.zeros(1)), expected)
+
+
+def test_skip_degraded_takes_the_channels_in_place_of_the_degraded_image():
+    network = NoisePredictor(nn.Identity(), skip='degraded')
+    x = torch.rand(1, 6, 8, 8)
+    assert torch.equal(network(x, torch.zeros(1)), x[:, :3])
+
+
 def test_a_network_that_takes_the_timestep_is_used_as_it_is():
     wrapped = build('DFT').eval()
     x = torch.rand(2, 6, 16, 16)
@@ -254,6 +272,18 @@ def test_building_leaves_no_trace_of_the_probe_in_the_backbone():
         ({'type': 'UNetDiscriminatorSN', 'num_in_ch': 7}, {}, ['returns 1 channels']),
         ({'type': 'EDSR', 'upscale': 1}, {'time': 'chanel'}, ['chanel', 'channel, none']),
         ({'type': 'DFT', 'dim': 4}, {'time': 'channel'}, ['takes the timestep itself']),
+        ({'type': 'DFT', 'dim': 4}, {'skip': 'degraded'}, ['skip: degraded does not fit DFT']),
+        ({'type': 'EDSR', 'upscale': 1}, {'skip': 'noisi'}, ["skip: 'noisi'", 'mean "noisy"']),
+        (
+            {'type': 'EDSR', 'upscale': 1},
+            {'skip': 'none', 'residual': True},
+            ['residual: true contradicts skip: none'],
+        ),
+        (
+            {'type': 'EDSR', 'upscale': 1},
+            {'skip': 'degraded', 'residual': False},
+            ['residual: false contradicts skip: degraded'],
+        ),
         ({'type': 'DFT', 'dim': 4}, {'adapters': True}, ['adapters', 'used as it is']),
         ({'type': 'DFT', 'dim': 4}, {'unshuffle': 2}, ['unshuffle: 2', 'leave unshuffle out']),
         ({'type': 'EDSR', 'upscale': 1}, {'unshuffle': 0}, ['unshuffle: 0']),

@@ -179,6 +179,16 @@ def test_the_diffusion_section_of_an_option_file_is_used(run, photos):
     assert 'Timesteps: 499, 0;' in printed
 
 
+def test_the_option_file_says_what_the_network_predicts_and_adds_to(script, photos):
+    network = DFT(dim=4, num_blocks=(1, 1, 1, 1))
+    torch.nn.init.zeros_(network.output.weight)
+    torch.save(network.state_dict(), 'w.pth')
+    Path('o.yml').write_text('{network_g: {skip: degraded}, diffusion: {prediction: clean}}')
+    script.main([str(photos / 'a.png'), 'same.png', '--weights', 'w.pth', '--opt', 'o.yml'])
+    same, given = read_image('same.png').colour, read_image(photos / 'a.png').colour
+    assert (same == given).all()
+
+
 def test_comparisons_show_degraded_and_restored_and_ground_truth(run, photos):
     save(photos / 'a.png', 32, 20)
     run(photos / 'a.png', 'out', '--steps', '1', '--compare', '--metrics', photos)

@@ -8,6 +8,7 @@ import torch
 from c2fdft_arch.dft import DFT
 from c2fdft_arch.network.plain_dft import PlainDFT
 from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
+from c2fdft_model.diffusion.prediction import clean_and_noise
 from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.diffusion.sampling import ddim_step, sampling_timesteps
 from helpers.networks import REFERENCES, reference_network
@@ -93,16 +94,17 @@ def test_a_perfect_predictor_recovers_the_clean_image(steps):
 
 def test_one_step_by_hand():
     x_t, eps = torch.tensor([1.0]), torch.tensor([0.5])
+    x_0, _ = clean_and_noise('noise', eps, x_t, 0.8, 0.6)
     # x_0 = (1 - 0.6 * 0.5) / 0.8 = 0.875; next = 0.6 * 0.875 + 0.8 * 0.5
-    stepped = ddim_step(x_t, eps, alpha_bar_t=0.64, alpha_bar_next=0.36)
+    stepped = ddim_step(x_0, eps, alpha_bar_t=0.64, alpha_bar_next=0.36)
     assert stepped.item() == pytest.approx(0.925, abs=1e-6)
 
 
 def test_eta_one_adds_noise_of_the_posterior_variance():
     alpha_bar_t, alpha_bar_next = 0.3, 0.6
-    x_t = torch.zeros(400_000)
+    x_0 = torch.zeros(400_000)
     generator = torch.Generator().manual_seed(0)
-    stepped = ddim_step(x_t, x_t, alpha_bar_t, alpha_bar_next, eta=1.0, generator=generator)
+    stepped = ddim_step(x_0, x_0, alpha_bar_t, alpha_bar_next, eta=1.0, generator=generator)
     beta = 1 - alpha_bar_t / alpha_bar_next
     posterior = (1 - alpha_bar_next) / (1 - alpha_bar_t) * beta
     assert stepped.var().item() == pytest.approx(posterior, rel=0.01)
@@ -112,8 +114,9 @@ def test_eta_keeps_the_marginal_variance():
     alpha_bar_t, alpha_bar_next = 0.3, 0.6
     generator = torch.Generator().manual_seed(0)
     eps = torch.randn(400_000, generator=generator)
-    x_t = (1 - alpha_bar_t) ** 0.5 * eps
-    stepped = ddim_step(x_t, eps, alpha_bar_t, alpha_bar_next, eta=0.7, generator=generator)
+    stepped = ddim_step(
+        torch.zeros_like(eps), eps, alpha_bar_t, alpha_bar_next, eta=0.7, generator=generator
+    )
     assert stepped.var().item() == pytest.approx(1 - alpha_bar_next, rel=0.01)
 
 
@@ -163,7 +166,9 @@ def test_grad_steps_treats_the_state_before_them_as_a_constant(grad_steps):
     for step in range(4):
         if step == 4 - grad_steps:
             x_t = x_t.detach()
-        x_t = ddim_step(x_t, denoiser(x_t, None), alpha_bars[step], alpha_bars[step + 1])
+        levels = alpha_bars[step] ** 0.5, (1 - alpha_bars[step]) ** 0.5
+        predicted = clean_and_noise('noise', denoiser(x_t, None), x_t, *levels)
+        x_t = ddim_step(*predicted, alpha_bars[step], alpha_bars[step + 1])
     x_t.sum().backward()
     truncated, _ = gradient_of(grad_steps=grad_steps)
     assert torch.allclose(truncated, denoiser.weight.grad, rtol=1e-12)

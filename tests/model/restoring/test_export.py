@@ -126,3 +126,9 @@ def test_the_command_refuses_missing_weights_in_one_line(script, tmp_path, capsy
     assert script.main(['a.pt2', '--weights', str(tmp_path / 'w.pth')]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert 'w.pth: no such file' in line
+
+
+@pytest.mark.parametrize('skip', ['degraded', 'none'])
+def test_what_the_last_convolution_is_added_to_is_exported(skip):
+    network = DFT(dim=4, num_blocks=(1, 1, 1, 1), skip=skip).eval()
+    assert largest_difference(network, plain_form(network), [(1, 16, 24)]) < 1e-5

@@ -15,6 +15,7 @@ from basicsr.models import build_model
 
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.dft import DFT
+from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.validation.memory_budget import check_memory_budget, degraded_sizes
 from c2fdft_model.validation.options import ValidationOptions
 from helpers.train_server import TrainServer
@@ -118,17 +119,23 @@ def test_the_image_that_needs_more_than_the_budget_is_named(tmp_path):
     large = tmp_path / 'validation' / 'lq' / '001.png'
     cv2.imwrite(str(large), cv2.resize(cv2.imread(str(large)), (2000, 1000)))
     check_memory_budget(
-        tiny_network(), ValidationOptions(memory_budget_mb=10000, precision='fp32'), [section]
+        tiny_network(),
+        DDPMProcess(),
+        ValidationOptions(memory_budget_mb=10000, precision='fp32'),
+        [section],
     )
     with pytest.raises(OptionError, match=rf'{large}: an image of 2000 x 1000 pixels takes'):
         check_memory_budget(
-            tiny_network(), ValidationOptions(memory_budget_mb=20, precision='fp32'), [section]
+            tiny_network(),
+            DDPMProcess(),
+            ValidationOptions(memory_budget_mb=20, precision='fp32'),
+            [section],
         )
 
 
 def test_without_a_budget_no_image_is_looked_at():
     section = {'dataroot_lq': 'nowhere', 'io_backend': {'type': 'disk'}}
-    check_memory_budget(tiny_network(), ValidationOptions(), [section])
+    check_memory_budget(tiny_network(), DDPMProcess(), ValidationOptions(), [section])
 
 
 def test_sizes_of_an_lmdb_are_read_from_its_list(tmp_path):
