@@ -1,51 +1,108 @@
-"""Parsing sections of an option file into frozen dataclasses.
+"""Sections of an option file as classes whose keys are known, typed and checked (pydantic).
 
 BasicSR ignores keys that it does not know, so that a misspelt key trains with a default for days.
-Here every key of a section is known, typed and checked; an error names the key, the value, what is
-allowed and the nearest valid name.
+Here an error names the key, the value, what is allowed and the nearest valid name.
 """
 
 import contextlib
-import dataclasses
-import types
+import re
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar, Union
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_arch.common.messages import nearest
 
-Section = TypeVar('Section')
+SectionType = TypeVar('SectionType', bound='Section')
+PositiveInt = Annotated[int, Field(gt=0)]
+NotNegativeInt = Annotated[int, Field(ge=0)]
 
 
 class OptionError(C2FDFTError, ValueError):
     """An option file asks for something that does not exist or is impossible; it says what."""
 
 
-def parse_section(cls: type[Section], section: Mapping[str, Any] | None, path: str) -> Section:
-    """Parse one section of an option file into the frozen dataclass `cls`.
+class Section(BaseModel):
+    """One section of an option file: a field for each key, its docstring the key's documentation.
 
-    `path` is the section's name for messages, e.g. `train: mixing_augs`. A key that is absent or
-    null gets its default. Numbers written as `3e-4`, which YAML takes for text, are accepted.
-
-    Raises OptionError for an unknown or missing key and for a value of the wrong type.
+    A key that is null gets its default. Numbers written as `3e-4`, which YAML takes for text, are
+    numbers where a number is expected.
     """
-    section = {} if section is None else section
-    if not isinstance(section, Mapping):
-        raise OptionError(f'{path}: {section!r} must be a section with keys of its own.')
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    check_names(section, fields, path)
-    hints = typing.get_type_hints(cls)
-    values = {
-        key: _convert(value, hints[key], f'{path}: {key}')
-        for key, value in section.items()
-        if value is not None
-    }
-    for name, f in fields.items():
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and name not in values:
-            raise OptionError(f'{path}: {name} is missing; {_allowed(hints[name])} is expected.')
-    return cls(**values)
+
+    model_config = ConfigDict(
+        extra='forbid',
+        frozen=True,
+        strict=True,  # true is no integer, 1 is no truth value
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+    @model_validator(mode='before')
+    @classmethod
+    def _without_nulls(cls, section: Any) -> Any:
+        if isinstance(section, Mapping):
+            return {key: value for key, value in section.items() if value is not None}
+        return section
+
+    @field_validator('*', mode='before')
+    @classmethod
+    def _as_meant(cls, value: Any, info: ValidationInfo) -> Any:
+        hint = cls.model_fields[str(info.field_name)].annotation
+        return as_meant(value, hint)
+
+
+def as_meant(value: Any, hint: Any) -> Any:
+    """What a value read from YAML means where `hint` is expected: `1e-4`, 5.0, `off` and lists."""
+    if isinstance(value, list | tuple):
+        return tuple(as_meant(each, hint) for each in value)
+    expected = set(_parts(hint))
+    if value is False and 'off' in expected:  # YAML reads a bare `off` as False
+        return 'off'
+    if str in expected or any(isinstance(part, str) for part in expected):
+        return value
+    value = number(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def number(value: Any) -> Any:
+    """The number that a text writes, such as `1e-4`; everything else unchanged."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    """A type and what it consists of: `str | None` gives str and None, a Literal its values."""
+    inside = typing.get_args(hint)
+    if not inside:
+        yield hint
+    for part in inside:
+        yield from _parts(part)
+
+
+def parse_section(
+    cls: type[SectionType], section: Mapping[str, Any] | None, path: str
+) -> SectionType:
+    """Parse one section of an option file; `path` is its name, e.g. `train: mixing_augs`.
+
+    Raises OptionError with a line for each unknown or missing key and each impossible value.
+    """
+    try:
+        return cls.model_validate({} if section is None else section)
+    except ValidationError as error:
+        raise OptionError('\n'.join(problems(error, cls, section, path))) from error
 
 
 def check_names(given: Iterable[str], allowed: Iterable[str], path: str) -> None:
@@ -53,92 +110,90 @@ def check_names(given: Iterable[str], allowed: Iterable[str], path: str) -> None
     allowed = list(allowed)
     for name in given:
         if name not in allowed:
-            raise OptionError(
-                f'{path}: {name} is not a known key{nearest(str(name), allowed)}. '
-                f'Known keys: {", ".join(allowed)}.'
+            raise OptionError(f'{path}: {unknown_key(name, allowed)}')
+
+
+def unknown_key(name: object, allowed: Sequence[str]) -> str:
+    """The sentence about a key that is not among those allowed."""
+    hint = nearest(str(name), allowed)
+    return f'{name} is not a known key{hint}. Known keys: {", ".join(allowed)}.'
+
+
+def problems(error: ValidationError, cls: type[Section], section: Any, path: str) -> list[str]:
+    """What pydantic found, a line for each key: where, what was given, what is expected."""
+    found: dict[str, list[str]] = {}
+    for each in error.errors():
+        cause = each.get('ctx', {}).get('error')
+        names, parent = _place(each['loc'], cls, section)
+        if isinstance(cause, OptionError):  # about several keys at once; it names them
+            found[str(cause)] = []
+        elif each['type'] in ('extra_forbidden', 'missing'):
+            key = str(each['loc'][-1])
+            fields = parent.model_fields
+            text = (
+                f'{key} is missing: {fields[key].description}'
+                if key in fields
+                else unknown_key(key, list(fields))
             )
+            found[': '.join([path, *names[:-1], text])] = []
+        else:
+            where = ': '.join([path, *names]).replace(': [', '[')
+            found.setdefault(where, []).append(_sentence(each['msg'], each['input']))
+    # Of a list that could be a single value as well, what is wrong in it says more.
+    inside = {where.rpartition('[')[0] for where in found}
+    return [
+        f'{where}: {_joined(texts)}' if texts else where
+        for where, texts in found.items()
+        if where not in inside
+    ]
 
 
-def positive(path: str, options: object, *names: str) -> None:
-    """Raise OptionError if one of the named numbers is given and not above zero."""
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and value <= 0:
-            raise OptionError(f'{path}: {name}: {value} must be above 0.')
+def _place(
+    loc: Sequence[int | str], cls: type[Section], section: Any
+) -> tuple[list[str], type[Section]]:
+    """The keys that lead to a place, without pydantic's names of alternatives, and its section."""
+    names: list[str] = []
+    for part in loc:
+        if isinstance(part, int) and isinstance(section, Sequence):
+            names.append(f'[{part}]')
+            section = section[part]
+        elif isinstance(part, str) and isinstance(section, Mapping):
+            names.append(part)
+            section, field = section.get(part), cls.model_fields.get(part)
+            inner = [p for p in _parts(field.annotation) if _is_section(p)] if field else []
+            cls = inner[0] if inner and isinstance(section, Mapping) else cls
+    return names, cls
 
 
-def _convert(value: Any, hint: Any, path: str) -> Any:
-    origin = typing.get_origin(hint)
-    if dataclasses.is_dataclass(hint):
-        return parse_section(hint, value, path)  # type: ignore[arg-type]
-    if origin in (Union, types.UnionType):
-        return _convert_union(value, hint, path)
-    if origin is Literal:
-        return _convert_literal(value, hint, path)
-    if origin is tuple and isinstance(value, (list, tuple)):
-        (item_hint, _) = typing.get_args(hint)
-        return tuple(_convert(v, item_hint, f'{path}[{k}]') for k, v in enumerate(value))
-    if origin is None and isinstance(hint, type):
-        return _convert_plain(value, hint, path)
-    if origin is Mapping and isinstance(value, Mapping):
-        return value
-    raise _wrong_type(value, hint, path)
+def _is_section(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Section)
 
 
-def _convert_union(value: Any, hint: Any, path: str) -> Any:
-    for option in typing.get_args(hint):
-        if dataclasses.is_dataclass(option) and isinstance(value, Mapping):
-            return _convert(value, option, path)
-        with contextlib.suppress(OptionError):
-            return _convert(value, option, path)
-    raise _wrong_type(value, hint, path)
+# Pydantic's words, and ours for people who read YAML rather than Python.
+_WORDS = (
+    ('Input should be', 'must be'),
+    (r'a valid (dictionary|mapping).*', 'a section with keys of its own'),
+    ('a valid tuple', 'a list'),
+    ('a valid boolean', 'true or false'),
+    ('a valid string', 'text'),
+    ('a valid integer', 'an integer'),
+    ('a (valid|finite) number', 'a number'),
+    (', (unable|got).*', ''),
+    ('greater than or equal to', 'at least'),
+    ('greater than', 'above'),
+    ('less than', 'below'),
+)
 
 
-def _convert_literal(value: Any, hint: Any, path: str) -> Any:
-    # YAML reads a bare `off` as False.
-    value = 'off' if value is False and 'off' in typing.get_args(hint) else value
-    allowed = typing.get_args(hint)
-    if value in allowed:
-        return value
-    names = [str(name) for name in allowed]
-    raise OptionError(
-        f'{path}: {value!r} is not allowed{nearest(str(value), names)}. '
-        f'Allowed: {", ".join(names)}.'
-    )
+def _sentence(text: str, given: object) -> str:
+    """One of pydantic's findings about a value, in words."""
+    for theirs, ours in _WORDS:
+        text = re.sub(theirs, ours, text)
+    allowed = re.findall("'([^']*)'", text)
+    return f'{given!r} {text}{nearest(str(given), allowed)}.'
 
 
-def _convert_plain(value: Any, hint: type, path: str) -> Any:
-    if isinstance(value, bool) and hint is not bool:  # to Python, true is the integer 1
-        raise _wrong_type(value, hint, path)
-    if hint is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if hint is float:
-        with contextlib.suppress(TypeError, ValueError):
-            return float(value)
-    if isinstance(value, hint):
-        return value
-    raise _wrong_type(value, hint, path)
-
-
-def _wrong_type(value: Any, hint: Any, path: str) -> OptionError:
-    return OptionError(f'{path}: {value!r} is of the wrong type; {_allowed(hint)} is expected.')
-
-
-_TYPE_WORDS = {
-    int: 'an integer',
-    float: 'a number',
-    bool: 'true or false',
-    str: 'text',
-    type(None): '~',
-}
-
-
-def _allowed(hint: Any) -> str:
-    origin = typing.get_origin(hint)
-    if origin in (Union, types.UnionType):
-        return ' or '.join(_allowed(option) for option in typing.get_args(hint))
-    if origin is Literal:
-        return 'one of ' + ', '.join(str(name) for name in typing.get_args(hint))
-    if origin is tuple:
-        return f'a list, each of which is {_allowed(typing.get_args(hint)[0])},'
-    return _TYPE_WORDS.get(hint, 'a section')
+def _joined(texts: Sequence[str]) -> str:
+    """The sentences about one key, which could be of several types, as one."""
+    others = [text.partition(' must be ')[2] for text in texts[1:]]
+    return ' or '.join([text.removesuffix('.') for text in (texts[0], *others)]) + '.'

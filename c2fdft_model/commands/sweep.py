@@ -9,7 +9,6 @@ LPIPS where it is installed. Further arguments go to BasicSR (--force_yml …).
 
 import argparse
 import csv
-import dataclasses
 import os
 import sys
 import time
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         opt = read_options(args.opt, for_basicsr)
         options = parse_section(DiffusionOptions, opt.get('diffusion'), 'diffusion')
         processes = {
-            steps: build_process(dataclasses.replace(options, sampling_timesteps=steps))
+            steps: build_process(options.model_copy(update={'sampling_timesteps': steps}))
             for steps in sorted(set(args.steps))
         }
         metrics = dict(opt.get('val', {}).get('metrics') or {})

@@ -1,20 +1,26 @@
 """The section `datasets: train` (or val, test) of a `PatchCyclePairedDataset`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import model_validator
 
 from c2fdft_arch.common.messages import nearest
-from c2fdft_arch.common.option_parsing import OptionError, parse_section, positive
+from c2fdft_arch.common.option_parsing import (
+    NotNegativeInt,
+    OptionError,
+    PositiveInt,
+    Section,
+    parse_section,
+)
 from c2fdft_model.data.patch_cycle import DATASET_TYPE, PatchCycle
 
 BACKENDS = ('lmdb', 'disk')
 _PATH = 'datasets: train'
 
 
-@dataclass(frozen=True)
-class DatasetOptions:
+class DatasetOptions(Section):
     """`datasets: train`: where the pairs are and how the patch cycle runs over them."""
 
     dataroot_lq: str
@@ -29,7 +35,7 @@ class DatasetOptions:
     """Name of the data set in the log."""
     type: str = DATASET_TYPE
     """This data set's name in BasicSR's registry."""
-    scale: int = 1
+    scale: PositiveInt = 1
     """Size of a clean image in units of its degraded one; BasicSR sets it."""
     meta_info_file: str | None = None
     """Folders: a text file that lists the clean images to use, one a line."""
@@ -45,19 +51,19 @@ class DatasetOptions:
     """Patch size without a cycle; beside `gt_sizes`, the largest of them."""
     geometric_augs: bool = True
     """Turn and mirror patches, eight ways."""
-    crops_per_image: int = 1
+    crops_per_image: PositiveInt = 1
     """Patches taken from one decoded image."""
     check_images: bool = True
     """Folders: read the headers of all files at the start."""
-    batch_size_per_gpu: int = 1
+    batch_size_per_gpu: PositiveInt = 1
     """Batch size of BasicSR's loader: the largest of `mini_batch_sizes`."""
-    num_worker_per_gpu: int = 0
+    num_worker_per_gpu: NotNegativeInt = 0
     """Worker processes that load images."""
-    dataset_enlarge_ratio: int = 1
+    dataset_enlarge_ratio: PositiveInt = 1
     """BasicSR's; has no effect here, because the order of the images does not depend on epochs."""
-    prefetch_mode: str | None = None
+    prefetch_mode: Literal['cpu', 'cuda'] | None = None
     """`~`, `cpu` or `cuda`; the last two need workers."""
-    num_prefetch_queue: int = 1
+    num_prefetch_queue: PositiveInt = 1
     """Batches that `prefetch_mode: cpu` holds ready."""
     pin_memory: bool = False
     """Load into page-locked memory."""
@@ -66,13 +72,13 @@ class DatasetOptions:
     use_shuffle: bool = True
     """Must be true."""
 
-    def __post_init__(self) -> None:
-        counts = ('scale', 'crops_per_image', 'batch_size_per_gpu', 'dataset_enlarge_ratio')
-        positive(_PATH, self, *counts)
+    @model_validator(mode='after')
+    def _fits_together(self) -> 'DatasetOptions':
         self._check_backend()
         if self.phase == 'train':
             self._check_loader()
             self._check_batches()
+        return self
 
     @property
     def is_lmdb(self) -> bool:
@@ -123,12 +129,6 @@ class DatasetOptions:
             raise OptionError(
                 f'{_PATH}: persistent_workers: true is not possible: a worker learns the '
                 'iteration when it is started. Set persistent_workers: false.'
-            )
-        if self.prefetch_mode not in (None, 'cpu', 'cuda'):
-            hint = nearest(str(self.prefetch_mode), ('cpu', 'cuda'))
-            raise OptionError(
-                f'{_PATH}: prefetch_mode: {self.prefetch_mode} is not known{hint}. '
-                'Allowed: ~, cpu, cuda.'
             )
         if self.prefetch_mode is not None and self.num_worker_per_gpu == 0:
             raise OptionError(

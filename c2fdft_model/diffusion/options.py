@@ -1,17 +1,17 @@
 """The section `diffusion` of an option file: each key, its default and its bounds."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from c2fdft_arch.common.option_parsing import OptionError
+from pydantic import Field, model_validator
+
+from c2fdft_arch.common.option_parsing import OptionError, PositiveInt, Section
 from c2fdft_model.diffusion.ir_sde import IRSDEProcess, MeanReversion
 from c2fdft_model.diffusion.noise_schedule import NoiseSchedule, make_betas
 from c2fdft_model.diffusion.prediction import Prediction
 from c2fdft_model.diffusion.process import DDPMProcess, DiffusionProcess
 
 
-@dataclass(frozen=True)
-class IRSDEOptions:
+class IRSDEOptions(Section):
     """`diffusion: ir_sde`: what only the mean-reverting process has."""
 
     theta_schedule: Literal['cosine', 'linear', 'constant'] = 'cosine'
@@ -27,8 +27,7 @@ class IRSDEOptions:
     """`posterior` allows a few steps; `sde` takes Euler steps and needs all timesteps."""
 
 
-@dataclass(frozen=True)
-class DiffusionOptions:
+class DiffusionOptions(Section):
     """`diffusion`: the process and its sampler."""
 
     process: Literal['ddpm', 'ir_sde'] = 'ddpm'
@@ -44,26 +43,26 @@ class DiffusionOptions:
     """First variance."""
     beta_end: float = 2e-2
     """Last variance."""
-    num_diffusion_timesteps: int = 1000
+    num_diffusion_timesteps: PositiveInt = 1000
     """T."""
     sampling_timesteps: int | tuple[int, ...] = 4
     """Number of network calls S, or the list of their timesteps."""
-    eta: float = 0.0
+    eta: Annotated[float, Field(ge=0)] = 0.0
     """Noise added while sampling: 0 is deterministic (DDIM), 1 has the process's own variance."""
 
-    def __post_init__(self) -> None:
-        if self.eta < 0:
-            raise OptionError(f'diffusion: eta: {self.eta} must not be negative.')
+    @model_validator(mode='after')
+    def _fits_together(self) -> 'DiffusionOptions':
         if self.process == 'ddpm' and self.ir_sde is not None:
             raise OptionError(
                 'diffusion: ir_sde belongs to process: ir_sde; process: ddpm was given.'
             )
         if self.process == 'ir_sde':
             self._check_ir_sde()
+        return self
 
     def _check_ir_sde(self) -> None:
         for name in ('beta_schedule', 'beta_start', 'beta_end'):
-            if getattr(self, name) != getattr(DiffusionOptions, name):
+            if getattr(self, name) != DiffusionOptions.model_fields[name].default:
                 raise OptionError(
                     f'diffusion: {name} belongs to process: ddpm; process: ir_sde was given, '
                     'whose settings stand in the section ir_sde.'

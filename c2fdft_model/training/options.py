@@ -1,32 +1,31 @@
 """The section `train` of an option file: each key, its default and its bounds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from c2fdft_arch.common.option_parsing import OptionError, positive
+from pydantic import Field, model_validator
+
+from c2fdft_arch.common.option_parsing import OptionError, PositiveInt, Section
 
 
-@dataclass(frozen=True)
-class MixingOptions:
+class MixingOptions(Section):
     """`train: mixing_augs`: mixup of the images of a batch (deblurring and denoising)."""
 
     mixup: bool = False
     """Blend each image with another of the batch, degraded and clean alike."""
-    mixup_beta: float = 1.2
+    mixup_beta: Annotated[float, Field(gt=0)] = 1.2
     """Both parameters of the Beta distribution that draws the blend."""
     use_identity: bool = False
     """Leave every second batch, drawn at random, unmixed."""
 
 
-@dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(Section):
     """`train`: the stage, its losses and how it is optimised."""
 
     stage: Literal['coarse', 'fine']
     """`coarse` learns what `diffusion: prediction` says (the noise in Eq. 8); `fine` the sampled
     image (Eq. 9)."""
-    total_iter: int
+    total_iter: PositiveInt
     """Iterations in all."""
     optim_g: Mapping[str, Any]
     """Optimiser: `type`, `lr` and its own arguments."""
@@ -40,34 +39,31 @@ class TrainOptions:
     """Fine: BasicSR's perceptual loss of the image in [0, 1]."""
     warmup_iter: int = -1
     """Iterations of linear warm-up; -1 for none."""
-    ema_decay: float = 0.999
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the averaged weights, per update."""
-    mixing_augs: MixingOptions = field(default_factory=MixingOptions)
+    mixing_augs: MixingOptions = MixingOptions()
     """Mixup."""
     use_grad_clip: bool = False
     """Clip the gradient's norm to `grad_clip`."""
-    grad_clip: float = 0.01
+    grad_clip: Annotated[float, Field(gt=0)] = 0.01
     """Largest norm of the gradient with `use_grad_clip`."""
     checkpoint: Literal['none', 'steps', 'blocks'] = 'none'
     """Keep less for back-propagation: evaluate sampling steps or blocks again."""
-    grad_steps: int | None = None
+    grad_steps: PositiveInt | None = None
     """Fine: back-propagate through the last K sampling steps only; all by default."""
-    accumulate: int = 1
+    accumulate: PositiveInt = 1
     """Split each batch into N parts and add up their gradients."""
     amp: Literal['off', 'bf16'] = 'off'
     """Matrix products and convolutions in bfloat16."""
     compile: bool = False
     """Compile the network with torch.compile."""
-    max_bad_iterations: int = 20
+    max_bad_iterations: PositiveInt = 20
     """Stop after so many iterations in a row with a loss or gradient that is not finite."""
-    keep_last: int | None = None
+    keep_last: PositiveInt | None = None
     """Keep the newest K checkpoints and training states; all by default."""
 
-    def __post_init__(self) -> None:
-        positive('train', self, 'total_iter', 'accumulate', 'grad_clip', 'grad_steps')
-        positive('train', self, 'max_bad_iterations', 'keep_last')
-        if not 0 <= self.ema_decay < 1:
-            raise OptionError(f'train: ema_decay: {self.ema_decay} must be in [0, 1).')
+    @model_validator(mode='after')
+    def _fits_together(self) -> 'TrainOptions':
         if self.compile and self.checkpoint == 'blocks':
             raise OptionError(
                 'train: checkpoint: blocks cannot be combined with compile: true, which decides by '
@@ -80,7 +76,7 @@ class TrainOptions:
                     'train: stage: fine needs at least one of pixel_opt, ssim_opt and '
                     'perceptual_opt.'
                 )
-            return
+            return self
         if not self.pixel_opt:
             raise OptionError(
                 'train: stage: coarse needs pixel_opt, the loss of the prediction, e.g. '
@@ -94,3 +90,4 @@ class TrainOptions:
                 'train: checkpoint: steps belongs to stage: fine (coarse has a single step); '
                 'allowed here are none and blocks.'
             )
+        return self

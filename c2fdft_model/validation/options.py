@@ -1,17 +1,17 @@
 """The section `val` of an option file: each key, its default and its bounds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from c2fdft_arch.common.option_parsing import check_names, positive
+from pydantic import model_validator
+
+from c2fdft_arch.common.option_parsing import NotNegativeInt, PositiveInt, Section, check_names
 
 
-@dataclass(frozen=True)
-class ValidationOptions:
+class ValidationOptions(Section):
     """`val`: BasicSR's keys and how validation and test sample."""
 
-    val_freq: int | None = None
+    val_freq: PositiveInt | None = None
     """Iterations between validations."""
     save_img: bool = False
     """Write the restored images."""
@@ -23,18 +23,19 @@ class ValidationOptions:
     """Show a progress bar."""
     noise_seed: int = 0
     """Seed of the noise, together with each image's name."""
-    samples: int = 1
+    samples: PositiveInt = 1
     """Average this many samplings."""
     precision: Literal['auto', 'fp32', 'bf16'] = 'auto'
     """Precision of matrix products and convolutions in the network."""
-    memory_budget_mb: int | None = None
+    memory_budget_mb: PositiveInt | None = None
     """Memory that the network may use beside the image, in MiB; a default by size if not given."""
-    strips: int = 3
+    strips: NotNegativeInt = 3
     """Images of each data set that TensorBoard shows: degraded | restored | clean."""
     best_metric: str | None = None
     """The metric, on the first data set, that chooses `net_g_best.pth`; the first by default."""
 
-    def __post_init__(self) -> None:
-        positive('val', self, 'val_freq', 'samples', 'memory_budget_mb')
+    @model_validator(mode='after')
+    def _fits_together(self) -> 'ValidationOptions':
         if self.best_metric is not None:
             check_names([self.best_metric], self.metrics or {}, 'val: best_metric')
+        return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
 import re
@@ -12,6 +11,7 @@ import yaml
 
 import c2fdft_arch
 from c2fdft_arch.baselines.noise_predictor import NoisePredictor
+from c2fdft_arch.common.option_parsing import Section
 from c2fdft_arch.dft import DFT
 from c2fdft_model.data.dataset_options import DatasetOptions
 from c2fdft_model.diffusion.options import DiffusionOptions, IRSDEOptions
@@ -33,8 +33,8 @@ BARE_FILE = re.compile(r'[a-z]\w*\.(?:py|sh|yml)')
 OPTION_STEM = re.compile(r'(?:derain|deblur|denoise|demo)_[a-z0-9_]+')
 
 
-def fields_of(section: type) -> set[str]:
-    return {field.name for field in dataclasses.fields(section)}
+def fields_of(section: type[Section]) -> set[str]:
+    return set(section.model_fields)
 
 
 def arguments_of(constructor: type, *without: str) -> set[str]:
@@ -63,7 +63,7 @@ def test_every_option_key_is_documented(section):
 def test_every_default_of_a_table_is_the_codes():
     """Where a row has one key and a plain default, it is the default of the options."""
     sections = (TrainOptions, DiffusionOptions, IRSDEOptions, ValidationOptions, DatasetOptions)
-    known = {f.name: f.default for section in sections for f in dataclasses.fields(section)}
+    known = {n: f.default for section in sections for n, f in section.model_fields.items()}
     rows = re.findall(r'^\| `(\w+)` \| ([^|]+) \|', DOCUMENTS[OPTIONS], re.MULTILINE)
     checked = {key: yaml.safe_load(text.strip(' `')) for key, text in rows if key in known}
     wrong = {

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 
-from c2fdft_arch.common.option_parsing import OptionError, parse_section
+from c2fdft_arch.common.option_parsing import OptionError, Section, parse_section
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.training.options import TrainOptions
 from c2fdft_model.validation.options import ValidationOptions
@@ -43,18 +41,18 @@ def test_the_process_of_the_options_calls_the_network_at_their_timesteps():
 @pytest.mark.parametrize(
     ('changes', 'words'),
     [
-        ({'stage': 'middle'}, ['stage', "'middle'", 'coarse, fine']),
+        ({'stage': 'middle'}, ['stage', "'middle'", "'coarse' or 'fine'"]),
         ({'stage': 'corse'}, ['did you mean "coarse"']),
         ({'stage': None}, ['stage is missing', 'coarse']),
         ({'ema_deacy': 0.9}, ['ema_deacy', 'did you mean "ema_decay"', 'Known keys']),
-        ({'ema_decay': 1.5}, ['ema_decay', '1.5', '[0, 1)']),
+        ({'ema_decay': 1.5}, ['ema_decay', '1.5', 'below 1']),
         ({'ema_decay': 'much'}, ['ema_decay', "'much'", 'a number']),
         ({'total_iter': 'all'}, ['total_iter', 'an integer']),
         ({'total_iter': 0}, ['total_iter', 'above 0']),
         ({'total_iter': 10.5}, ['total_iter', '10.5', 'an integer']),
         ({'use_grad_clip': 1}, ['use_grad_clip', 'true or false']),
         ({'accumulate': -2}, ['accumulate', '-2', 'above 0']),
-        ({'amp': 'fp16'}, ['amp', 'off, bf16']),
+        ({'amp': 'fp16'}, ['amp', "'off' or 'bf16'"]),
         ({'mixing_augs': {'mixup_bta': 1}}, ['mixing_augs', 'did you mean "mixup_beta"']),
         ({'mixing_augs': True}, ['mixing_augs', 'section']),
         ({'pixel_opt': None}, ['pixel_opt', 'L1Loss']),
@@ -82,6 +80,23 @@ def test_the_fine_stage_takes_its_own_keys():
 
 def test_numbers_that_yaml_takes_for_text_are_numbers():
     assert parse_train(ema_decay='9e-1').ema_decay == 0.9
+
+
+@pytest.mark.parametrize('text', ['1e-4', '"5e-1"', '.5', '1_0e-2'])
+def test_every_way_to_write_a_number_is_one(text):
+    assert parse_train(ema_decay=text.strip('"')).ema_decay == float(text.strip('"'))
+
+
+def test_text_that_looks_like_a_number_stays_text_where_text_is_expected():
+    assert parse_section(ValidationOptions, {'suffix': '1e4'}, 'val').suffix == '1e4'
+
+
+def test_every_wrong_key_is_named_on_a_line_of_its_own():
+    with pytest.raises(OptionError) as error:
+        parse_train(ema_deacy=0.9, amp='fp16', mixing_augs={'mixup_bta': 1, 'mixup': 'no'})
+    assert [line.partition(' ')[2].split()[0] for line in str(error.value).splitlines()] == [
+        'mixing_augs:', 'mixing_augs:', 'amp:', 'ema_deacy',
+    ]  # fmt: skip
 
 
 def test_whole_floats_are_integers():
@@ -125,11 +140,10 @@ def test_sections_must_be_sections():
 
 
 def test_lists_become_tuples_and_options_cannot_be_changed():
-    @dataclass(frozen=True)
-    class Listed:
+    class Listed(Section):
         numbers: tuple[int, ...] = ()
 
     options = parse_section(Listed, {'numbers': [1, 2]}, 'listed')
     assert options.numbers == (1, 2)
-    with pytest.raises(AttributeError):
+    with pytest.raises(ValueError, match='frozen'):
         options.numbers = (3,)
