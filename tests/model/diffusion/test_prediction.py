@@ -213,8 +213,8 @@ def test_ir_sde_compares_clean_images_or_the_states_that_they_lead_to(objective)
 @pytest.mark.parametrize(
     'section, words',
     [
-        ({'prediction': 'clear'}, 'diffusion: prediction: .clear. is not allowed.*"clean"'),
-        ({'prediction': 'eps'}, 'Allowed: noise, clean, velocity'),
+        ({'prediction': 'clear'}, 'diffusion: prediction: .clear. must be .*"clean"'),
+        ({'prediction': 'eps'}, "'noise', 'clean' or 'velocity'"),
         ({'process': 'ir_sde', 'prediction': 'velocity'}, 'ir_sde are noise and clean'),
         (
             {'beta_schedule': 'jsd', 'num_diffusion_timesteps': 5},
