@@ -1,0 +1,1 @@
+"""Trainings and measurements in processes of their own, what they cost, and comparing systems."""
