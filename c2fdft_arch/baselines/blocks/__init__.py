@@ -1,0 +1,1 @@
+"""What the systems of the paper's tables have in common."""
