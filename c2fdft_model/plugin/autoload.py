@@ -16,6 +16,7 @@ LEAVES = (
     'c2fdft_arch.noise_predictor_arch',
     'c2fdft_arch.baselines_arch',
     'c2fdft_model.losses',
+    'c2fdft_model.baseline_losses',
     'c2fdft_model.patch_cycle_dataset',
     'c2fdft_model.c2fdft_model',
     'c2fdft_model.metrics',
