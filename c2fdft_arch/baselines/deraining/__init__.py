@@ -1,0 +1,1 @@
+"""The deraining systems of the paper's Table 1."""
