@@ -1,0 +1,1 @@
+"""The deblurring systems of the paper's Table 2."""
