@@ -46,6 +46,18 @@ PUBLISHED_SIZES = {
     'derain_restormer': 26.1,
 }
 
+# Parameters of the networks that their authors publish.
+PUBLISHED_COUNTS = {
+    'deblur_dmphn': 21_697_572,
+    'deblur_mimo_unet_plus': 16_107_651,
+    'deblur_mimo_unet_plus_plus': 16_107_651,
+    'denoise_cbdnet': 4_365_382,
+    'denoise_vdn': 7_816_780,
+    'derain_hinet': 88_669_702,
+    'derain_prenet': 168_963,
+    'derain_rescan': 149_823,
+}
+
 TINY = {
     'spandrel/Restormer': {'dim': 8, 'num_blocks': [1] * 4, 'heads': [1] * 4},
     'spandrel/NAFNet': {'width': 4, 'enc_blk_nums': [1], 'dec_blk_nums': [1], 'middle_blk_num': 1},
@@ -53,6 +65,13 @@ TINY = {
     'spandrel/FFTformer': {'dim': 8, 'num_blocks': [1] * 3},
     'spandrel/Uformer': {'embed_dim': 4, 'depths': [1] * 9, 'num_heads': [1] * 9},
     'spandrel/MIRNet2': {'n_feat': 16, 'n_MRB': 1},
+    'PReNet': {},
+    'RESCAN': {'channels': 4, 'stages': 2, 'depth': 4},
+    'HINet': {'wf': 4},
+    'MIMOUNet': {'num_res': 1, 'base_channel': 8},
+    'DMPHN': {'stacks': 2, 'channels': 4},
+    'CBDNet': {'width': 4},
+    'VDN': {'wf': 4},
     'EDSR': {'num_feat': 8, 'num_block': 1},
     'DFT': {'dim': 8, 'num_blocks': [1] * 4, 'heads': [1] * 4},
 }
@@ -119,7 +138,12 @@ def test_they_train_as_long_as_both_our_stages(name):
 @pytest.mark.parametrize('name', TRAINING_FILES)
 def test_the_learning_rate_is_scheduled_to_the_end(name):
     train = baseline(name)['train']
-    assert sum(train['scheduler']['periods']) == train['total_iter']
+    scheduler = train['scheduler']
+    if 'milestones' in scheduler:
+        assert scheduler['milestones'] == sorted(scheduler['milestones'])
+        assert train['total_iter'] / 2 <= scheduler['milestones'][-1] < train['total_iter']
+    else:
+        assert sum(scheduler['periods']) == train['total_iter']
 
 
 @pytest.mark.parametrize('name', TEST_FILES)
@@ -134,6 +158,13 @@ def test_networks_have_the_published_number_of_parameters(name):
     network = build_network(baseline(name)['network_g'])
     millions = sum(p.numel() for p in network.parameters()) / 1e6
     assert round(millions, 1) == PUBLISHED_SIZES[name]
+
+
+@pytest.mark.parametrize('name', PUBLISHED_COUNTS)
+def test_networks_have_as_many_parameters_as_their_authors(name):
+    with torch.device('meta'):
+        network = build_network(baseline(name)['network_g'])
+    assert sum(p.numel() for p in network.parameters()) == PUBLISHED_COUNTS[name]
 
 
 @pytest.mark.parametrize('network', ['restormer', 'nafnet', 'edsr'])
@@ -180,6 +211,8 @@ def plain(section):
     """Ordered dictionaries of the loader as plain ones, which yaml can write."""
     if isinstance(section, dict):
         return {key: plain(value) for key, value in section.items()}
+    if isinstance(section, list):
+        return [plain(value) for value in section]
     return section
 
 
@@ -194,8 +227,9 @@ def test_a_training_file_trains_two_iterations(name, images, tmp_path, monkeypat
         gt_sizes=[16, 24, 32][:phases], mini_batch_sizes=[4, 2, 1][:phases], iters=[1],
         batch_size_per_gpu=4, num_worker_per_gpu=0, pin_memory=False,
     )  # fmt: skip
-    periods = opt['train']['scheduler']['periods']
-    opt['train']['scheduler']['periods'] = [1, 1][: len(periods)]
+    for key, values in opt['train']['scheduler'].items():
+        if key in ('periods', 'milestones'):
+            opt['train']['scheduler'][key] = [1, 1][: len(values)]
     opt['train']['total_iter'] = 2
     opt['logger'].update(print_freq=1, save_checkpoint_freq=2, use_tb_logger=False)
     if 'val' in opt:

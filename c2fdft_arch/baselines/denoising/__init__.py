@@ -1,0 +1,1 @@
+"""The denoising systems of the paper's Table 3."""

@@ -1,0 +1,161 @@
+"""The systems of the paper's tables: as their authors' networks, any size, training, errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import basicsr  # noqa: F401  (the hook registers the plugin)
+import pytest
+import torch
+from basicsr.archs import build_network
+from basicsr.utils.registry import ARCH_REGISTRY
+
+import c2fdft_arch.baselines_arch  # noqa: F401
+from c2fdft_arch.baselines.systems import SYSTEMS
+from c2fdft_arch.common.option_parsing import OptionError
+from helpers import closed_form
+
+# What the public networks give for weights and image of `closed_form`, and with which options.
+REFERENCES = json.loads(
+    (Path(__file__).resolve().parents[2] / 'data' / 'systems.json').read_text(encoding='utf-8')
+)
+TINY = {
+    'PReNet': {'recurrent_iter': 2},
+    'RESCAN': {'channels': 4, 'stages': 2, 'depth': 4},
+    'HINet': {'wf': 4, 'depth': 3},
+    'MIMOUNet': {'num_res': 1, 'base_channel': 8},
+    'DMPHN': {'levels': 3, 'stacks': 2, 'channels': 4},
+    'CBDNet': {'width': 4},
+    'VDN': {'wf': 4, 'dep_U': 3, 'dep_S': 3},
+}
+OUTPUTS = {
+    'PReNet': 2, 'RESCAN': 2, 'HINet': 2, 'MIMOUNet': 3, 'DMPHN': 2, 'CBDNet': 3, 'VDN': 5,
+}  # fmt: skip
+
+
+def build(name: str, **options) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_network({'type': name, **(options or TINY[name])})
+
+
+def test_every_system_is_tried_here():
+    assert set(TINY) == set(OUTPUTS) == set(SYSTEMS)
+    assert {name.split('_')[0] for name in REFERENCES} == set(SYSTEMS)
+
+
+def test_every_system_is_registered():
+    assert set(SYSTEMS) <= set(ARCH_REGISTRY.keys())
+
+
+@pytest.mark.parametrize('name', REFERENCES)
+def test_the_output_is_that_of_the_authors_network(name):
+    reference = REFERENCES[name]
+    network = closed_form.fill(SYSTEMS[name.split('_')[0]](**reference['options'])).eval()
+    with torch.no_grad():
+        restored = network(closed_form.image(*reference['size']))
+    found = torch.cat([restored[0, :, 2, 3], restored[0, :, -3, -4]])
+    assert torch.allclose(found, torch.tensor(reference['values']), atol=1e-5)
+
+
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_any_size_comes_back_as_it_was(name):
+    network = build(name).eval()
+    with torch.no_grad():
+        for size in ((37, 29), (1, 1)):
+            assert network(torch.rand(1, 3, *size)).shape == (1, 3, *size)
+
+
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_a_training_step_reaches_every_parameter(name):
+    network = build(name, **TINY[name], all_outputs=True)
+    outputs = network(torch.rand(2, 3, 32, 40))
+    assert len(outputs) == OUTPUTS[name]
+    sum((output**2).mean() for output in outputs).backward()
+    without = [key for key, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_all_outputs_are_for_training_and_the_restored_image_is_the_first(name):
+    network = build(name, **TINY[name], all_outputs=True)
+    image = torch.rand(1, 3, 37, 29)
+    first = network(image)[0]
+    assert first.shape == image.shape
+    network.eval()
+    assert torch.equal(network(image), first)
+
+
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_without_all_outputs_training_sees_the_restored_image_alone(name):
+    assert build(name)(torch.rand(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+
+
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_an_image_that_is_not_rgb_is_refused_with_its_shape(name):
+    network = build(name)
+    for shape in ((1, 1, 32, 32), (1, 6, 32, 32), (3, 32, 32)):
+        with pytest.raises(ValueError, match=rf'{name} takes RGB images .*got \({shape[0]}, '):
+            network(torch.zeros(shape))
+
+
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_a_system_with_adapters_can_predict_noise(name):
+    network = build_network(
+        {'type': 'NoisePredictor', 'adapters': True, 'backbone': {'type': name, **TINY[name]}}
+    )
+    noise = network(torch.rand(2, 6, 17, 24), torch.tensor([0, 999]))
+    assert noise.shape == (2, 3, 17, 24)
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'words'),
+    [
+        ('PReNet', {'recurrent_iter': 0}, 'PReNet: recurrent_iter: 0 must be 1 or more'),
+        ('RESCAN', {'depth': 2}, 'RESCAN: depth: 2 must be 3 or more'),
+        ('HINet', {'depth': 1}, 'HINet: depth: 1 must be 2 or more'),
+        ('MIMOUNet', {'base_channel': 3}, 'MIMOUNet: base_channel: 3 must be 4 or more'),
+        ('DMPHN', {'levels': 1}, 'DMPHN: levels: 1 must be 2 or more'),
+        ('DMPHN', {'weights': 'nowhere'}, 'weights: nowhere/encoder_lv1.pkl cannot be loaded'),
+        ('CBDNet', {'width': 1}, 'CBDNet: width: 1 must be 2 or more'),
+        ('VDN', {'dep_S': 1}, 'VDN: dep_S: 1 must be 2 or more'),
+    ],
+)
+def test_impossible_options_are_refused_by_name(name, options, words):
+    with pytest.raises(OptionError, match=words):
+        SYSTEMS[name](**options)
+
+
+def test_shared_blocks_are_one_block_applied_five_times():
+    shared, own = build('PReNet', shared_blocks=True).eval(), build('PReNet').eval()
+    state = shared.state_dict()
+    block = {key: value for key, value in state.items() if key.startswith('res_conv1.')}
+    copies = {key.replace('1', str(k), 1): v for k in range(1, 6) for key, v in block.items()}
+    own = build('PReNet', recurrent_iter=6).eval()
+    own.load_state_dict({**state, **copies})
+    image = torch.rand(1, 3, 16, 16)
+    assert torch.equal(shared(image), own(image))
+
+
+def test_the_self_ensemble_is_the_mean_over_flips_in_evaluation_alone():
+    network = build('MIMOUNet', **TINY['MIMOUNet'], self_ensemble=True)
+    image = torch.rand(1, 3, 16, 24)
+    trained = network(image)
+    network.self_ensemble = False
+    assert torch.equal(network(image), trained)
+    network.eval()
+    flips = ((), (-1,), (-2,), (-2, -1))
+    expected = sum(network(image.flip(dims)).flip(dims) for dims in flips) / 4
+    network.self_ensemble = True
+    assert torch.allclose(network(image), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(('levels', 'stacks'), [(3, 1), (3, 2)])
+def test_dmphn_loads_a_folder_with_a_file_for_each_part(levels, stacks, tmp_path):
+    options = {'levels': levels, 'stacks': stacks, 'channels': 4}
+    trained = build('DMPHN', **options).eval()
+    for name, part in trained.named_children():
+        torch.save(part.state_dict(), tmp_path / f'{name}.pkl')
+    loaded = SYSTEMS['DMPHN'](**options, weights=str(tmp_path)).eval()
+    image = torch.rand(1, 3, 16, 16)
+    assert torch.equal(loaded(image), trained(image))
