@@ -16,7 +16,7 @@ def has_fast_bf16(device_type: str) -> bool:
     if device_type == 'cuda':
         return torch.cuda.get_device_capability() >= (8, 0) and torch.cuda.is_bf16_supported()
     if device_type == 'cpu' and torch.backends.mkldnn.is_available():
-        return bool({'amx_bf16', 'avx512_bf16'} & _cpu_flags())
+        return bool({'amx_bf16', 'avx512_bf16'} & cpu_flags())
     return False
 
 
@@ -30,7 +30,7 @@ def matmul_dtype(dtype: torch.dtype, device_type: str) -> torch.dtype:
     return torch.float32 if emulated else dtype
 
 
-def _cpu_flags() -> set[str]:
+def cpu_flags() -> set[str]:
     """The feature flags of the first CPU as Linux names them; empty elsewhere."""
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()

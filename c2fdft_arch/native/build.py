@@ -1,4 +1,4 @@
-"""Finding, compiling and caching the library of kernels.
+"""Finding or compiling, and loading, the library of kernels.
 
 Without a compiler, or on a machine that they do not suit, PyTorch's operations serve;
 `C2FDFT_NATIVE=0` in the environment switches the kernels off.
@@ -6,103 +6,104 @@ Without a compiler, or on a machine that they do not suit, PyTorch's operations 
 
 import ctypes
 import functools
-import hashlib
 import logging
 import os
 import platform
-import shlex
-import subprocess
-import tempfile
 from pathlib import Path
 
 import torch
 
-from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_arch.common.atomic_write import replacing
 from c2fdft_arch.common.messages import is_switched_off
+from c2fdft_arch.native import cache, compiler
+from c2fdft_arch.native.errors import KernelsUnavailableError
 
 SWITCH = 'C2FDFT_NATIVE'
-FOLDER = Path(__file__).resolve().parent / 'csrc'
-# No flag that lets infinities or NaNs be ignored: they must come out where they go in.
-FLAGS = (
-    '-std=c++17', '-O3', '-march=native', '-ffp-contract=fast', '-fno-math-errno',
-    '-fno-trapping-math', '-fopenmp', '-shared', '-fPIC',
-)  # fmt: skip
-COMPILE_SECONDS = 300
 INSTRUCTIONS = ('AVX2', 'AVX512')  # as PyTorch names what a CPU has
-
-
-class KernelsUnavailableError(C2FDFTError, RuntimeError):
-    """The kernels cannot be used here; the text says why."""
 
 
 @functools.cache
 def compiled_library() -> tuple[ctypes.CDLL | None, str]:
     """The library, compiled if it has not been, or None; and where it is, or why there is none."""
     try:
-        path = _find_or_compile()
-        return ctypes.CDLL(str(path)), str(path)
+        _check_machine()
+        return _find_or_compile()
     except (KernelsUnavailableError, OSError) as error:
         logging.getLogger(__name__).info('the kernels in C++ are not used: %s', error)
         return None, str(error)
 
 
-def sources() -> list[Path]:
-    """The C++ sources; `kernels.cpp` includes all the others."""
-    return sorted([*FOLDER.glob('*.h'), *FOLDER.glob('*.cpp')])
-
-
-def cache_folder() -> Path:
-    """Where the compiled kernels are kept: `$XDG_CACHE_HOME/c2fdft`, or `~/.cache/c2fdft`."""
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'c2fdft'
-
-
-def _find_or_compile() -> Path:
+def _check_machine() -> None:
     if is_switched_off(SWITCH):
         raise KernelsUnavailableError(f'{SWITCH}={os.environ[SWITCH]} switches them off')
     if platform.machine().lower() not in ('x86_64', 'amd64') or os.name != 'posix':
         raise KernelsUnavailableError(f'not tried on {platform.system()} {platform.machine()}')
     if torch.backends.cpu.get_cpu_capability() not in INSTRUCTIONS:
         raise KernelsUnavailableError('this CPU has neither AVX2 nor AVX-512')
-    compiler = shlex.split(os.environ.get('CXX', 'c++'))
-    path = cache_folder() / f'kernels-{_digest(compiler)}.so'
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _compile(compiler, path)
-    return path
 
 
-def _digest(compiler: list[str]) -> str:
-    """What the compiled library depends on: sources, compiler, flags, and the CPU's features."""
-    parts = [path.read_bytes() for path in sources()]
-    parts += [' '.join([*compiler, *FLAGS]).encode(), _run([*compiler, '--version']).encode()]
-    # What -march=native stands for.
-    parts.append(_run([*compiler, '-march=native', '-Q', '--help=target']).encode())
-    return hashlib.sha256(b'\0'.join(parts)).hexdigest()[:16]
+def _find_or_compile() -> tuple[ctypes.CDLL, str]:
+    """In the first folder that can be used. Raises KernelsUnavailableError."""
+    reasons = []
+    for folder in cache.folders():
+        try:
+            cache.make_private(folder)
+            return _of_folder(folder)
+        except OSError as error:  # it cannot be written to: the next one may
+            reasons.append(f'{folder}: {error.strerror or error}')
+    raise KernelsUnavailableError(f'no folder to keep them in: {"; ".join(reasons)}')
 
 
-def _compile(compiler: list[str], path: Path) -> None:
-    logging.getLogger(__name__).warning(
-        'compiling kernels for this CPU into %s; it takes some seconds, once', path
-    )
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        target = Path(folder) / path.name
-        _run([*compiler, *FLAGS, str(FOLDER / 'kernels.cpp'), '-o', str(target)])
-        os.replace(target, path)
+def _of_folder(folder: Path) -> tuple[ctypes.CDLL, str]:
+    """The library in a folder, compiled there if need be.
 
-
-def _run(command: list[str]) -> str:
+    Where that is not possible, one that another compiler made for this machine serves. Raises
+    KernelsUnavailableError, OSError.
+    """
+    stem = f'kernels-{compiler.machine_digest()}'
     try:
-        result = subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=COMPILE_SECONDS
+        path = folder / f'{stem}-{compiler.compiler_digest()}.so'
+        return _loaded(path) or _compiled(path)
+    except KernelsUnavailableError:
+        others = folder.glob(f'{stem}-*.so')
+        for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
+            if found := _loaded(other):
+                return found
+        raise
+
+
+def _compiled(path: Path) -> tuple[ctypes.CDLL, str]:
+    with cache.one_at_a_time(path.parent):
+        if found := _loaded(path):  # another process was first
+            return found
+        logging.getLogger(__name__).warning(
+            'compiling kernels for this CPU into %s; it takes about a minute, once', path
         )
-    except FileNotFoundError:
-        raise KernelsUnavailableError(
-            f'no C++ compiler: {command[0]} is not found (the variable CXX names another)'
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise KernelsUnavailableError(f'{command[0]} took over {COMPILE_SECONDS} s') from None
-    except subprocess.CalledProcessError as error:
-        lines = error.stderr.strip().splitlines() or ['no message']
-        text = next((line for line in lines if 'error' in line), lines[0])
-        raise KernelsUnavailableError(f'{command[0]} failed: {text}') from None
-    return result.stdout
+        with replacing(path, durable=True) as temporary:
+            compiler.compile_library(temporary)
+            cache.seal(temporary, path.name)
+            load(temporary)
+        return load(path), str(path)
+
+
+def _loaded(path: Path) -> tuple[ctypes.CDLL, str] | None:
+    """A library of the cache; None if there is none, or not a whole one of ours."""
+    if not cache.is_sealed(path):
+        if path.exists():
+            logging.getLogger(__name__).warning('%s is damaged, or not ours: not loaded', path)
+        return None
+    try:
+        return load(path), str(path)
+    except KernelsUnavailableError as error:
+        logging.getLogger(__name__).warning('%s: %s', path, error)
+        return None
+
+
+def load(path: Path) -> ctypes.CDLL:
+    """Load a library. Raises KernelsUnavailableError if it is not one of these kernels."""
+    try:
+        library = ctypes.CDLL(str(path))
+        library.lanes  # noqa: B018  # looks the function up
+    except (OSError, AttributeError) as error:
+        raise KernelsUnavailableError(f'not a library of these kernels: {error}') from None
+    return library

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from c2fdft_arch import __version__
-from c2fdft_arch.native.build import sources
+from c2fdft_arch.native.compiler import sources
 
 STARTUP_FILES = ['c2fdft_autoload.pth', 'c2fdft_autoload.start']
 SHOW_STATE = """

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from c2fdft_arch.inference import memory_plan, native_network
-from c2fdft_arch.native import bindings, build, layout
+from c2fdft_arch.native import bindings, layout
 from c2fdft_arch.native.bindings import kernels
 from c2fdft_arch.native.convolution import convolve3x3
 from c2fdft_arch.native.structures import JOIN_SHUFFLE, SAME, SHUFFLE, UNSHUFFLE
@@ -181,68 +177,6 @@ def test_convolutions_are_those_of_pytorch(target, channels, outputs, bias, prec
     assert difference < TOLERANCE[precision]
 
 
-@pytest.fixture
-def anew(monkeypatch, tmp_path):
-    """As in a new process with an empty cache."""
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    build.compiled_library.cache_clear()
-    yield
-    build.compiled_library.cache_clear()
-
-
-@pytest.mark.usefixtures('anew')
-@pytest.mark.parametrize('value', ['0', 'off', 'False'])
-def test_switch_turns_them_off(value, monkeypatch):
-    monkeypatch.setenv(build.SWITCH, value)
-    assert build.compiled_library() == (None, f'{build.SWITCH}={value} switches them off')
-    assert kernels(torch.float32, CPU) is None
-    assert error_of_kernels('fp32') < 1e-5
-
-
-@pytest.mark.usefixtures('anew')
-@needs_kernels
-def test_without_a_compiler_pytorch_serves(monkeypatch, used):
-    monkeypatch.setenv('CXX', '/no/such/compiler -x')
-    assert 'no C++ compiler: /no/such/compiler is not found' in build.compiled_library()[1]
-    assert error_of_kernels('fp32') < 1e-5
-    assert not used
-
-
-@pytest.mark.usefixtures('anew')
-@needs_kernels
-def test_what_a_failing_compiler_says_is_kept(monkeypatch, tmp_path):
-    compiler = tmp_path / 'compiler'
-    compiler.write_text(
-        '#!/bin/sh\necho "x.h: note" >&2\necho "x.h:1: error: no such thing" >&2\nexit 1\n'
-    )
-    compiler.chmod(0o755)
-    monkeypatch.setenv('CXX', str(compiler))
-    assert build.compiled_library()[1] == f'{compiler} failed: x.h:1: error: no such thing'
-
-
-@pytest.mark.usefixtures('anew')
-@needs_kernels
-def test_library_that_cannot_be_loaded_is_left_out(monkeypatch, tmp_path):
-    path = tmp_path / 'broken.so'
-    path.write_bytes(b'no library')
-    monkeypatch.setattr(build, '_find_or_compile', lambda: path)
-    library, why = build.compiled_library()
-    assert library is None and 'broken.so' in why
-
-
-@pytest.mark.usefixtures('anew')
-def test_other_processors_are_not_tried(monkeypatch):
-    monkeypatch.setattr(build.platform, 'machine', lambda: 'arm64')
-    assert 'arm64' in build.compiled_library()[1]
-
-
-@pytest.mark.usefixtures('anew')
-def test_processor_without_wide_vectors_is_not_tried(monkeypatch):
-    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'DEFAULT')
-    monkeypatch.setattr(build.platform, 'machine', lambda: 'x86_64')
-    assert 'neither AVX2 nor AVX-512' in build.compiled_library()[1]
-
-
 def test_matrix_units_are_left_to_pytorch(monkeypatch):
     monkeypatch.setattr(bindings, 'has_matrix_units', lambda: True)
     assert kernels(torch.bfloat16, CPU) is None
@@ -251,25 +185,6 @@ def test_matrix_units_are_left_to_pytorch(monkeypatch):
 def test_they_are_for_the_cpu_and_known_number_formats():
     assert kernels(torch.float32, torch.device('cuda')) is None
     assert kernels(torch.float16, CPU) is None
-
-
-@needs_kernels
-@pytest.mark.subprocess
-def test_they_are_compiled_once_and_kept_in_the_cache(tmp_path, clean_environment):
-    environment = {**clean_environment, 'XDG_CACHE_HOME': str(tmp_path)}
-    environment.pop(build.SWITCH, None)
-    code = 'from c2fdft_arch.native import build; print(build.compiled_library()[1])'
-
-    def path():
-        command = [sys.executable, '-c', code]
-        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        return run.stdout.strip()
-
-    first = path()
-    assert os.path.dirname(first) == str(tmp_path / 'c2fdft')
-    written = os.stat(first).st_mtime_ns
-    assert path() == first and os.stat(first).st_mtime_ns == written
-    assert os.listdir(tmp_path / 'c2fdft') == [os.path.basename(first)]
 
 
 def test_evaluation_without_kernels_is_by_row_bands(monkeypatch, used):

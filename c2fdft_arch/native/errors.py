@@ -1,0 +1,7 @@
+"""What goes wrong with the kernels."""
+
+from c2fdft_arch.common.errors import C2FDFTError
+
+
+class KernelsUnavailableError(C2FDFTError, RuntimeError):
+    """The kernels cannot be used here; the text says why."""
