@@ -1,4 +1,4 @@
-from c2fdft_model.commands.compare import main
+from c2fdft_model.commands.measuring.compare import main
 
 if __name__ == '__main__':
     raise SystemExit(main())

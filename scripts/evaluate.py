@@ -1,4 +1,4 @@
-from c2fdft_model.commands.evaluate import main
+from c2fdft_model.commands.measuring.evaluate import main
 
 if __name__ == '__main__':
     raise SystemExit(main())

@@ -83,6 +83,8 @@ def installed_from_here() -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     address = json.loads(distribution.read_text('direct_url.json') or '{}').get('url')
+    if not any(entry.name == 'c2fdft' for entry in distribution.entry_points):
+        return False  # installed before there was the command
     startup_files = (ROOT / 'c2fdft_model' / 'plugin').glob('c2fdft_autoload.*')
     placed = {path: Path(str(distribution.locate_file(path.name))) for path in startup_files}
     return address == ROOT.as_uri() and all(

@@ -1,4 +1,4 @@
-from c2fdft_model.commands.sweep import main
+from c2fdft_model.commands.measuring.sweep import main
 
 if __name__ == '__main__':
     raise SystemExit(main())

@@ -1,15 +1,15 @@
 """Says what a checkpoint holds: keys, network, layer norm, task, stage; and loads it strictly.
 
-    python scripts/check_weights.py net_g_latest.pth
+    c2fdft check-weights net_g_latest.pth
 
 Ends with 0 if the network can be loaded, 2 if the file is not a checkpoint of it.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.restoring.weights import (
     EMA_KEY,
     Checkpoint,
@@ -31,9 +31,7 @@ FILE_NAME_WORDS = ('coarse', 'fine', 'derain', 'deblur', 'denois')
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what the checkpoint holds; the exit code is 0, or 2 if it cannot be loaded."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser('check-weights', __doc__, 'FILE [--param-key KEY]')
     parser.add_argument('file', type=Path, help='checkpoint (.pth)')
     parser.add_argument('--param-key', help='key to load (default: params_ema, else params)')
     args = parser.parse_args(arguments)

@@ -1,6 +1,6 @@
 """Writes a network for other programs: torch.export (.pt2) and ONNX (.onnx).
 
-    python scripts/export.py --weights net_g_latest.pth network.pt2 network.onnx
+    c2fdft export --weights net_g_latest.pth network.pt2 network.onnx
 
 The files hold one noise prediction: x (batch, 6, height, width), the degraded and the noisy image,
 RGB in [-1, 1], and t (batch,), 0-based timesteps, float32 both, give the noise (batch, 3, height,
@@ -8,20 +8,18 @@ width). Batch and sides are free, the sides multiples of 8 from 16 up. Every fil
 the network on three sizes before it is kept. ONNX needs: pip install onnx onnxscript onnxruntime.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.restoring.export import CHECKED_SIZES, ExportError, export_network, traced
 from c2fdft_model.restoring.weights import WeightsError, build_network, read_checkpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the files; the exit code is 0 if all were written, 2 otherwise."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser('export', __doc__, 'OUTPUT [OUTPUT ...] --weights W [options]')
     parser.add_argument('outputs', nargs='+', type=Path, metavar='OUTPUT', help='.pt2 or .onnx')
     parser.add_argument('--weights', required=True, type=Path, help='checkpoint (.pth)')
     parser.add_argument('--param-key', help='its key (default: params_ema, else params)')

@@ -1,7 +1,7 @@
 """Restores image files: a file, a folder with its subfolders, or a pattern.
 
-    python scripts/restore.py photo.jpg restored.png --weights net_g_latest.pth
-    python scripts/restore.py datasets/test/Rain100L/input results/Rain100L --weights W.pth \\
+    c2fdft restore photo.jpg restored.png --weights net_g_latest.pth
+    c2fdft restore datasets/test/Rain100L/input results/Rain100L --weights W.pth \\
         --metrics datasets/test/Rain100L/target --protocol rain_y
 
 Images of any size from 1 x 1, RGB or grey, 8 or 16 bits; alpha, EXIF data and colour profile are
@@ -22,6 +22,7 @@ import yaml
 from c2fdft_arch.common.messages import one_line
 from c2fdft_arch.common.option_parsing import parse_section
 from c2fdft_arch.inference.settings import InferenceSettings
+from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.evaluation.image_protocols import IMAGE_PROTOCOLS
@@ -33,16 +34,11 @@ from c2fdft_model.restoring.restore_jobs import find_jobs
 from c2fdft_model.restoring.restorer import Restorer
 from c2fdft_model.restoring.weights import WeightsError, build_network, read_checkpoint
 
-METRICS_HELP = (
-    'measure against the ground truth in this folder: the restored image, rounded to 8 bits, '
-    'before JPEG or WebP lose something of it; of results that are there already, their files'
-)
+METRICS_HELP = 'measure against the ground truth in this folder, before the loss of JPEG or WebP'
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser('restore', __doc__, 'INPUT [INPUT ...] OUTPUT --weights W [options]')
     add = parser.add_argument
     add('inputs', nargs='+', metavar='INPUT', help='files, folders or quoted patterns')
     add('output', metavar='OUTPUT', help='a folder, or a file name for a single image')

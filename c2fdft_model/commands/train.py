@@ -1,20 +1,23 @@
 """Trains with BasicSR's own pipeline, for those who have BasicSR from PyPI and no checkout.
 
-    python scripts/train.py -opt options/derain_fine.yml
+    c2fdft train -opt options/derain_fine.yml
 
 The same arguments as BasicSR's basicsr/train.py; experiments/ and tb_logger/ are written into the
 current folder (`python -m basicsr.train` of an installed BasicSR writes them into site-packages).
+Ends with 0 if the training ended, 1 if something stopped it, 2 if it could not start.
 """
 
-import os
+from collections.abc import Callable, Sequence
 
-from c2fdft_model.plugin import autoload
+from c2fdft_model.commands.basicsr_pipeline import run_pipeline
 
 
-def main() -> int:
-    """Run BasicSR's pipeline on the command line's arguments; the exit code is 0 if it ended."""
-    autoload.install()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train; the exit code is 0, 1 or 2 as the module says."""
+    return run_pipeline('train', __doc__, _pipeline, arguments)
+
+
+def _pipeline() -> Callable[[str], object]:
     from basicsr.train import train_pipeline
 
-    train_pipeline(os.getcwd())
-    return 0
+    return train_pipeline

@@ -4,32 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from c2fdft_model.plugin.doctor import examine
-from c2fdft_model.plugin.option_files import LEFT_ALONE, copy_options
-
-
-def doctor() -> int:
-    """Print what was found; 1 if something is wrong, with a remedy for each."""
-    report = examine()
-    print('\n'.join(report.lines))
-    for what, remedy in report.problems:
-        print(f'\nPROBLEM  {what}\n  remedy: {remedy}')
-    count = len(report.problems)
-    print(f'\n{count} problem{"s" if count > 1 else ""} found.' if count else '\nAll is well.')
-    return 1 if count else 0
-
-
-def options(folder: Path, force: bool) -> int:
-    """Copy the option files; 1 if a changed file was left alone."""
-    try:
-        outcomes = copy_options(folder, force)
-    except OSError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    for path, outcome in outcomes.items():
-        reason = ': it has other contents; --force overwrites it' if outcome == LEFT_ALONE else ''
-        print(f'{outcome:<10} {path}{reason}')
-    return int(LEFT_ALONE in outcomes.values())
+from c2fdft_model.plugin.reports import print_copied_options, print_examination
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,7 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     copying.add_argument('folder', type=Path, metavar='DIR', help='root of a BasicSR checkout')
     copying.add_argument('--force', action='store_true', help='overwrite files that were changed')
     given = parser.parse_args(arguments)
-    return options(given.folder, given.force) if given.command == 'options' else doctor()
+    if given.command == 'options':
+        return print_copied_options(given.folder, given.force)
+    return print_examination()
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ import sys
 import pytest
 import yaml
 
+from c2fdft_model.__main__ import COMMANDS as C2FDFT_COMMANDS
 from helpers.documents import CODE_SPAN, DOCUMENTS, EVERY_DOCUMENT, FENCED, ROOT, code_blocks
 
 # BasicSR's own programs, which take the same arguments as these.
@@ -21,7 +22,9 @@ def commands_in(text: str) -> list[str]:
     """The command lines of a document: lines of its code blocks, and spans of code."""
     lines = ''.join(code_blocks(text, '', 'sh')).replace('\\\n', ' ').splitlines()
     spans = CODE_SPAN.findall(FENCED.sub('', text))
-    return [line for line in lines + spans if re.match(r'(python|torchrun|srun|bash) ', line)]
+    return [
+        line for line in lines + spans if re.match(r'(c2fdft|python|torchrun|srun|bash) ', line)
+    ]
 
 
 COMMANDS = sorted({command for text in DOCUMENTS.values() for command in commands_in(text)})
@@ -82,6 +85,14 @@ def test_every_command_line_is_accepted(command, parse):
     if words[:3] == ['python', '-m', 'c2fdft_arch']:
         parse('c2fdft_arch/__main__.py', words[3:])
         return
+    if words[0] == 'c2fdft':
+        if len(words) == 2:  # a command that is only named
+            assert words[1] in C2FDFT_COMMANDS
+        else:
+            parse('c2fdft_model/__main__.py', words[1:])
+        return
+    if words[0] == 'torchrun' and 'c2fdft_model' in words:
+        parse('c2fdft_model/__main__.py', words[words.index('c2fdft_model') + 1 :])
     if words[0] == 'torchrun':
         from torch.distributed.run import get_args_parser
 

@@ -11,9 +11,13 @@ import venv
 import zipfile
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
 
 from c2fdft_arch import __version__
+from c2fdft_arch.dft import DFT
 from c2fdft_arch.native.compiler import sources
 
 STARTUP_FILES = ['c2fdft_autoload.pth', 'c2fdft_autoload.start']
@@ -203,6 +207,27 @@ def test_uninstalling_takes_the_startup_files_along(kind, wheel, source, environ
     pip = [sys.executable, '-m', 'pip', '--python', str(python)]
     run([*pip, 'uninstall', '--yes', 'c2fdft'], environment)
     assert not any((packages / name).exists() for name in STARTUP_FILES)
+
+
+@pytest.mark.subprocess
+def test_the_command_of_a_wheel_install_restores_a_photograph(from_wheel, environment, tmp_path):
+    network = DFT(dim=8, num_blocks=[1, 1, 1, 1], heads=[1, 2, 2, 4])
+    torch.save({'params': network.state_dict()}, tmp_path / 'tiny.pth')
+    photograph = np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8)
+    assert cv2.imwrite(str(tmp_path / 'photo.png'), photograph)
+    command = from_wheel[0].parent / 'c2fdft'
+    files = ['photo.png', 'restored.png', '--weights', 'tiny.pth', '--precision', 'fp32']
+    told = run([command, 'restore', *files], environment, cwd=tmp_path)
+    assert '1 restored' in told
+    restored = cv2.imread(str(tmp_path / 'restored.png'))
+    assert restored.shape == photograph.shape
+    assert (restored != photograph).any()
+
+
+@pytest.mark.subprocess
+def test_the_package_of_a_wheel_install_runs_as_a_module(from_wheel, environment, tmp_path):
+    told = run([from_wheel[0], '-m', 'c2fdft_model', '--version'], environment, cwd=tmp_path)
+    assert told.split() == ['c2fdft', __version__]
 
 
 def set_up(project_root, **variables: str):

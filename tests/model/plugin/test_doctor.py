@@ -149,5 +149,5 @@ def test_changed_option_file_is_overwritten_with_force(tmp_path):
 
 
 def test_target_that_is_no_folder_is_an_error(tmp_path, capsys):
-    assert main(['options', str(tmp_path / 'nowhere')]) == 1
+    assert main(['options', str(tmp_path / 'nowhere')]) == 2
     assert 'nowhere is not a folder' in capsys.readouterr().err

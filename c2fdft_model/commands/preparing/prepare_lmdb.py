@@ -1,9 +1,10 @@
 """Turn two folders of images into two LMDBs for training: input.lmdb and target.lmdb.
 
-    python scripts/prepare_lmdb.py --input rainy --target clean --out datasets/train/Rain
+    c2fdft prepare-lmdb --input rainy --target clean --out datasets/train/Rain
 
 Folders of any depth, files of any names in PNG, JPEG, TIFF, BMP and others, 8 and 16 bits. A run
-that was interrupted continues where it stopped if it is started again.
+that was interrupted continues where it stopped if it is started again. Ends with 0 if every pair
+was written, 1 if it ended early, 2 if it could not start.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.data.lmdb.plan import StoreOptions, sub_images
 from c2fdft_model.data.lmdb.verify import verify_pairs
 from c2fdft_model.data.lmdb.write_pairs import write_pairs
@@ -21,9 +23,7 @@ from c2fdft_model.data.pairing import PairSource, file_sources, pair_folders
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser('prepare-lmdb', __doc__, '--input DIR --target DIR --out DIR [options]')
     add = parser.add_argument
     add('--input', '--lq', required=True, type=Path, help='folder of degraded images')
     add('--target', '--gt', required=True, type=Path, help='folder of clean images')
@@ -93,7 +93,7 @@ def store(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is 1 for an error, which is printed."""
+    """Run the command; the exit code is 0, 1 or 2 as the module says."""
     args = parse_arguments(argv)
 
     def run() -> int:
@@ -106,12 +106,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def with_errors_printed(command: Callable[[], int]) -> int:
-    """The command's exit code; 1 after an error, which is printed, and 130 after Ctrl-C."""
+    """The command's exit code; 2 if it cannot start, 1 if it ended early, 130 after Ctrl-C."""
     try:
         return command()
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ValueError) else 1
     except KeyboardInterrupt:
         print('\nInterrupted; the same command continues from here.', file=sys.stderr)
         return 130

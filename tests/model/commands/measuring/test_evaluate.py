@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from c2fdft_model.commands import evaluate
+from c2fdft_model.commands.measuring import evaluate
 from c2fdft_model.data import mat_files
 from helpers import matlab
 

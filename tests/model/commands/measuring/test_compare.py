@@ -15,7 +15,7 @@ import yaml
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.dft import DFT
 from c2fdft_arch.network.plain_dft import PlainDFT
-from c2fdft_model.commands import compare
+from c2fdft_model.commands.measuring import compare
 from c2fdft_model.experiments import budget, report
 from c2fdft_model.experiments.costs import count_flops
 from c2fdft_model.experiments.pictures import LABEL_HEIGHT

@@ -1,9 +1,9 @@
 """Denoises the MATLAB files of SIDD or DND and writes what their evaluations take.
 
-    python scripts/denoise_mat.py sidd --input datasets/SIDD --output results/sidd --weights W.pth
-    python scripts/denoise_mat.py dnd --input datasets/DND --output results/dnd --weights W.pth
+    c2fdft denoise-mat sidd --input datasets/SIDD --output results/sidd --weights W.pth
+    c2fdft denoise-mat dnd --input datasets/DND --output results/dnd --weights W.pth
 
-sidd takes ValidationNoisyBlocksSrgb.mat, writing Idenoised.mat (float, for `evaluate.py sidd_val`),
+sidd takes ValidationNoisyBlocksSrgb.mat, writing Idenoised.mat (float, for `evaluate sidd_val`),
 or BenchmarkNoisyBlocksSrgb.mat, writing the submission SubmitSrgb.mat and SubmitSrgb.csv; a folder
 with both gives both. dnd takes the folder of info.mat and images_srgb/0001.mat …, writing one file
 for each image. A run that was interrupted goes on where it stopped. Ends with 0 if everything was
@@ -21,6 +21,7 @@ import scipy.io
 import torch
 
 from c2fdft_arch.common.option_parsing import parse_section
+from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.data import mat_files
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.evaluation.problems import Problem, summary
@@ -32,8 +33,8 @@ BENCHMARK = 'BenchmarkNoisyBlocksSrgb'
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = command_parser(
+        'denoise-mat', __doc__, '{sidd,dnd} --input DIR --output DIR --weights W [options]'
     )
     add = parser.add_argument
     add('benchmark', choices=('sidd', 'dnd'))
@@ -90,7 +91,7 @@ def _sidd(args: argparse.Namespace, denoiser: MatDenoiser) -> list[Problem]:
         if variable == VALIDATION:
             target = args.output / 'Idenoised.mat'
             scipy.io.savemat(target, {'Idenoised': blocks})
-            print(f'{target}: evaluate.py sidd_val {args.output} ValidationGtBlocksSrgb.mat')
+            print(f'{target}: c2fdft evaluate sidd_val {args.output} ValidationGtBlocksSrgb.mat')
         else:
             as_uint8 = np.round(blocks * 255).astype(np.uint8)
             megapixels = np.prod(noisy.shape[:4]) / 1024**2

@@ -20,13 +20,13 @@ from helpers.paired_data import pattern, write_rgb
 @pytest.fixture
 def prepare_dataset():
     """The command's module."""
-    return importlib.import_module('c2fdft_model.commands.prepare_dataset')
+    return importlib.import_module('c2fdft_model.commands.preparing.prepare_dataset')
 
 
 @pytest.fixture
 def prepare_lmdb():
     """The command's module."""
-    return importlib.import_module('c2fdft_model.commands.prepare_lmdb')
+    return importlib.import_module('c2fdft_model.commands.preparing.prepare_lmdb')
 
 
 @pytest.fixture
@@ -134,11 +134,11 @@ def test_check_writes_nothing(tmp_path, prepare_dataset, expect):
 
 def test_wrong_root_shows_what_was_looked_for(tmp_path, prepare_dataset, capsys):
     (tmp_path / 'empty').mkdir()
-    assert prepare_dataset.main(['rain13k', '--root', str(tmp_path / 'empty')]) == 1
+    assert prepare_dataset.main(['rain13k', '--root', str(tmp_path / 'empty')]) == 2
     error = capsys.readouterr().err
     assert 'nothing of rain13k is there' in error
     assert 'train/Rain13K/input with train/Rain13K/target' in error
-    assert prepare_dataset.main(['gopro', '--root', str(tmp_path / 'none')]) == 1
+    assert prepare_dataset.main(['gopro', '--root', str(tmp_path / 'none')]) == 2
     assert 'there is no such folder' in capsys.readouterr().err
 
 
@@ -185,7 +185,7 @@ def test_other_test_images_are_not_mixed_in(tmp_path, prepare_dataset, expect, c
     write_rgb(tmp_path / 'out/test/Test100/input/other.png', pattern(0, 8, 8))
     expect('rain13k', Test100=1)
     command = ['rain13k', '--root', str(tmp_path / 'raw'), '--out', str(tmp_path / 'out')]
-    assert prepare_dataset.main(command) == 1
+    assert prepare_dataset.main(command) == 2
     assert 'other files, e.g. other.png' in capsys.readouterr().err
 
 
@@ -324,7 +324,7 @@ def test_errors_are_one_line(tmp_path, prepare_lmdb, monkeypatch, capsys, option
     write_pair(tmp_path, 'rainy/y.png', 'clean/y.png')
     monkeypatch.chdir(tmp_path)
     arguments = ['--input', 'rainy', '--target', 'clean', '--out', 'out', *options]
-    assert prepare_lmdb.main(arguments) == 1
+    assert prepare_lmdb.main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith('error: ')
     assert message in error

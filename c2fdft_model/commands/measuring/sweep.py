@@ -1,6 +1,6 @@
 """Quality and time against the number of sampling steps (Table 4 of the paper).
 
-    python scripts/sweep_sampling_steps.py -opt options/derain_test.yml --steps 1 2 3 4 5 10 25 50
+    c2fdft sweep -opt options/derain_test.yml --steps 1 2 3 4 5 10 25 50
 
 Restores the test sets of an option file once for each number of steps, from the same noise, and
 writes steps.csv, steps.md and steps.png. Metrics are those of the option file (val: metrics:), and
@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from c2fdft_arch.common.option_parsing import OptionError, parse_section
+from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.evaluation import perceptual
@@ -32,9 +33,7 @@ LPIPS = {'lpips': {'type': 'calculate_lpips', 'better': 'lower'}}
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser('sweep', __doc__, '-opt FILE [options]')
     add = parser.add_argument
     add('-opt', required=True, help='option file of a test')
     add('--steps', type=int, nargs='+', default=[1, 2, 3, 4, 5, 10, 25, 50], metavar='S')

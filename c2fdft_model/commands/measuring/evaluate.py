@@ -1,7 +1,7 @@
 """Compares results with a ground truth by a named protocol.
 
-    python scripts/evaluate.py rain_y results/x/visualization/Rain100H datasets/Rain100H/target
-    python scripts/evaluate.py sidd_val results/sidd datasets/SIDD/ValidationGtBlocksSrgb.mat
+    c2fdft evaluate rain_y results/x/visualization/Rain100H datasets/Rain100H/target
+    c2fdft evaluate sidd_val results/sidd datasets/SIDD/ValidationGtBlocksSrgb.mat
 
 Ends with 0 if everything was evaluated, 1 if something could not be, 2 if nothing could.
 """
@@ -11,12 +11,14 @@ import csv
 import math
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
+from c2fdft_model.commands.parsers import WIDEST, command_parser
 from c2fdft_model.evaluation.evaluation_set import Measurements, measure_all
 from c2fdft_model.evaluation.image_protocols import UNITS, Protocol
 from c2fdft_model.evaluation.problems import summary
@@ -26,11 +28,12 @@ PROBLEMS_SHOWN = 20
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    listed = '\n'.join(f'  {p.name:<17} {p.description}' for p in PROTOCOLS.values())
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=f'protocols:\n{listed}',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    listed = '\n'.join(
+        textwrap.fill(f'  {p.name:<17} {p.description}', WIDEST, subsequent_indent=' ' * 20)
+        for p in PROTOCOLS.values()
+    )
+    parser = command_parser(
+        'evaluate', __doc__, 'PROTOCOL RESULTS GT [options]', f'protocols:\n{listed}'
     )
     parser.add_argument('protocol', help='one of the protocols below')
     parser.add_argument('results', type=Path, help='folder of results, or their .mat file')

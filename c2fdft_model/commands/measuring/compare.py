@@ -1,6 +1,6 @@
 """Trains systems under an equal budget on the same images and compares them.
 
-    python scripts/compare.py --minutes 30 \\
+    c2fdft compare --minutes 30 \\
         --input datasets/demo/test/input --target datasets/demo/test/target \\
         -opt C2F-DFT=options/demo_coarse.yml+options/demo_fine.yml \\
              Restormer=options/baselines/demo_restormer.yml NAFNet=options/baselines/demo_nafnet.yml
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.evaluation.image_protocols import IMAGE_PROTOCOLS
 from c2fdft_model.experiments import budget, measuring, report
 from c2fdft_model.experiments.files import read_json, write_json
@@ -41,8 +42,8 @@ COSTS = [name for name in report.COLUMNS if name not in ('system', 'psnr')]
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = command_parser(
+        'compare', __doc__, '-opt SYSTEM [SYSTEM ...] (--minutes M | --iters N) [options]'
     )
     add = parser.add_argument
     add('-opt', nargs='+', required=True, metavar='SYSTEM', help='FILE, FILE+FILE or LABEL=...')

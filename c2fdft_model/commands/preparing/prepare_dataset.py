@@ -1,11 +1,12 @@
 """Check a published data set and put it where the option files expect it.
 
-    python scripts/prepare_dataset.py rain13k --root DOWNLOADS
+    c2fdft prepare-dataset rain13k --root DOWNLOADS
 
 Counts the pairs and says exactly what is missing or odd. Then training images go into LMDBs,
 datasets/train/NAME/{input,target}.lmdb, and test images are linked into the folders
 datasets/test/NAME/{input,target}. A run that was interrupted continues where it stopped if it is
-started again.
+started again. Ends with 0 if everything is in its place, 1 if something is missing, odd or cannot
+be written, 2 if nothing is there.
 """
 
 import argparse
@@ -15,7 +16,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from c2fdft_model.commands.prepare_lmdb import add_store_arguments, store, with_errors_printed
+from c2fdft_model.commands.parsers import command_parser
+from c2fdft_model.commands.preparing.prepare_lmdb import (
+    add_store_arguments,
+    store,
+    with_errors_printed,
+)
 from c2fdft_model.data.dataset_layouts import (
     BLURS,
     Split,
@@ -37,9 +43,7 @@ PROBLEMS_SHOWN = 30
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser('prepare-dataset', __doc__, 'DATASET --root DIR [options]')
     add = parser.add_argument
     add('dataset', choices=('rain13k', 'gopro', 'realblur', 'sidd', 'dnd'))
     add('--root', required=True, type=Path, help='folder it was unpacked into')
@@ -58,7 +62,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is 1 if something is missing, odd or cannot be written."""
+    """Run the command; the exit code is 0, 1 or 2 as the module says."""
     arguments = parse_arguments(argv)
 
     def run() -> int:
@@ -186,7 +190,7 @@ def prepare_dnd(root: Path) -> list[str]:
     if not problems:
         print(
             f'DND: {whole}. It has no clean images and is tested from these files; next:\n'
-            f'  python scripts/denoise_mat.py dnd --input {root} --output results/dnd '
+            f'  c2fdft denoise-mat dnd --input {root} --output results/dnd '
             '--weights WEIGHTS.pth'
         )
     return problems

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from c2fdft_arch.dft import DFT
-from c2fdft_model.commands import sweep as sweep_script
+from c2fdft_model.commands.measuring import sweep as sweep_script
 from c2fdft_model.restoring.restoration import restore
 from c2fdft_model.restoring.weights import load_network
 

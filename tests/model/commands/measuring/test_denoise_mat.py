@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from c2fdft_arch.dft import DFT
-from c2fdft_model.commands import denoise_mat
+from c2fdft_model.commands.measuring import denoise_mat
 from c2fdft_model.data import mat_files
 from c2fdft_model.evaluation.evaluation_set import Measurements, measure_all
 from c2fdft_model.evaluation.protocols import find_evaluation_set, get_protocol
