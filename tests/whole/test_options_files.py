@@ -117,12 +117,15 @@ ONE_GPU = {
     }),
 }  # fmt: skip
 
+# The clean image as the target, with the paper's schedule; and the same trained for a single call.
+CLEAN = {'network_g:skip': 'degraded', 'diffusion:prediction': 'clean'}
+
 ALL_FILES = sorted(
     path.relative_to(OPTIONS).as_posix()
     for path in OPTIONS.rglob('*.yml')
     if path.parent.name != 'baselines'
 )
-TRAINING_FILES = [name for name in ALL_FILES if not name.endswith('_test.yml')]
+TRAINING_FILES = [name for name in ALL_FILES if '_test' not in name]
 FINE_FILES = [name for name in TRAINING_FILES if 'fine' in name]
 
 
@@ -247,10 +250,12 @@ def test_fine_starts_from_the_coarse_file_of_the_same_kind(name):
 
 
 def coarse_file_of(name: str) -> str:
-    return 'derain_coarse.yml' if 'ablation' in name else name.replace('fine', 'coarse')
+    if 'ablation' in name:
+        return 'derain_coarse.yml'
+    return name.replace('fine', 'coarse').replace('_1step', '')
 
 
-@pytest.mark.parametrize('task', [*TASKS, 'demo'])
+@pytest.mark.parametrize('task', [*TASKS, *(f'residual/{task}' for task in TASKS), 'demo'])
 def test_the_test_file_loads_the_averaged_weights_of_the_fine_stage(task):
     path = load(f'{task}_test.yml')['path']
     fine = load(f'{task}_fine.yml')['name']
@@ -268,6 +273,43 @@ def test_an_ablation_changes_what_it_says_and_nothing_else(name):
     base, expected = ABLATIONS[name]
     found = changes(f'ablation/{name}.yml', f'{base}.yml')
     assert found == expected | {'name': f'ablation_{name}'}
+
+
+@pytest.mark.parametrize('task', TASKS)
+@pytest.mark.parametrize('kind', ['coarse', 'fine', 'test'])
+def test_a_residual_file_changes_the_target_and_nothing_else(task, kind):
+    found = changes(f'residual/{task}_{kind}.yml', f'{task}_{kind}.yml')
+    stage_before = {'fine': 'coarse', 'test': 'fine'}.get(kind)
+    expected = CLEAN | {'name': f'residual_{task}_{kind}'}
+    if stage_before:
+        expected['path:pretrain_network_g'] = (
+            f'experiments/residual_{task}_{stage_before}/models/net_g_latest.pth'
+        )
+    assert found == expected
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_a_one_step_file_has_as_many_evaluations_in_an_iteration_as_four_steps(task):
+    found = changes(f'residual/{task}_fine_1step.yml', f'residual/{task}_fine.yml')
+    batches = [4 * batch for batch in PAPER[task, 'fine'][1]]
+    assert found == {
+        'name': f'residual_{task}_fine_1step',
+        'datasets:train:mini_batch_sizes': batches,
+        'datasets:train:batch_size_per_gpu': max(batches),
+        'diffusion:sampling_timesteps': 1,
+    }
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_a_one_step_test_takes_the_weights_that_were_trained_for_one_step(task):
+    found = changes(f'residual/{task}_test_1step.yml', f'residual/{task}_test.yml')
+    assert found == {
+        'name': f'residual_{task}_test_1step',
+        'path:pretrain_network_g': (
+            f'experiments/residual_{task}_fine_1step/models/net_g_latest.pth'
+        ),
+        'diffusion:sampling_timesteps': 1,
+    }
 
 
 @pytest.mark.parametrize('name', ONE_GPU)
