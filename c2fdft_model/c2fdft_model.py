@@ -1,5 +1,6 @@
 """The diffusion model: BasicSR's training, validation and test around the two stages."""
 
+import functools
 from os import path as osp
 from typing import Any
 
@@ -17,15 +18,17 @@ from torch.utils.data import Dataset
 from c2fdft_arch.baselines.noise_predictor import check_predicts_noise
 from c2fdft_arch.common import distributed
 from c2fdft_arch.common.option_parsing import OptionError, parse_section
-from c2fdft_arch.common.registry_lookup import check_network_options
+from c2fdft_arch.common.registry_lookup import check_network_options, constructor_in
 from c2fdft_model.checkpointing.checkpointing import Checkpointing
 from c2fdft_model.checkpointing.run_description import RunDescription
 from c2fdft_model.data.training_clock import training_clock
 from c2fdft_model.diffusion.named_noise import seed_for
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.evaluation.perceptual import check_metrics
+from c2fdft_model.restoring.checkpoint import WeightsError, complete_from_weights
+from c2fdft_model.restoring.description import contradictions, describe, provenance
 from c2fdft_model.restoring.restoration import restore
-from c2fdft_model.restoring.weights import WeightsError, load_into
+from c2fdft_model.restoring.weights import load_into
 from c2fdft_model.training import step
 from c2fdft_model.training.allocator import disable_malloc_trim, give_back_freed_memory
 from c2fdft_model.training.ema import ModelEMA
@@ -55,6 +58,8 @@ class C2FDFTModel(SRModel):
         if opt['is_train']:
             self.train_options = parse_section(TrainOptions, opt.get('train'), 'train')
             self.run = RunDescription(opt, ARCH_REGISTRY)
+        else:
+            complete_from_weights(opt, get_root_logger().info)
         self.val_options = parse_section(ValidationOptions, opt.get('val'), 'val')
         self.metrics = self.val_options.metrics or {}
         check_metrics(self.metrics)
@@ -66,6 +71,8 @@ class C2FDFTModel(SRModel):
                 'the GAN models of BasicSR.'
             )
         check_network_options(ARCH_REGISTRY, opt['network_g'])
+        find_architecture = functools.partial(constructor_in, ARCH_REGISTRY)
+        self.description = describe(opt, diffusion, find_architecture)
         self.image_names: list[str] = []
         self.missed_validations: list[str] = []
         self.validator = Validator(opt, self.val_options, self._evaluate)
@@ -84,14 +91,17 @@ class C2FDFTModel(SRModel):
         Raises WeightsError for a file that is no checkpoint, or of another network; on resuming,
         ResumeError naming the options of network_g that differ.
         """
-        log = get_root_logger().info
+        logger = get_root_logger()
         if self.is_train and self.opt['path'].get('resume_state'):
-            self.run.load_network(net, load_path, param_key or 'params', strict, log)
+            self.run.load_network(net, load_path, param_key or 'params', strict, logger.info)
             return
         try:
-            load_into(net, load_path, param_key, strict, log)
+            checkpoint = load_into(net, load_path, param_key, strict, logger.info)
         except WeightsError as error:
             raise WeightsError(f'path: pretrain_network_g: {error}') from error
+        logger.info(provenance(checkpoint.description))
+        for text in contradictions(checkpoint.description, self.description):
+            logger.warning(f'path: pretrain_network_g: {load_path}: {text}.')
 
     def init_training_settings(self) -> None:
         """Build what trains: stage, averaged weights, optimiser, schedule; and what saves them."""

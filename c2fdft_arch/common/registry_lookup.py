@@ -1,5 +1,6 @@
 """Finding an architecture in a registry, and the options that it takes."""
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -24,6 +25,13 @@ def find_registered(registry: Iterable[tuple[str, Any]], name: object, path: str
         f'{path}: type: {name} is not a registered architecture{nearest(name, entries)}. '
         f'Registered: {", ".join(sorted(entries))}.'
     )
+
+
+def constructor_in(registry: Iterable[tuple[str, Any]], name: object) -> Any:
+    """The entry `name` of a registry, None if there is none; see `find_registered`."""
+    with contextlib.suppress(OptionError):
+        return find_registered(registry, name, '')
+    return None
 
 
 def check_network_options(registry: Iterable[tuple[str, Any]], section: Mapping[str, Any]) -> None:

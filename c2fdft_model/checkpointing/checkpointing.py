@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from c2fdft_arch.common import distributed
 from c2fdft_arch.common.atomic_write import remove_leftovers
@@ -17,6 +17,7 @@ from c2fdft_model.checkpointing.checkpoint_files import Checkpoints, saved_itera
 from c2fdft_model.checkpointing.random_states import random_states, restore_random_states
 from c2fdft_model.checkpointing.run_description import RUN_KEY, RunDescription
 from c2fdft_model.checkpointing.signal_handler import SignalHandler
+from c2fdft_model.restoring.description import DESCRIPTION_KEY
 from c2fdft_model.training.non_finite_guard import NonFiniteGuard
 from c2fdft_model.training.options import TrainOptions
 from c2fdft_model.training.step import with_fusion_of
@@ -153,13 +154,13 @@ class Checkpointing:
                 'guard': {**self.guard.state_dict(), 'good_checkpoint': self.checkpoints.good},
             }
             if distributed.rank() == 0:
-                self.checkpoints.save(iteration, self._weights(), state)
+                self.checkpoints.save(iteration, self._network_content(), state)
             distributed.barrier()
         self._saved_iteration = iteration
 
     def _save_latest(self) -> None:
         if distributed.rank() == 0:
-            self.checkpoints.save('latest', self._weights())
+            self.checkpoints.save('latest', self._network_content())
         distributed.barrier()
         # No iteration follows that could show that the last checkpoint is good.
         parameters = self.networks['params'].parameters()
@@ -173,13 +174,16 @@ class Checkpointing:
         record = record_of_best(self.best_results, self.best_metric, self._validated)
         if distributed.rank() == 0:
             is_best = record['dataset'] == dataset and record['iteration'] == iteration
-            self.checkpoints.save_best(self._weights() if is_best else None, record)
+            self.checkpoints.save_best(self._network_content() if is_best else None, record)
 
-    def _weights(self) -> dict[str, dict[str, Tensor]]:
-        return {
+    def _network_content(self) -> dict[str, Any]:
+        """What a network's file holds: the weights, and what they say of themselves."""
+        weights = {
             key: {name: value.detach().cpu() for name, value in network.state_dict().items()}
             for key, network in self.networks.items()
         }
+        description = self.run.description.model_copy(update={'iteration': self.iteration})
+        return {**weights, DESCRIPTION_KEY: description.to_plain()}
 
     def resume(
         self, state: dict[str, Any], load_optimizers: Callable[[dict[str, Any]], object]

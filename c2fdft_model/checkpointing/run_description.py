@@ -1,23 +1,32 @@
 """The options that decide what a training computes, and how those of a resumed run differ."""
 
-import contextlib
-import json
+import functools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from c2fdft_arch.common import distributed
-from c2fdft_arch.common.option_parsing import OptionError
-from c2fdft_arch.common.registry_lookup import find_registered, options_of
+from c2fdft_arch.common.option_parsing import OptionError, parse_section
+from c2fdft_arch.common.registry_lookup import constructor_in
 from c2fdft_model.checkpointing.checkpoint_files import read_training_state
 from c2fdft_model.data.dataset_options import DatasetOptions
 from c2fdft_model.data.patch_cycle import DATASET_TYPE
 from c2fdft_model.data.training_clock import training_clock
 from c2fdft_model.diffusion.options import DiffusionOptions, IRSDEOptions
-from c2fdft_model.restoring.weights import WeightsError, load_into
+from c2fdft_model.restoring.checkpoint import WeightsError
+from c2fdft_model.restoring.description import (
+    FindConstructor,
+    built_arguments,
+    defaults,
+    describe,
+    differences,
+    plain,
+)
+from c2fdft_model.restoring.weights import load_into
 from c2fdft_model.training.options import MixingOptions, TrainOptions
 
 logger = logging.getLogger('basicsr')
@@ -41,8 +50,6 @@ FREE_TO_CHANGE = (
 SAME_SCHEDULERS = {'MultiStepRestartLR': 'MultiStepLR'}
 """BasicSR has two names for one schedule."""
 
-FindConstructor = Callable[[str], Callable[..., Any] | None]
-
 
 class ResumeError(OptionError):
     """A training state cannot be resumed with these options; the text says what differs."""
@@ -62,7 +69,10 @@ class RunDescription:
         check_ranks(distributed.gather_objects(state))
         self.opt = opt
         self.options = describe_run(opt)
-        self._architectures = architectures
+        self._find_architecture = functools.partial(constructor_in, architectures)
+        diffusion = parse_section(DiffusionOptions, opt.get('diffusion'), 'diffusion')
+        self.description = describe(opt, diffusion, self._find_architecture)
+        """What its checkpoints say of themselves, before the first iteration."""
 
     def load_network(
         self,
@@ -74,20 +84,28 @@ class RunDescription:
     ) -> None:
         """Load the network that was saved with the training state to resume.
 
-        Raises ResumeError, naming the options that differ, for a state of another network.
+        Raises ResumeError, naming the options that differ, for a state of another network, and for
+        a network of another iteration than the state's.
         """
         advice = (
             'Resume with the network_g that the state was written with, or start a new run '
             '(another name).'
         )
         try:
-            load_into(network, path, param_key, strict, log, advice)
+            checkpoint = load_into(network, path, param_key, strict, log, advice)
         except WeightsError as error:
             # BasicSR loads the network before it hands out the state, which says more.
             saved = read_training_state(self.opt['path']['resume_state']).get(RUN_KEY)
             if saved is not None:
                 self._compare(saved)
             raise ResumeError(f'path: resume_state: {error}') from error
+        state = Path(self.opt['path']['resume_state'])
+        saved_at = checkpoint.description.iteration if checkpoint.description else None
+        if saved_at is not None and state.stem.isdigit() and int(state.stem) != saved_at:
+            raise ResumeError(
+                f'path: resume_state: {state} is of iteration {int(state.stem):,}, the network '
+                f'{path} of iteration {saved_at:,}: resume with the network saved beside the state.'
+            )
 
     def resume(self, saved: Mapping[str, Any] | None) -> None:
         """Warn of the options that differ from those of a saved run, and take over its seed.
@@ -107,12 +125,7 @@ class RunDescription:
         training_clock.start(self.opt)
 
     def _compare(self, saved: Mapping[str, Any]) -> list[str]:
-        def find_architecture(name: str) -> Callable[..., Any] | None:
-            with contextlib.suppress(OptionError):
-                return find_registered(self._architectures, name, 'network_g')
-            return None
-
-        return check_same_run(saved, self.options, find_architecture)
+        return check_same_run(saved, self.options, self._find_architecture)
 
 
 def check_ranks(found: Sequence[str]) -> None:
@@ -128,7 +141,7 @@ def check_ranks(found: Sequence[str]) -> None:
 def describe_run(opt: Mapping[str, Any]) -> dict[str, Any]:
     """The options that decide what a training computes, in plain types, from BasicSR's options."""
     data = opt.get('datasets', {}).get('train', {})
-    return _plain(
+    return plain(
         {
             'network_g': opt.get('network_g', {}),
             'train': opt.get('train', {}),
@@ -197,47 +210,11 @@ def with_defaults(run: Mapping[str, Any], find_architecture: FindConstructor) ->
     }
 
 
-def built_arguments(section: Mapping[str, Any], find: FindConstructor) -> dict[str, Any]:
-    """A section with `type` and the arguments of what is built, defaults of the signature included.
-
-    So are those of sections inside it. Of a type that `find` does not know, what is given.
-    """
-    constructor = find(str(section.get('type')))
-    given = {
-        name: built_arguments(value, find) if isinstance(value, Mapping) else value
-        for name, value in section.items()
-    }
-    return {**(_defaults(constructor) if constructor else {}), **given}
-
-
 def _filled(cls: type, section: Mapping[str, Any] | None) -> dict[str, Any]:
     """A section of the option file with the defaults of the dataclass that it is parsed into."""
     given = {name: value for name, value in (section or {}).items() if value is not None}
-    return {**_defaults(cls), **given}
-
-
-def _defaults(constructor: Callable[..., Any]) -> dict[str, Any]:
-    parameters = options_of(constructor).values()
-    return {p.name: _plain(p.default) for p in parameters if p.default is not p.empty}
-
-
-def differences(
-    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ''
-) -> Iterator[tuple[str, Any, Any]]:
-    """Every (path, old value, new value) that differs; a missing key reads as None."""
-    for name in dict.fromkeys((*old, *new)):
-        a, b = old.get(name), new.get(name)
-        path = f'{prefix}: {name}' if prefix else str(name)
-        if isinstance(a, Mapping) or isinstance(b, Mapping):
-            yield from differences(a or {}, b or {}, path)
-        elif a != b:
-            yield path, a, b
+    return {**defaults(cls), **given}
 
 
 def _is_under(path: str, sections: Sequence[str]) -> bool:
     return any(path == section or path.startswith(f'{section}: ') for section in sections)
-
-
-def _plain(value: Any) -> Any:
-    """The same value of dicts, lists, numbers and texts, which `weights_only` loading allows."""
-    return json.loads(json.dumps(value, default=str))

@@ -9,14 +9,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from c2fdft_arch.dft import DFT
 from c2fdft_model.commands.parsers import command_parser
-from c2fdft_model.restoring.weights import (
-    EMA_KEY,
-    Checkpoint,
-    build_network,
-    network_arguments,
-    read_checkpoint,
+from c2fdft_model.commands.weights_arguments import (
+    PAPERS_SETTINGS,
+    OpenedWeights,
+    add_weights_arguments,
+    open_weights,
 )
+from c2fdft_model.restoring.checkpoint import EMA_KEY, Checkpoint, read_checkpoint
+from c2fdft_model.restoring.description import defaults
+from c2fdft_model.restoring.weights import network_arguments
 
 FULL_SIZE = {'dim': 48, 'num_blocks': [4, 6, 6, 8], 'heads': [1, 2, 4, 8], 'ffn_factor': 4.0}
 
@@ -31,39 +34,73 @@ FILE_NAME_WORDS = ('coarse', 'fine', 'derain', 'deblur', 'denois')
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what the checkpoint holds; the exit code is 0, or 2 if it cannot be loaded."""
-    parser = command_parser('check-weights', __doc__, 'FILE [--param-key KEY]')
-    parser.add_argument('file', type=Path, help='checkpoint (.pth)')
-    parser.add_argument('--param-key', help='key to load (default: params_ema, else params)')
+    parser = command_parser('check-weights', __doc__, 'FILE [--param-key KEY] [--opt FILE]')
+    add_weights_arguments(parser, positional=True)
     args = parser.parse_args(arguments)
     try:
-        checkpoint = read_checkpoint(args.file, args.param_key)
-        build_network(checkpoint)
-        description = describe(checkpoint)
+        opened = open_weights(args)
+        description = describe(opened)
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     for label, text in description:
         print(f'{label:<11} {text}')
+    for warning in opened.warnings:
+        print(f'warning: {warning}', file=sys.stderr)
     return 0
 
 
-def describe(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+def describe(opened: OpenedWeights) -> list[tuple[str, str]]:
     """What can be said of a checkpoint, and what cannot, as pairs of a label and a sentence."""
+    checkpoint = opened.checkpoint
     path, prefix = checkpoint.path, checkpoint.prefix
-    network = network_arguments(checkpoint.parameters)
     count = sum(parameter.numel() for parameter in checkpoint.parameters.values())
-    norm = network['LayerNorm_type']
     return [
         ('file', f'{path} ({path.stat().st_size / 1e6:.1f} MB)'),
         ('keys', _keys(checkpoint)),
         ('names', f'with the prefix {prefix}' if prefix else 'plain, without a prefix'),
-        ('network', _network(network)),
+        *_network_lines(opened),
         ('parameters', f'{count:,}'),
-        ('layer norm', norm),
-        ('task', TASKS[norm]),
-        ('stage', f'coarse or fine: the weights do not say{_name_says(path)}'),
-        ('t embedding', 'has no parameters: the weights do not say whether it was used'),
+        *_training_lines(opened),
         ('loads', 'strictly: every name and shape fits, every value is finite'),
+    ]
+
+
+def _network_lines(opened: OpenedWeights) -> list[tuple[str, str]]:
+    if not isinstance(opened.network, DFT):
+        options = ', '.join(f'{k} {v}' for k, v in opened.network_g.items() if k != 'type')
+        return [('network', f'{opened.network_g["type"]}, {options}')]
+    arguments = network_arguments(opened.checkpoint.parameters)
+    norm = arguments['LayerNorm_type']
+    unseen = defaults(DFT).keys() - arguments.keys()
+    said = {name: opened.network_g[name] for name in sorted(unseen) if name in opened.network_g}
+    lines = [('network', _network(arguments)), ('layer norm', norm)]
+    if opened.checkpoint.description is None:
+        lines.append(('task', TASKS[norm]))
+    if said:
+        lines.append(('unseen', ', '.join(f'{name} {value}' for name, value in said.items())))
+    return lines
+
+
+def _training_lines(opened: OpenedWeights) -> list[tuple[str, str]]:
+    """What the weights say of their training; what is assumed of those that say nothing."""
+    saved = opened.checkpoint.description
+    if saved is None:
+        path = opened.checkpoint.path
+        return [
+            ('stage', f'coarse or fine: the weights do not say{_name_says(path)}'),
+            ('settings', f'not said (the released format); assumed: {PAPERS_SETTINGS}'),
+        ]
+    usual = type(saved.diffusion)().model_dump(mode='json')
+    diffusion = saved.diffusion.model_dump(mode='json')
+    changed = [f'{name} {value}' for name, value in diffusion.items() if value != usual[name]]
+    steps = ', '.join(map(str, saved.timesteps[:8])) + (' …' if saved.timesteps[8:] else '')
+    total = saved.diffusion.num_diffusion_timesteps
+    return [
+        ('stage', f'{saved.stage}, iteration {saved.iteration:,}, by c2fdft {saved.version}'),
+        ('data', ', '.join(saved.data) or 'not said'),
+        ('diffusion', f'{saved.diffusion.process}, T = {total}, calls at {steps}'),
+        ('', ', '.join(changed) or "the paper's settings"),
     ]
 
 

@@ -13,24 +13,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from c2fdft_model.commands.parsers import command_parser
-from c2fdft_model.restoring.export import CHECKED_SIZES, ExportError, export_network, traced
-from c2fdft_model.restoring.weights import WeightsError, build_network, read_checkpoint
+from c2fdft_model.commands.weights_arguments import add_weights_arguments, announce, open_weights
+from c2fdft_model.restoring.export import CHECKED_SIZES, export_network, traced
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the files; the exit code is 0 if all were written, 2 otherwise."""
     parser = command_parser('export', __doc__, 'OUTPUT [OUTPUT ...] --weights W [options]')
     parser.add_argument('outputs', nargs='+', type=Path, metavar='OUTPUT', help='.pt2 or .onnx')
-    parser.add_argument('--weights', required=True, type=Path, help='checkpoint (.pth)')
-    parser.add_argument('--param-key', help='its key (default: params_ema, else params)')
-    parser.add_argument(
-        '--no-time-embedding', action='store_true', help='for weights trained without it'
-    )
+    add_weights_arguments(parser)
     args = parser.parse_args(arguments)
     try:
-        checkpoint = read_checkpoint(args.weights, args.param_key)
-        network = build_network(checkpoint, time_embedding=not args.no_time_embedding)
-        print(f'Weights: {checkpoint}')
+        opened = open_weights(args)
+        network = opened.network
+        print(f'Weights: {opened.checkpoint}')
+        announce(opened)
         sizes = ', '.join(f'{b} x {h} x {w}' for b, h, w in CHECKED_SIZES)
         program = traced(network)
         for output in args.outputs:
@@ -39,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f'{output}: largest difference to the network {difference:.1e} of its largest '
                 f'value (batch x height x width: {sizes})'
             )
-    except (WeightsError, ExportError) as error:
+    except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     return 0

@@ -12,27 +12,23 @@ avoids the loss of JPEG. What is there already is skipped. Ends with 0 if every 
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 
 from c2fdft_arch.common.messages import one_line
-from c2fdft_arch.common.option_parsing import parse_section
 from c2fdft_arch.inference.settings import InferenceSettings
 from c2fdft_model.commands.parsers import command_parser
-from c2fdft_model.diffusion.options import DiffusionOptions, build_process
-from c2fdft_model.diffusion.process import DiffusionProcess
+from c2fdft_model.commands.weights_arguments import add_weights_arguments, announce, open_weights
 from c2fdft_model.evaluation.image_protocols import IMAGE_PROTOCOLS
 from c2fdft_model.images.image_files import FORMATS
+from c2fdft_model.restoring.checkpoint import WeightsError
 from c2fdft_model.restoring.comparison import GroundTruthIndex
 from c2fdft_model.restoring.job_runner import EXPECTED_ERRORS, JobRunner
 from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP, float32_from
 from c2fdft_model.restoring.restore_jobs import find_jobs
 from c2fdft_model.restoring.restorer import Restorer
-from c2fdft_model.restoring.weights import WeightsError, build_network, read_checkpoint
 
 METRICS_HELP = 'measure against the ground truth in this folder, before the loss of JPEG or WebP'
 
@@ -42,16 +38,17 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add = parser.add_argument
     add('inputs', nargs='+', metavar='INPUT', help='files, folders or quoted patterns')
     add('output', metavar='OUTPUT', help='a folder, or a file name for a single image')
-    add('--weights', required=True, type=Path, help='checkpoint of the network (.pth)')
-    add('--param-key', help='key of the checkpoint (default: params_ema, else params)')
-    add('--no-time-embedding', action='store_true', help='for weights trained without it')
-    add('--opt', type=Path, help='option file of the training, for what the weights do not say')
+    add_weights_arguments(parser)
     sampling = parser.add_argument_group('sampling')
     add = sampling.add_argument
-    add('--steps', type=_steps, help='network calls, or their timesteps as 999,500,0 (default: 4)')
+    add(
+        '--steps',
+        type=_steps,
+        help='network calls, or their timesteps as 999,500,0 (default: as trained, else 4)',
+    )
     add('--seed', type=int, default=0, help='of the noise, with the file name (default: 0)')
     add('--samples', type=_positive, default=1, help='average so many samplings (default: 1)')
-    add('--eta', type=float, help='noise added while sampling (default: 0)')
+    add('--eta', type=float, help='noise added while sampling (default: as trained, else 0)')
     machine = parser.add_argument_group('machine')
     add = machine.add_argument
     add('--precision', choices=('auto', 'fp32', 'bf16'), default='auto')
@@ -96,19 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_restorer(args: argparse.Namespace) -> Restorer:
     """The network of the checkpoint with the settings of the command line, announced."""
-    options = _read_options(args.opt)
-    process = _build_process(args, options)
     device = _device(args.device)
-    checkpoint = read_checkpoint(args.weights, args.param_key)
-    section = options.get('network_g') or {}
-    network = build_network(
-        checkpoint,
-        time_embedding=section.get('time_embedding', True) and not args.no_time_embedding,
-        skip=section.get('skip', 'noisy'),
-    )
+    opened = open_weights(args, sampling_timesteps=args.steps, eta=args.eta)
+    process = opened.process
     try:
         restorer = Restorer(
-            network.to(device),
+            opened.network.to(device),
             process,
             args.seed,
             args.samples,
@@ -119,7 +109,8 @@ def build_restorer(args: argparse.Namespace) -> Restorer:
         )
     except WeightsError as error:
         raise WeightsError(f'{args.weights}: {error}') from error
-    print(f'Weights: {checkpoint}')
+    print(f'Weights: {opened.checkpoint}')
+    announce(opened)
     timesteps = ', '.join(map(str, process.timesteps))
     precision = _precision(
         InferenceSettings(args.precision, float32_from=float32_from(process)),
@@ -137,26 +128,6 @@ def _unreadable(error: OSError) -> str:
 def _print_failures(failures: Iterable[str]) -> None:
     for failure in failures:
         print(f'failed: {failure}', file=sys.stderr)
-
-
-def _read_options(path: Path | None) -> Mapping[str, Any]:
-    if path is None:
-        return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f'{path} is not an option file: {one_line(error)}') from error
-    if not isinstance(content, dict):
-        raise ValueError(f'{path} is not an option file: it has no sections.')
-    return content
-
-
-def _build_process(args: argparse.Namespace, options: Mapping[str, Any]) -> DiffusionProcess:
-    given = {'sampling_timesteps': args.steps, 'eta': args.eta}
-    section = dict(options.get('diffusion') or {})
-    section |= {key: value for key, value in given.items() if value is not None}
-    path = f'{args.opt or "--steps, --eta"}: diffusion'
-    return build_process(parse_section(DiffusionOptions, section, path))
 
 
 def _device(name: str) -> torch.device:

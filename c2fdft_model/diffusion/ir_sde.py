@@ -125,6 +125,10 @@ class IRSDEProcess(DiffusionProcess):
         """The degraded image with noise of the stationary standard deviation."""
         return y + self.reversion.stationary_std * eps
 
+    def signal_at_start(self) -> float:
+        """exp(-theta_bar_t), the share of the deviation from the degraded image."""
+        return float(self.reversion.decay(torch.tensor(self.timesteps[0])))
+
     def objective(
         self, output: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor
     ) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,9 @@ from c2fdft_model.diffusion.noise_schedule import NoiseSchedule
 from c2fdft_model.diffusion.prediction import Prediction, clean_and_noise, prediction_target
 from c2fdft_model.diffusion.sampling import Denoiser, ddim_step, sampling_timesteps
 
+NEGLIGIBLE_SIGNAL = 0.05
+"""Share of the clean image that the start of sampling may lack without a warning."""
+
 
 class DiffusionProcess(ABC):
     """What training stages and restoration need of a diffusion process.
@@ -44,6 +47,16 @@ class DiffusionProcess(ABC):
         """Whether the first calls' clean image has the prediction's error many times over."""
         return self.prediction == 'noise'
 
+    def start_warning(self) -> str:
+        """Why sampling from the first of `timesteps` cannot work well; empty if it can."""
+        first, last, signal = self.timesteps[0], self.num_timesteps - 1, self.signal_at_start()
+        if first == last or signal < NEGLIGIBLE_SIGNAL:
+            return ''
+        return (
+            f'sampling starts at timestep {first} without anything of the clean image, of which '
+            f'the network expects {signal:.0%} there: begin the timesteps with {last}.'
+        )
+
     @abstractmethod
     def q_sample(self, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """The forward process: clean `x_0` at timesteps `t` (B,) with noise `eps`."""
@@ -51,6 +64,10 @@ class DiffusionProcess(ABC):
     @abstractmethod
     def initial_sample(self, y: Tensor, eps: Tensor) -> Tensor:
         """Where sampling starts, for the degraded image `y` and standard normal noise `eps`."""
+
+    @abstractmethod
+    def signal_at_start(self) -> float:
+        """The share of the clean image in x_t at the first of `timesteps`."""
 
     @abstractmethod
     def objective(
@@ -132,6 +149,10 @@ class DDPMProcess(DiffusionProcess):
     def initial_sample(self, y: Tensor, eps: Tensor) -> Tensor:
         """Pure noise."""
         return eps
+
+    def signal_at_start(self) -> float:
+        """sqrt(alpha_bar)."""
+        return self._alpha_bars[0] ** 0.5
 
     def objective(
         self, output: Tensor, x_t: Tensor, x_0: Tensor, y: Tensor, eps: Tensor, t: Tensor

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from c2fdft_arch.common.padding import pad_to_multiple
 from c2fdft_model.diffusion.named_noise import named_noise, seed_for
-from c2fdft_model.diffusion.process import DDPMProcess, DiffusionProcess
+from c2fdft_model.diffusion.options import DiffusionOptions, build_process
+from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.diffusion.sampling import Denoiser
+from c2fdft_model.restoring.description import Description
 from c2fdft_model.restoring.tiling import tiled
 
 DEFAULT_TILE_OVERLAP = 64
@@ -23,7 +25,7 @@ def restore(
     image: Tensor,
     *,
     process: DiffusionProcess | None = None,
-    timesteps: int | Sequence[int] = 4,
+    timesteps: int | Sequence[int] | None = None,
     noise_name: str | Sequence[str] = '',
     seed: int = 0,
     precision: str = 'auto',
@@ -31,14 +33,15 @@ def restore(
     memory_budget_mb: float | None = None,
     tile: int | None = None,
     tile_overlap: int = DEFAULT_TILE_OVERLAP,
-    eta: float = 0.0,
+    eta: float | None = None,
     progress: Callable[[], object] | None = None,
 ) -> Tensor:
     """Restore degraded images by sampling from noise that depends only on their names.
 
     `image` is (B, 3, H, W) or (3, H, W), RGB in [0, 1], of any size from 1 x 1 up; the result has
-    its shape, device and value range, as float32. `process` is by default the paper's, with `eta`
-    and `timesteps`: the number of network calls or the list of their 0-based timesteps.
+    its shape, device and value range, as float32. `process` is by default that of the checkpoint
+    from which the network was loaded, else the paper's, with `eta` and `timesteps` where they are
+    given: the number of network calls or the list of their 0-based timesteps.
     `noise_name` is one name, or one for each image of the batch. `samples` restorations from
     independent noise are averaged. With `tile` (pixels) every network call sees overlapping tiles
     instead of the whole image. `progress` is called after every network call.
@@ -50,9 +53,9 @@ def restore(
     _check_range(batch)
     if samples < 1:
         raise ValueError(f'samples is {samples}: give 1 or more.')
-    if not eta >= 0:
+    if eta is not None and not eta >= 0:
         raise ValueError(f'eta is {eta}: give 0 (no noise) or more.')
-    process = process or DDPMProcess(sampling_steps=timesteps, eta=eta)
+    process = process or _process_of(network, timesteps, eta)
     device = next(network.parameters()).device
     multiple = size_multiple(network)
     network_input = _network_input(batch.to(device=device, dtype=torch.float32), multiple)
@@ -64,6 +67,18 @@ def restore(
             total += _sample(process, denoise, degraded, names, shape, seed, number)
     restored = (total[..., : shape[1], : shape[2]] / samples + 1) / 2
     return restored.clamp(0, 1).reshape(image.shape).to(image.device)
+
+
+def _process_of(
+    network: nn.Module, timesteps: int | Sequence[int] | None, eta: float | None
+) -> DiffusionProcess:
+    """The process that a network was trained for, with these timesteps and this noise if given."""
+    description = getattr(network, 'description', None)
+    options = description.diffusion if isinstance(description, Description) else DiffusionOptions()
+    steps = timesteps if timesteps is None or isinstance(timesteps, int) else tuple(timesteps)
+    given = {'sampling_timesteps': steps, 'eta': eta}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return build_process(options.model_copy(update=changes))
 
 
 def inference_settings(

@@ -8,6 +8,7 @@ from torch import nn
 
 from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.images.image_files import ImageRecord
+from c2fdft_model.restoring.checkpoint import WeightsError
 from c2fdft_model.restoring.memory import available_memory_mb, needed_memory_mb
 from c2fdft_model.restoring.restoration import (
     DEFAULT_TILE_OVERLAP,
@@ -16,7 +17,6 @@ from c2fdft_model.restoring.restoration import (
     size_multiple,
 )
 from c2fdft_model.restoring.tiling import check_tile
-from c2fdft_model.restoring.weights import WeightsError
 
 ALLOCATION_FAILED = ('out of memory', "can't allocate memory", 'not enough memory')
 """What the RuntimeError of PyTorch says on CUDA, on Linux and on Windows."""

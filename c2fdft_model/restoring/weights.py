@@ -1,64 +1,41 @@
-"""Checkpoints: which weights they hold, and loading these into the network they belong to."""
+"""Building the network that a checkpoint belongs to, and loading checkpoints into networks."""
 
+import inspect
 import logging
 import os
-import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_arch.common.messages import shortened
+from c2fdft_arch.common.option_parsing import check_names
+from c2fdft_arch.common.registry_lookup import find_registered
 from c2fdft_arch.dft import DFT
-
-EMA_KEY = 'params_ema'
-WRAPPER_KEYS = (EMA_KEY, 'params', 'state_dict', 'model_state_dict', 'model')
-"""Keys under which training programs keep a network's parameters, in the order of preference."""
-
-PREFIXES = ('module.', '_orig_mod.', 'net_g.')
-"""What wrappers put before every parameter's name."""
+from c2fdft_model.restoring.checkpoint import (
+    EMA_KEY,
+    Checkpoint,
+    WeightsError,
+    read_checkpoint,
+)
 
 LEVELS = ('encoder_level1', 'encoder_level2', 'encoder_level3', 'latent')
 
 ADVICE = 'Adapt network_g, give another file, or set path: strict_load_g: false to load what fits.'
 
-Parameters = dict[str, Tensor]
-
-
-class WeightsError(C2FDFTError, ValueError):
-    """A checkpoint cannot be used; the message says which file, why and what to do."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The parameters of one network, and where they were found."""
-
-    path: Path
-    key: str
-    """The file's key, `params_ema` or another; empty if the file is the parameters themselves."""
-    parameters: Parameters
-    """On the CPU, as float32, without the prefixes of wrappers."""
-    prefix: str = ''
-    """What stood before every parameter's name in the file."""
-    other_keys: tuple[str, ...] = ()
-    """The file's keys besides `key`; none if the file is the parameters themselves."""
-
-    def __str__(self) -> str:
-        return f'{self.path}, key {self.key}' if self.key else str(self.path)
+Architectures = Callable[[], Iterable[tuple[str, Any]]]
+"""Gives BasicSR's registry of networks, when one is asked for that is not DFT."""
 
 
 def load_network(
     path: str | os.PathLike[str], param_key: str | None = None, device: torch.device | str = 'cpu'
-) -> DFT:
+) -> nn.Module:
     """Build the network that a checkpoint belongs to and load it strictly, in evaluation mode.
 
     `param_key` None takes `params_ema` where the file has it; the log says which key was used.
-    Raises WeightsError.
+    `restore` samples with it as its checkpoint describes. Raises WeightsError.
     """
     checkpoint = read_checkpoint(path, param_key)
     network = build_network(checkpoint)
@@ -66,46 +43,82 @@ def load_network(
     return network.to(device)
 
 
-def read_checkpoint(path: str | os.PathLike[str], param_key: str | None = None) -> Checkpoint:
-    """Read a checkpoint's parameters; `param_key` None takes the preferred key there is.
-
-    Nothing but tensors and plain containers is unpickled. Raises WeightsError.
-    """
-    path = Path(path)
-    content = _load(path)
-    key, stored = _find_parameters(path, content, param_key)
-    prefix = _common_prefix(stored)
-    parameters = {name.removeprefix(prefix): value.float() for name, value in stored.items()}
-    others = tuple(str(name) for name in content if name != key) if key else ()
-    return Checkpoint(path, key, parameters, prefix, others)
-
-
 def build_network(
-    checkpoint: Checkpoint, *, time_embedding: bool = True, skip: str = 'noisy'
-) -> DFT:
+    checkpoint: Checkpoint, architectures: Architectures | None = None, **options: Any
+) -> nn.Module:
     """Build the network whose parameters the checkpoint holds, in evaluation mode.
 
-    `time_embedding` and `skip` have no parameters and cannot be seen in a checkpoint. Raises
-    WeightsError if names or shapes are those of another network, or a value is not finite.
+    `options` are those of `network_g`, `type` included; what they leave out is taken from the
+    checkpoint's description, then from the shapes of its parameters. The attribute `description`
+    of the network is the checkpoint's.
+
+    Raises WeightsError if names or shapes are those of another network, or a value is not finite;
+    OptionError for options that the network does not have.
     """
-    given = checkpoint.parameters
-    try:
-        network = DFT(**network_arguments(given), time_embedding=time_embedding, skip=skip)
-    except KeyError as error:
-        problems = [f'missing: {error.args[0]}', f'given: {shortened(list(given))}']
-        raise _other_network(checkpoint, problems) from error
-    except (IndexError, ZeroDivisionError, ValueError) as error:
-        raise _other_network(checkpoint, [str(error)]) from error
-    if problems := mismatches(network.state_dict(), given):
-        raise _other_network(checkpoint, problems)
-    damaged = [name for name, value in given.items() if not value.isfinite().all()]
+    described = dict(checkpoint.description.network_g) if checkpoint.description else {}
+    if options.get('type', described.get('type')) == described.get('type'):
+        options = {**described, **options}
+    name = options.pop('type', 'DFT')
+    if name == 'DFT':
+        network = _build_dft(checkpoint, options)
+    else:
+        network = _build_registered(checkpoint, architectures, {'type': name, **options})
+    network.load_state_dict(checkpoint.parameters)
+    damaged = [n for n, value in network.state_dict().items() if not value.isfinite().all()]
     if damaged:
         raise WeightsError(
             f'{checkpoint}: {shortened(damaged)} not finite (NaN or infinite): the training had '
             'diverged. Give an earlier checkpoint.'
         )
-    network.load_state_dict(given)
+    network.description = checkpoint.description  # type: ignore[assignment]
     return network.eval()
+
+
+def _build_dft(checkpoint: Checkpoint, options: Mapping[str, Any]) -> nn.Module:
+    """The network of the parameters' shapes, with what cannot be seen in them from `options`.
+
+    Nothing is allocated before all names and shapes fit.
+    """
+    known = inspect.signature(DFT).parameters
+    check_names(options, known, f'{checkpoint.path}: network_g')
+    given = checkpoint.parameters
+    try:
+        seen = network_arguments(given)
+        with torch.device('meta'):
+            network = DFT(**{**options, **seen})
+    except KeyError as error:
+        problems = [f'missing: {error.args[0]}', f'given: {shortened(list(given))}']
+        raise other_network(checkpoint, problems) from error
+    except (IndexError, ZeroDivisionError, ValueError, TypeError) as error:
+        raise other_network(checkpoint, [str(error)]) from error
+    if problems := mismatches(network.state_dict(), given):
+        raise other_network(checkpoint, problems)
+    return network.to_empty(device='cpu')
+
+
+def _build_registered(
+    checkpoint: Checkpoint, architectures: Architectures | None, section: Mapping[str, Any]
+) -> nn.Module:
+    """Any network that is registered in BasicSR."""
+    name = section['type']
+    if architectures is None:
+        raise WeightsError(
+            f'{checkpoint}: weights of the network {name}, which BasicSR builds; use the commands.'
+        )
+    constructor = find_registered(architectures(), name, 'network_g')
+    options = {key: value for key, value in section.items() if key != 'type'}
+
+    def build() -> nn.Module:
+        try:
+            return constructor(**options)
+        except (TypeError, ValueError) as error:
+            reason = str(error).rstrip('.')
+            raise WeightsError(f'network_g: {name} cannot be built: {reason}.') from error
+
+    network = build()
+    if problems := mismatches(network.state_dict(), checkpoint.parameters):
+        raise other_network(checkpoint, problems, f'{name} with the options of network_g')
+    return network
 
 
 def load_into(
@@ -115,7 +128,7 @@ def load_into(
     strict: bool,
     log: Callable[[str], object],
     advice: str = ADVICE,
-) -> None:
+) -> Checkpoint:
     """Load a checkpoint file's parameters into a network, and log which ones they were.
 
     `param_key` None takes the averaged weights where there are any; `params_ema` falls back to the
@@ -134,11 +147,13 @@ def load_into(
     kind = type(network).__name__
     problems = mismatches(expected, given)
     if problems and strict:
-        raise _other_network(checkpoint, problems, f'{kind} with the options of network_g', advice)
+        raise other_network(checkpoint, problems, f'{kind} with the options of network_g', advice)
     fitting = {
         name: value
         for name, value in given.items()
-        if name in expected and expected[name].shape == value.shape
+        if name in expected
+        and expected[name].shape == value.shape
+        and expected[name].is_floating_point() == value.is_floating_point()
     }
     network.load_state_dict(fitting, strict=False)
     count = sum(value.numel() for value in fitting.values())
@@ -148,12 +163,14 @@ def load_into(
     )
     if problems:
         log(f'Not loaded: {"; ".join(problems)}.')
+    return checkpoint
 
 
 def network_arguments(parameters: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read the arguments of `DFT` from the names and shapes of its parameters.
 
-    `time_embedding` and `skip` are not among them. Raises KeyError for a missing name.
+    Those without parameters, such as `time_embedding`, are not among them. Raises KeyError for a
+    missing name.
     """
     blocks = [_count_blocks(parameters, level) for level in LEVELS]
     dim, inp_channels = parameters['patch_embed.proj.weight'].shape[:2]
@@ -174,9 +191,12 @@ def network_arguments(parameters: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _count_blocks(parameters: Mapping[str, Tensor], level: str) -> int:
+    """How many blocks a level has. Raises KeyError for one that is missing before the last."""
     pattern = re.compile(rf'{level}\.(\d+)\.')
-    found = [int(match[1]) for name in parameters if (match := pattern.match(name))]
-    return max(found, default=-1) + 1
+    found = {int(match[1]) for name in parameters if (match := pattern.match(name))}
+    if missing := [number for number in range(len(found)) if number not in found]:
+        raise KeyError(f'{level}.{missing[0]}')
+    return len(found)
 
 
 def _ffn_factor(shapes: list[tuple[int, int]]) -> float:
@@ -190,78 +210,30 @@ def _ffn_factor(shapes: list[tuple[int, int]]) -> float:
     return low
 
 
-def _load(path: Path) -> Any:
-    advice = 'Give a network saved by training, such as models/net_g_latest.pth.'
-    if not path.exists():
-        raise WeightsError(f'{path}: no such file. {advice}')
-    if path.is_dir():
-        raise WeightsError(f'{path} is a folder. {advice}')
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except PermissionError as error:
-        raise WeightsError(f'{path}: no permission to read it.') from error
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f'{path} is not a checkpoint, or holds Python objects besides tensors, which are not '
-            f'loaded because they can run code. {advice}'
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
-        state = 'is empty' if path.stat().st_size == 0 else 'is not a checkpoint, or is cut short'
-        raise WeightsError(f'{path} {state}. {advice}') from error
-
-
-def _find_parameters(path: Path, content: Any, param_key: str | None) -> tuple[str, Parameters]:
-    if not isinstance(content, Mapping):
-        raise WeightsError(f'{path} holds a {type(content).__name__}, not weights of a network.')
-    for key in WRAPPER_KEYS if param_key is None else (param_key,):
-        if _is_parameters(content.get(key)):
-            return key, dict(content[key])
-    if param_key is not None:
-        held = ', '.join(str(key) for key in content if _is_parameters(content[key]))
-        raise WeightsError(
-            f'{path} has no weights under {param_key!r}; it has them under: {held or "no key"}.'
-        )
-    if _is_parameters(content):
-        return '', dict(content)
-    if 'optimizers' in content:
-        raise WeightsError(
-            f'{path} is a training state (for resuming), not a network. Give the network saved '
-            'beside it, such as models/net_g_latest.pth.'
-        )
-    keys = ', '.join(str(key) for key in list(content)[:5])
-    raise WeightsError(f'{path} holds no weights of a network; its keys are: {keys or "none"}.')
-
-
-def _is_parameters(value: Any) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and len(value) > 0
-        and all(isinstance(name, str) and isinstance(item, Tensor) for name, item in value.items())
-    )
-
-
-def _common_prefix(names: Iterable[str]) -> str:
-    prefix = ''
-    while more := [p for p in PREFIXES if all(name.startswith(prefix + p) for name in names)]:
-        prefix += more[0]
-    return prefix
-
-
 def mismatches(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    """What keeps parameters from fitting, in words: missing, unexpected and of another shape."""
+    """What keeps parameters from fitting, in words: missing, unexpected, of another shape or kind.
+
+    Floating-point formats are converted into one another; integers are no weights.
+    """
+    both = [name for name in expected if name in given]
     groups = {
         'missing': [name for name in expected if name not in given],
         'unexpected': [name for name in given if name not in expected],
         'of another shape': [
-            f'{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}'
-            for name, value in expected.items()
-            if name in given and given[name].shape != value.shape
+            f'{name} {tuple(given[name].shape)} instead of {tuple(expected[name].shape)}'
+            for name in both
+            if given[name].shape != expected[name].shape
+        ],
+        'of another kind': [
+            f'{name} {given[name].dtype} instead of {expected[name].dtype}'.replace('torch.', '')
+            for name in both
+            if given[name].is_floating_point() != expected[name].is_floating_point()
         ],
     }
     return [f'{len(names)} {kind}: {shortened(names)}' for kind, names in groups.items() if names]
 
 
-def _other_network(
+def other_network(
     checkpoint: Checkpoint, problems: list[str], network: str = 'DFT', advice: str = ''
 ) -> WeightsError:
     reasons = '; '.join(problems).rstrip('.')

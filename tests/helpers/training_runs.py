@@ -141,7 +141,11 @@ def weights(root: Path, label: int | str, name: str = 'run') -> dict[str, torch.
     """All tensors of a network file, raw and averaged."""
     path = root / 'experiments' / name / 'models' / f'net_g_{label}.pth'
     content = torch.load(path, weights_only=True)
-    return {f'{key}.{n}': value for key, part in content.items() for n, value in part.items()}
+    return {
+        f'{key}.{name}': value
+        for key in content.keys() & {'params', 'params_ema'}
+        for name, value in content[key].items()
+    }
 
 
 def assert_equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:

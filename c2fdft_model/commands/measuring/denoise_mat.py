@@ -11,25 +11,25 @@ denoised, 1 if some images could not be, 2 if nothing could be started.
 """
 
 import argparse
-import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.io
 import torch
 
-from c2fdft_arch.common.option_parsing import parse_section
 from c2fdft_model.commands.parsers import command_parser
+from c2fdft_model.commands.weights_arguments import add_weights_arguments, announce, open_weights
 from c2fdft_model.data import mat_files
-from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.evaluation.problems import Problem, summary
 from c2fdft_model.restoring.mat_denoising import MatDenoiser
-from c2fdft_model.restoring.weights import load_network
 
 VALIDATION = 'ValidationNoisyBlocksSrgb'
 BENCHMARK = 'BenchmarkNoisyBlocksSrgb'
+
+Settings = Mapping[str, Any]
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -40,9 +40,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('benchmark', choices=('sidd', 'dnd'))
     add('--input', required=True, type=Path, help='folder, or for sidd a .mat file')
     add('--output', required=True, type=Path, help='folder of the results')
-    add('--weights', required=True, type=Path, help='checkpoint of the network (.pth)')
-    add('--param-key', help='key of the checkpoint (default: params_ema, else params)')
-    add('--steps', type=int, default=4, help='network calls (default: 4)')
+    add_weights_arguments(parser)
+    add('--steps', type=int, help='network calls (default: as trained, else 4)')
     add('--seed', type=int, default=0, help='of the noise, with the name (default: 0)')
     add('--precision', choices=('auto', 'fp32', 'bf16'), default='auto')
     add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
@@ -56,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     try:
         run = {'sidd': _sidd, 'dnd': _dnd}[args.benchmark]
-        problems = run(args, _denoiser(args))
+        problems = run(args, *_denoiser(args))
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
@@ -66,25 +65,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if problems else 0
 
 
-def _denoiser(args: argparse.Namespace) -> MatDenoiser:
-    network = load_network(args.weights, args.param_key, args.device)
-    section = {'sampling_timesteps': args.steps}
-    process = build_process(parse_section(DiffusionOptions, section, '--steps: diffusion'))
-    return MatDenoiser(
-        network, process, args.output, args.seed, args.precision, args.batch, args.save_images
+def _denoiser(args: argparse.Namespace) -> tuple[MatDenoiser, Settings]:
+    """What denoises, and what its results depend on."""
+    opened = open_weights(args, sampling_timesteps=args.steps)
+    print(f'Weights: {opened.checkpoint}')
+    announce(opened)
+    denoiser = MatDenoiser(
+        opened.network.to(args.device),
+        opened.process,
+        args.output,
+        args.seed,
+        args.precision,
+        args.batch,
+        args.save_images,
     )
+    names = ('benchmark', 'param_key', 'seed', 'precision')
+    return denoiser, {**opened.settings(), **{name: getattr(args, name) for name in names}}
 
 
-def _settings(args: argparse.Namespace) -> dict[str, int | str | None]:
-    """What the results depend on."""
-    names = ('benchmark', 'param_key', 'steps', 'seed', 'precision')
-    weights = hashlib.sha256(args.weights.read_bytes()).hexdigest()
-    return {'weights': weights, **{name: getattr(args, name) for name in names}}
-
-
-def _sidd(args: argparse.Namespace, denoiser: MatDenoiser) -> list[Problem]:
+def _sidd(args: argparse.Namespace, denoiser: MatDenoiser, settings: Settings) -> list[Problem]:
     inputs = _sidd_inputs(args.input)
-    denoiser.claim_output(_settings(args))
+    denoiser.claim_output(settings)
     for path, variable in inputs:
         noisy = mat_files.read_sidd_blocks(path, variable)
         blocks, seconds = denoiser.denoise_sidd(noisy, variable)
@@ -95,15 +96,15 @@ def _sidd(args: argparse.Namespace, denoiser: MatDenoiser) -> list[Problem]:
         else:
             as_uint8 = np.round(blocks * 255).astype(np.uint8)
             megapixels = np.prod(noisy.shape[:4]) / 1024**2
-            method = f'C2F-DFT, {args.steps} steps'
+            method = f'C2F-DFT, {len(denoiser.process.timesteps)} steps'
             mat_files.write_sidd_submission(args.output, as_uint8, seconds / megapixels, method)
             print(f'{args.output}: SubmitSrgb.mat, SubmitSrgb.csv ({len(noisy)} scenes)')
     return []
 
 
-def _dnd(args: argparse.Namespace, denoiser: MatDenoiser) -> list[Problem]:
+def _dnd(args: argparse.Namespace, denoiser: MatDenoiser, settings: Settings) -> list[Problem]:
     boxes = mat_files.read_dnd_boxes(args.input / 'info.mat')
-    denoiser.claim_output(_settings(args))
+    denoiser.claim_output(settings)
     return denoiser.denoise_dnd(args.input / 'images_srgb', boxes)
 
 

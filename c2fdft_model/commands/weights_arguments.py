@@ -1,0 +1,136 @@
+"""The options that say which network a command works with, and opening that network."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+
+from c2fdft_arch.common.messages import one_line
+from c2fdft_arch.common.option_parsing import OptionError, parse_section
+from c2fdft_model.diffusion.options import DiffusionOptions, build_process
+from c2fdft_model.diffusion.process import DiffusionProcess
+from c2fdft_model.plugin import autoload
+from c2fdft_model.restoring.checkpoint import Checkpoint, file_digest, read_checkpoint
+from c2fdft_model.restoring.description import (
+    Description,
+    contradictions,
+    plain,
+    provenance,
+    with_description,
+)
+from c2fdft_model.restoring.weights import build_network
+
+PAPERS_SETTINGS = 'T = 1000, linear, prediction noise, 4 network calls, with time embedding'
+
+
+@dataclass(frozen=True)
+class OpenedWeights:
+    """A checkpoint, its network, and the settings with which it is sampled."""
+
+    checkpoint: Checkpoint
+    network: nn.Module
+    network_g: Mapping[str, Any]
+    """What was said of the network, besides its shapes."""
+    diffusion: DiffusionOptions
+    notes: tuple[str, ...] = ()
+    """What is known of the training, or assumed."""
+    warnings: tuple[str, ...] = ()
+    """What contradicts what the weights say of themselves, or cannot work well."""
+
+    @property
+    def process(self) -> DiffusionProcess:
+        """The diffusion process of the settings. Raises OptionError for impossible ones."""
+        return build_process(self.diffusion)
+
+    def settings(self) -> dict[str, Any]:
+        """What results depend on, in plain types: which weights, network and process."""
+        return {
+            'weights': file_digest(self.checkpoint.path),
+            'param_key': self.checkpoint.key,
+            'network': plain(self.network_g),
+            'diffusion': self.diffusion.model_dump(mode='json'),
+        }
+
+
+def add_weights_arguments(parser: Any, positional: bool = False) -> None:
+    """Add --weights (or FILE), --param-key, --opt and --no-time-embedding to a parser or group."""
+    add = parser.add_argument
+    if positional:
+        add('weights', type=Path, metavar='FILE', help='checkpoint (.pth)')
+    else:
+        add('--weights', required=True, type=Path, help='checkpoint of the network (.pth)')
+    add('--param-key', help='key of the checkpoint (default: params_ema, else params)')
+    add(
+        '--opt',
+        type=Path,
+        help='option file of the training, for weights that do not describe themselves',
+    )
+    add('--no-time-embedding', action='store_true', help='for weights trained without it')
+
+
+def open_weights(args: argparse.Namespace, **sampler: Any) -> OpenedWeights:
+    """Read the checkpoint that the arguments name and build its network, on the CPU.
+
+    Settings come from the command line (`sampler`: keys of `diffusion`, None where not given), then
+    from the option file, then from what the weights say of themselves, then from the paper.
+
+    Raises WeightsError, OptionError, or ValueError for a file that is no option file.
+    """
+    options = read_options(args.opt)
+    checkpoint = read_checkpoint(args.weights, args.param_key)
+    given = {key: dict(options.get(key) or {}) for key in ('network_g', 'diffusion')}
+    given['diffusion'] |= {key: value for key, value in sampler.items() if value is not None}
+    if args.no_time_embedding:
+        given['network_g']['time_embedding'] = False
+    saved = checkpoint.description
+    network_g, section = with_description(given['network_g'], given['diffusion'], saved)
+    diffusion = parse_section(
+        DiffusionOptions, section, f'{args.opt or "--steps, --eta"}: diffusion'
+    )
+    network = build_network(checkpoint, registered_architectures, **network_g)
+    assumed = f' ({PAPERS_SETTINGS}; --opt gives others)' if saved is None and not args.opt else ''
+    notes = [provenance(saved).rstrip('.') + assumed + '.']
+    said = {key: value for key, value in network_g.items() if key in given['network_g']}
+    used = Description(network_g=said, diffusion=diffusion)
+    warnings = [f'{args.weights}: {text}.' for text in contradictions(saved, used)]
+    if text := build_process(diffusion).start_warning():
+        warnings.append(text)
+    return OpenedWeights(checkpoint, network, network_g, diffusion, tuple(notes), tuple(warnings))
+
+
+def announce(opened: OpenedWeights) -> None:
+    """Print where the weights come from or what is assumed of them, and warn of contradictions."""
+    for note in opened.notes:
+        print(note)
+    for warning in opened.warnings:
+        print(f'warning: {warning}', file=sys.stderr)
+
+
+def read_options(path: Path | None) -> Mapping[str, Any]:
+    """The sections of an option file; none without one. Raises ValueError, or OSError."""
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f'{path} is not an option file: {one_line(error)}') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{path} is not an option file: it has no sections.')
+    for key in ('network_g', 'diffusion'):
+        if not isinstance(content.get(key) or {}, Mapping):
+            raise OptionError(f'{path}: {key}: {content[key]!r} must be a section with keys.')
+    return content
+
+
+def registered_architectures() -> Iterable[tuple[str, Any]]:
+    """BasicSR's registry of networks, with those of this package and of BasicSR in it."""
+    autoload.install()
+    from basicsr.archs import build_network  # noqa: F401  (registers BasicSR's own)
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    return ARCH_REGISTRY
