@@ -1,7 +1,6 @@
 """The diffusion model: BasicSR's training, validation and test around the two stages."""
 
 import functools
-from os import path as osp
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from basicsr.data import build_dataset
 from basicsr.losses import build_loss
 from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils import get_root_logger, tensor2img
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -21,6 +20,7 @@ from c2fdft_arch.common.option_parsing import OptionError, parse_section
 from c2fdft_arch.common.registry_lookup import check_network_options, constructor_in
 from c2fdft_model.checkpointing.checkpointing import Checkpointing
 from c2fdft_model.checkpointing.run_description import RunDescription
+from c2fdft_model.data.image_names import image_name
 from c2fdft_model.data.training_clock import training_clock
 from c2fdft_model.diffusion.named_noise import seed_for
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
@@ -39,6 +39,7 @@ from c2fdft_model.training.stages import stage_inputs
 from c2fdft_model.training.training_log import TrainingLog
 from c2fdft_model.validation.memory_budget import check_memory_budget
 from c2fdft_model.validation.options import ValidationOptions
+from c2fdft_model.validation.result_files import write_png
 from c2fdft_model.validation.validation import ImageResult, Validator, mean_metrics
 
 
@@ -174,7 +175,7 @@ class C2FDFTModel(SRModel):
         self.lq = data['lq'].to(self.device, non_blocking=True)
         if 'gt' in data:
             self.gt = data['gt'].to(self.device, non_blocking=True)
-        self.image_names = [osp.splitext(osp.basename(p))[0] for p in data.get('lq_path', [])]
+        self.image_names = [image_name(path) for path in data.get('lq_path', [])]
 
     def optimize_parameters(self, current_iter: int) -> None:
         """One step of the optimiser in the stage's loss, skipped if anything is not finite."""
@@ -255,7 +256,7 @@ class C2FDFTModel(SRModel):
         images = [self.lq, self.output, *([self.gt] if 'gt' in data else [])]
         arrays = [tensor2img([image.cpu()]) for image in images[1:]]
         if file is not None:
-            imwrite(arrays[0], file)
+            write_png(file, arrays[0])
         pair = dict(zip(('img', 'img2'), arrays, strict=False))
         values = {key: float(calculate_metric(pair, opt)) for key, opt in self.metrics.items()}
         return values, images

@@ -1,7 +1,9 @@
 """Parts of messages (the nearest valid name, lists kept short), and switches in variables."""
 
+import contextlib
 import difflib
 import os
+import sys
 from collections.abc import Iterable, Sequence
 
 
@@ -15,7 +17,22 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 def shortened(names: Sequence[str], shown: int = 3) -> str:
     """The first names, separated by commas, and how many more there are."""
     more = len(names) - shown
-    return ', '.join(names[:shown]) + (f' and {more} more' if more > 0 else '')
+    return ', '.join(map(printable, names[:shown])) + (f' and {more} more' if more > 0 else '')
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    """A file's name as it can be shown: line breaks, control characters and odd bytes escaped."""
+    text = os.fspath(name)
+    with contextlib.suppress(UnicodeEncodeError):  # a name in the locale's letters, not its bytes
+        text = os.fsencode(text).decode('utf-8', 'backslashreplace')
+    return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def escape_what_cannot_be_printed() -> None:
+    """Let this process print names of any bytes in any locale, escaped where it has to be."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
 
 
 def one_line(error: BaseException) -> str:

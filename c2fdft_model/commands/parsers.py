@@ -3,6 +3,8 @@
 import argparse
 import shutil
 
+from c2fdft_arch.common.messages import escape_what_cannot_be_printed
+
 WIDEST = 100
 HELP_COLUMN = 32
 
@@ -18,7 +20,11 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 def command_parser(
     name: str, description: str | None, usage: str | None = None, epilog: str | None = None
 ) -> argparse.ArgumentParser:
-    """The parser of `c2fdft name`; `usage` is what follows the name, all options if not given."""
+    """The parser of `c2fdft name`; `usage` is what follows the name, all options if not given.
+
+    From here on, what is printed may hold names of any bytes, in any locale.
+    """
+    escape_what_cannot_be_printed()
     return argparse.ArgumentParser(
         prog=f'c2fdft {name}',
         usage=None if usage is None else f'c2fdft {name} {usage}',

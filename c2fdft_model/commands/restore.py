@@ -21,16 +21,17 @@ from c2fdft_arch.common.messages import one_line
 from c2fdft_arch.inference.settings import InferenceSettings
 from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.commands.weights_arguments import add_weights_arguments, announce, open_weights
+from c2fdft_model.evaluation.ground_truth import GroundTruthIndex
 from c2fdft_model.evaluation.image_protocols import IMAGE_PROTOCOLS
 from c2fdft_model.images.image_files import FORMATS
 from c2fdft_model.restoring.checkpoint import WeightsError
-from c2fdft_model.restoring.comparison import GroundTruthIndex
 from c2fdft_model.restoring.job_runner import EXPECTED_ERRORS, JobRunner
 from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP, float32_from
-from c2fdft_model.restoring.restore_jobs import find_jobs
+from c2fdft_model.restoring.restore_jobs import RestoreJob, find_jobs
 from c2fdft_model.restoring.restorer import Restorer
 
 METRICS_HELP = 'measure against the ground truth in this folder, before the loss of JPEG or WebP'
+TEMPLATE_HELP = 'names of inputs, {} standing for what their ground truth shares: rain-{}'
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -63,6 +64,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--quality', type=_quality, default=95, help='of JPEG and WebP, 1 to 100 (default: 95)')
     add('--compare', action='store_true', help='write degraded | restored (| GT) to compare/')
     add('--metrics', type=Path, metavar='GT_DIR', help=METRICS_HELP)
+    add('--input-template', default='{}', metavar='T', help=TEMPLATE_HELP)
+    add('--gt-template', default='{}', metavar='T', help='the same for the ground truth: norain-{}')
     add('--protocol', choices=[*IMAGE_PROTOCOLS], default='gopro_rgb', help='(default: gopro_rgb)')
     return parser.parse_args(arguments)
 
@@ -73,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unreadable: list[OSError] = []
     try:
         jobs = find_jobs(args.inputs, args.output, args.format, unreadable.append)
-        gt = GroundTruthIndex(args.metrics) if args.metrics else None
+        gt = _ground_truth(args, jobs) if args.metrics else None
         restorer = build_restorer(args)
     except (*EXPECTED_ERRORS, RuntimeError) as error:
         print(f'error: {one_line(error)}', file=sys.stderr)
@@ -119,6 +122,11 @@ def build_restorer(args: argparse.Namespace) -> Restorer:
     )
     print(f'Timesteps: {timesteps}; device: {device}; precision: {precision}')
     return restorer
+
+
+def _ground_truth(args: argparse.Namespace, jobs: Sequence[RestoreJob]) -> GroundTruthIndex:
+    images = [job.relative.as_posix() for job in jobs]
+    return GroundTruthIndex(args.metrics, images, args.input_template, args.gt_template)
 
 
 def _unreadable(error: OSError) -> str:

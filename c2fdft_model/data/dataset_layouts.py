@@ -1,6 +1,6 @@
 """The data sets of the paper: how their publishers pack them, and how many pairs they have."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -9,16 +9,9 @@ import numpy as np
 
 from c2fdft_arch.common.messages import shortened
 from c2fdft_model.data import mat_files
-from c2fdft_model.data.pairing import (
-    SHOWN,
-    ImagePair,
-    PairingError,
-    PairSource,
-    file_stamp,
-    list_images,
-    match_files,
-    sizes_or_problems,
-)
+from c2fdft_model.data.image_listing import ListingError, list_images
+from c2fdft_model.data.pair_sources import PairSource, file_stamp, sizes_or_problems
+from c2fdft_model.data.pairing import SHOWN, ImagePair, Matched, PairingError, match_files
 
 BLURS = ('blur', 'blur_gamma')
 """GoPro's two kinds of blurred images; published results use the first."""
@@ -27,17 +20,32 @@ SIDD_NOISY, SIDD_CLEAN = 'ValidationNoisyBlocksSrgb', 'ValidationGtBlocksSrgb'
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the pairs of a split lie below the root, and how names match (see `match_files`)."""
+    """Where the pairs of a split lie below the root, and how names match (see `match_files`).
+
+    Folders are patterns. `test_list` is a file, anywhere below the root, that names the images of
+    the split among others: lines of paths that end with `folder/image`.
+    """
 
     lq: str
     gt: str
     lq_template: str = '{}'
     gt_template: str = '{}'
+    test_list: str | None = None
 
     def __str__(self) -> str:
+        listed = f', by {self.test_list}' if self.test_list else ''
         if self.lq == self.gt:
-            return f'{self.lq}/{self.lq_template} with {self.gt_template}'
-        return f'{self.lq} with {self.gt}'
+            return f'{self.lq}/{self.lq_template} with {self.gt_template}{listed}'
+        return f'{self.lq} with {self.gt}{listed}'
+
+    def folders(self, root: Path) -> Iterator[tuple[Path, Path]]:
+        """The folders of degraded and of clean images, if at least one of them is there."""
+        if self.lq == self.gt:
+            yield from (
+                (folder, folder) for folder in sorted(root.glob(self.lq)) if folder.is_dir()
+            )
+        elif (root / self.lq).is_dir() or (root / self.gt).is_dir():
+            yield root / self.lq, root / self.gt
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,8 @@ class Split:
     place: str
     count: int
     layouts: tuple[Layout, ...]
+    downloaded_count: int | None = None
+    """Pairs in the publishers' own download, where they are fewer than the papers say."""
 
 
 @dataclass
@@ -64,15 +74,19 @@ class SplitReport:
     notes: list[str] = field(default_factory=list)
 
 
-def _input_target(place: str, count: int, *more: Layout) -> Split:
-    return Split(place, count, (Layout(f'{place}/input', f'{place}/target'), *more))
+def _input_target(
+    place: str, count: int, *more: Layout, downloaded_count: int | None = None
+) -> Split:
+    layouts = (Layout(f'{place}/input', f'{place}/target'), *more)
+    return Split(place, count, layouts, downloaded_count)
 
 
 def rain13k() -> list[Split]:
     """Rain13K and its five test sets."""
-    tests = {'Test100': 100, 'Rain100H': 100, 'Rain100L': 100, 'Test1200': 1200, 'Test2800': 2800}
+    tests = {'Rain100H': 100, 'Rain100L': 100, 'Test1200': 1200, 'Test2800': 2800}
     return [
-        _input_target('train/Rain13K', 13712),
+        _input_target('train/Rain13K', 13712, downloaded_count=13711),
+        _input_target('test/Test100', 100, downloaded_count=98),
         *(_input_target(f'test/{name}', count) for name, count in tests.items()),
     ]
 
@@ -91,8 +105,22 @@ def gopro(blur: str = 'blur') -> list[Split]:
 
 
 def realblur() -> list[Split]:
-    """The test sets of RealBlur."""
-    return [_input_target(f'test/RealBlur_{kind}', 980) for kind in 'JR']
+    """The test sets of RealBlur, as folders of pairs or as scenes with their test lists."""
+
+    def split(kind: str) -> Split:
+        scenes = (
+            Layout(
+                f'{above}RealBlur-{kind}_*',
+                f'{above}RealBlur-{kind}_*',
+                '{}/blur/blur_{}',
+                '{}/gt/gt_{}',
+                f'RealBlur_{kind}_test_list.txt',
+            )
+            for above in ('', 'RealBlur/')
+        )
+        return _input_target(f'test/RealBlur_{kind}', 980, *scenes)
+
+    return [split(kind) for kind in 'JR']
 
 
 def sidd() -> list[Split]:
@@ -106,45 +134,77 @@ def find_split(root: Path, split: Split) -> SplitReport | None:
     """Look for a split below `root`; None if none of its layouts is there."""
     failure = None
     for layout in split.layouts:
-        lq_folder, gt_folder = root / layout.lq, root / layout.gt
-        if not (lq_folder.is_dir() or gt_folder.is_dir()):
-            continue
-        report = SplitReport(split, lq_folder, gt_folder)
-        try:
-            lq_files, gt_files = list_images(lq_folder), list_images(gt_folder)
-            report.pairs, *unmatched = match_files(
-                lq_files, gt_files, layout.lq_template, layout.gt_template
-            )
-        except PairingError as error:
-            # The folder may be there for another layout.
-            report.problems.append(str(error))
-            failure = failure or report
-            continue
-        _check_completeness(report, *unmatched)
-        # Pairs of different sizes and files that are no images are named and left out.
-        sizes = sizes_or_problems(lq_folder, gt_folder, report.pairs)
-        report.problems += [text for text in sizes if isinstance(text, str)]
-        sized = zip(report.pairs, sizes, strict=True)
-        report.pairs = [pair for pair, size in sized if not isinstance(size, str)]
-        _note_blur(report, lq_files)
-        return report
+        for folders in layout.folders(root):
+            report = SplitReport(split, *folders)
+            try:
+                _find_pairs(report, layout, root)
+            except (ListingError, PairingError) as error:
+                # The folder may be there for another layout.
+                report.problems.append(str(error))
+                failure = failure or report
+            else:
+                return report
     return failure
 
 
-def _check_completeness(report: SplitReport, lq_unmatched: list[str], gt_unmatched: list[str]):
+def _find_pairs(report: SplitReport, layout: Layout, root: Path) -> None:
+    lq_files = list_images(report.lq_folder).images
+    gt_files = list_images(report.gt_folder).images
+    if layout.test_list:
+        listed = _listed_files(root, layout.test_list, report.lq_folder)
+        if missing := sorted(listed - set(lq_files)):
+            report.problems.append(
+                f'{report.lq_folder}: {len(missing)} images of {layout.test_list} are not there: '
+                f'{shortened(missing, SHOWN)}.'
+            )
+        lq_files = gt_files = [file for file in lq_files if file in listed]
+    one_folder = layout.lq == layout.gt
+    templates = layout.lq_template, layout.gt_template
+    matched = match_files(lq_files, gt_files, *templates, one_folder=one_folder)
+    report.pairs = matched.pairs
+    _check_completeness(report, matched)
+    # Pairs of different sizes and files that are no images are named and left out.
+    sizes = sizes_or_problems(report.lq_folder, report.gt_folder, report.pairs)
+    report.problems += [text for text in sizes if isinstance(text, str)]
+    sized = zip(report.pairs, sizes, strict=True)
+    report.pairs = [pair for pair, size in sized if not isinstance(size, str)]
+    _note_blur(report, lq_files)
+
+
+def _listed_files(root: Path, name: str, folder: Path) -> set[str]:
+    """The images of `folder` that a test list names, relative to it."""
+    path = find_file(root, name)
+    if path is None:
+        raise PairingError(
+            f'{folder}: {name} is missing, which says which of its images are the test set; it '
+            'comes with the download.'
+        )
+    words = path.read_text(encoding='utf-8', errors='surrogateescape').split()
+    ends = (word.partition(f'{folder.name}/') for word in words)
+    listed = {after for _, found, after in ends if found}
+    if not listed:
+        raise PairingError(f'{path}: no line names an image in {folder.name}/.')
+    return listed
+
+
+def _check_completeness(report: SplitReport, matched: Matched) -> None:
     for unmatched, folder, other in (
-        (lq_unmatched, report.lq_folder, 'clean'),
-        (gt_unmatched, report.gt_folder, 'degraded'),
+        (matched.lq_unmatched, report.lq_folder, 'clean'),
+        (matched.gt_unmatched, report.gt_folder, 'degraded'),
     ):
         if unmatched:
             report.problems.append(
                 f'{folder}: {len(unmatched)} images have no {other} partner: '
                 f'{shortened(unmatched, SHOWN)}.'
             )
-    if len(report.pairs) != report.split.count:
+    found, split = len(report.pairs), report.split
+    if found == split.downloaded_count:
+        report.notes.append(
+            f'{found:,} pairs are what the download holds; the papers say {split.count:,}.'
+        )
+    elif found != split.count:
         report.problems.append(
-            f'{report.split.place}: {len(report.pairs):,} pairs found, the published data set has '
-            f'{report.split.count:,}.'
+            f'{split.place}: {found:,} pairs found, the published data set has {split.count:,}.'
         )
 
 

@@ -40,7 +40,9 @@ class DatasetOptions(Section):
     meta_info_file: str | None = None
     """Folders: a text file that lists the clean images to use, one a line."""
     filename_tmpl: str = '{}'
-    """Folders: name of the degraded image, `{}` standing for the clean one's, without suffix."""
+    """Folders: degraded images' names without suffix, `{}` standing for what pairs share."""
+    filename_tmpl_gt: str = '{}'
+    """Folders: the same for clean images, as `norain-{}` beside `rain-{}`."""
     gt_sizes: tuple[int, ...] = ()
     """Patch size of each phase; a multiple of 8."""
     mini_batch_sizes: tuple[int, ...] = ()

@@ -9,7 +9,10 @@ import numpy as np
 import torch
 
 from c2fdft_model.data.dataset_options import DatasetOptions
-from c2fdft_model.data.pairing import ImagePair, check_sizes, listed_pairs, pair_folders, pair_lmdbs
+from c2fdft_model.data.image_listing import ListingError
+from c2fdft_model.data.lmdb_contents import pair_lmdbs
+from c2fdft_model.data.pair_sources import check_sizes
+from c2fdft_model.data.pairing import ImagePair, PairingError, listed_pairs, pair_folders
 from c2fdft_model.data.sample_stream import Crop
 from c2fdft_model.data.shared_lmdbs import open_shared
 from c2fdft_model.images.image_io import ImageReadError, pad_to, to_float
@@ -21,15 +24,23 @@ OpenImage = IndexedPng | WholeImage
 def find_pairs(options: DatasetOptions, check_images: bool) -> list[ImagePair]:
     """The pairs of a data set; `check_images` reads the headers of all files in folders.
 
-    Raises PairingError for images that do not pair.
+    Raises PairingError naming the data set for folders and images that do not pair.
     """
+    try:
+        return _find_pairs(options, check_images)
+    except (ListingError, PairingError) as error:
+        raise PairingError(f'datasets: {options.name or options.phase}: {error}') from error
+
+
+def _find_pairs(options: DatasetOptions, check_images: bool) -> list[ImagePair]:
     lq, gt = options.dataroot_lq, options.dataroot_gt
+    templates = options.filename_tmpl, options.filename_tmpl_gt
     if options.is_lmdb:
         return pair_lmdbs(lq, gt, options.scale)
     if options.meta_info_file is None:
-        pairs = pair_folders(lq, gt, options.filename_tmpl)
+        pairs = pair_folders(lq, gt, *templates)
     else:
-        pairs = listed_pairs(options.meta_info_file, options.filename_tmpl)
+        pairs = listed_pairs(options.meta_info_file, lq, gt, *templates)
     if check_images:
         check_sizes(lq, gt, pairs, options.scale)
     return pairs
@@ -109,12 +120,18 @@ class PairReader:
         return patches
 
     def _sample(self, pair: ImagePair, lq: np.ndarray, gt: np.ndarray) -> dict[str, Any]:
+        paths = {'lq_path': self.lq_path(pair), 'gt_path': self.gt_path(pair)}
+        return {'lq': _to_tensor(lq), 'gt': _to_tensor(gt), **paths}
+
+    def lq_path(self, pair: ImagePair) -> str:
+        """Key or path of the degraded image."""
         options = self.options
-        lq_path, gt_path = pair.lq, pair.gt
-        if not options.is_lmdb:
-            lq_path = os.path.join(options.dataroot_lq, lq_path)
-            gt_path = os.path.join(options.dataroot_gt, gt_path)
-        return {'lq': _to_tensor(lq), 'gt': _to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path}
+        return pair.lq if options.is_lmdb else os.path.join(options.dataroot_lq, pair.lq)
+
+    def gt_path(self, pair: ImagePair) -> str:
+        """Key or path of the clean image."""
+        options = self.options
+        return pair.gt if options.is_lmdb else os.path.join(options.dataroot_gt, pair.gt)
 
 
 def _patch(image: OpenImage, top: int, left: int, size: int) -> np.ndarray:

@@ -1,23 +1,23 @@
-"""Finding which degraded image belongs to which clean one, in folders and in LMDBs."""
+"""Which degraded image belongs to which clean one, by their names."""
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-
-import lmdb
-import numpy as np
+from typing import NamedTuple
 
 from c2fdft_arch.common.errors import C2FDFTError
-from c2fdft_arch.common.messages import shortened
-from c2fdft_model.images.image_io import IMAGE_SUFFIXES, ImageReadError, image_size, read_rgb
+from c2fdft_arch.common.messages import nearest, printable, shortened
+from c2fdft_model.data.image_listing import list_images
+from c2fdft_model.data.image_names import canonical_name
 
-_META_LINE = re.compile(r'(?P<key>.+)\.[^.\s]+ \((?P<h>\d+),\s*(?P<w>\d+),\s*(?P<c>\d+)\) \d+\s*')
 SHOWN = 10
 """So many files or problems are named in a message."""
+DATASET_KEYS = ('filename_tmpl:', 'filename_tmpl_gt:')
+"""The templates as an option file spells them."""
+_SHAPE = re.compile(r'\s+\(\s*\d+\s*,\s*\d+\s*(,\s*\d+\s*)?\).*')
 
 
 class PairingError(C2FDFTError, ValueError):
@@ -29,7 +29,7 @@ class ImagePair:
     """A degraded image and its clean one: LMDB keys, or paths relative to their folders.
 
     `name` is what both have in common: the clean image's path without suffix, or what fills the
-    templates.
+    templates, in Unicode's composed form.
     """
 
     name: str
@@ -37,39 +37,12 @@ class ImagePair:
     gt: str
 
 
-@dataclass(frozen=True)
-class PairSource:
-    """A pair of images to be stored, and how to get hold of its pixels.
+class Matched(NamedTuple):
+    """Pairs, and the degraded and the clean files without a partner."""
 
-    `load` returns the degraded and the clean image, (H, W, 3) RGB uint8 or uint16 of `size`
-    (height, width). `stamp` changes if the pixels do. `lq` and `gt` say where they come from.
-    """
-
-    name: str
-    size: tuple[int, int]
-    stamp: str
-    lq: str
-    gt: str
-    load: Callable[[], tuple[np.ndarray, np.ndarray]]
-
-
-def list_images(folder: str | Path) -> list[str]:
-    """Image files in a folder and below it, as sorted relative paths with forward slashes.
-
-    Raises PairingError if there is no such folder or no image in it.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise PairingError(f'{folder}: there is no such folder.')
-    found = [
-        (Path(place) / name).relative_to(folder).as_posix()
-        for place, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
-    ]
-    if not found:
-        raise PairingError(f'{folder}: there is no image in it ({", ".join(IMAGE_SUFFIXES)}).')
-    return sorted(found)
+    pairs: list[ImagePair]
+    lq_unmatched: list[str]
+    gt_unmatched: list[str]
 
 
 def pair_folders(
@@ -77,18 +50,34 @@ def pair_folders(
     gt_folder: str | Path,
     lq_template: str = '{}',
     gt_template: str = '{}',
+    template_keys: tuple[str, str] = DATASET_KEYS,
 ) -> list[ImagePair]:
     """The pairs of two folders, matched by name as `match_files` does.
 
-    Raises PairingError if a folder has no images, and naming images without a partner.
+    Raises ListingError if a folder has no images, and PairingError naming both folders, the images
+    without a partner and, where there are some, the templates that would pair them, under the
+    caller's `template_keys`.
     """
-    lq_files, gt_files = list_images(lq_folder), list_images(gt_folder)
-    pairs, *unmatched = match_files(lq_files, gt_files, lq_template, gt_template)
-    sides = f'degraded images ({lq_template})', f'clean images ({gt_template})'
-    for files, side in zip(unmatched, sides, strict=True):
-        if files:
-            raise PairingError(f'{len(files)} {side} have no partner: {shortened(files, SHOWN)}.')
-    return pairs
+    lq_files, gt_files = list_images(lq_folder).images, list_images(gt_folder).images
+    where = f'{lq_folder} and {gt_folder}'
+    one_folder = os.path.samefile(lq_folder, gt_folder)
+    try:
+        matched = match_files(lq_files, gt_files, lq_template, gt_template, one_folder=one_folder)
+    except PairingError as error:
+        raise PairingError(f'{where}: {error}') from error
+    sides = (
+        (matched.lq_unmatched, lq_files, 'degraded images have no clean one'),
+        (matched.gt_unmatched, gt_files, 'clean images have no degraded one'),
+    )
+    missing = [
+        f'{len(unmatched)} of {len(files)} {text}: {shortened(unmatched, SHOWN)}'
+        for unmatched, files, text in sides
+        if unmatched
+    ]
+    if missing:
+        hint = template_hint(lq_files, gt_files, template_keys, more_than=len(matched.pairs))
+        raise PairingError(f'{where} do not pair: {"; ".join(missing)}{hint}.')
+    return matched.pairs
 
 
 def match_files(
@@ -96,209 +85,155 @@ def match_files(
     gt_files: Sequence[str],
     lq_template: str = '{}',
     gt_template: str = '{}',
-) -> tuple[list[ImagePair], list[str], list[str]]:
+    *,
+    one_folder: bool = False,
+) -> Matched:
     """Match relative paths by what stands for `{}` in their templates, which leave out suffixes.
 
-    With `lq_template='{}x2'` the clean `a/b.png` belongs to `a/bx2.jpg`. A template may hold
-    several `{}`; all must agree. Of several files that differ by suffix alone, those with the same
-    suffix belong together. Returns the pairs, and the degraded and the clean files without a
-    partner.
+    With `lq_template='rain-{}'` the clean `a/b.png` belongs to `a/rain-b.jpg`. A template may hold
+    several `{}`, of which all must agree, and folders. Of several files that differ by suffix
+    alone, those with the same suffix belong together. Files that do not fit their template have no
+    partner; with `one_folder`, for files of both kinds side by side, they are passed over.
 
-    Raises PairingError if it is not clear what belongs together.
+    Raises PairingError if it is not clear what belongs together, or if no file fits a template.
     """
-    lq_names, gt_names = _by_name(lq_files, lq_template), _by_name(gt_files, gt_template)
-    pairs = []
-    for name in sorted(lq_names.keys() & gt_names.keys()):
-        lq_group, gt_group = lq_names[name], gt_names[name]
-        if len(lq_group) == len(gt_group) == 1:
-            pairs.append(ImagePair(name, lq_group[0], gt_group[0]))
-        else:
-            pairs += _pair_by_suffix(name, lq_group, gt_group)
-    return pairs, _without(lq_names, gt_names), _without(gt_names, lq_names)
+    lq_names, gt_names = by_name(lq_files, lq_template), by_name(gt_files, gt_template)
+    pairs = [
+        pair
+        for name in sorted(lq_names.keys() & gt_names.keys())
+        for pair in _pair_group(name, lq_names[name], gt_names[name])
+    ]
+    candidates = (
+        _all(lq_names) if one_folder else lq_files,
+        _all(gt_names) if one_folder else gt_files,
+    )
+    paired = {pair.lq for pair in pairs}, {pair.gt for pair in pairs}
+    unmatched = (sorted(set(c) - p) for c, p in zip(candidates, paired, strict=True))
+    return Matched(pairs, *unmatched)
 
 
-def listed_pairs(meta_info_file: str | Path, lq_template: str = '{}') -> list[ImagePair]:
-    """The pairs that a text file selects: each line begins with the path of a clean image.
+def by_name(files: Iterable[str], template: str = '{}') -> dict[str, list[str]]:
+    """Files that fit a template, by what fills it (see `match_files`).
 
-    As in BasicSR, a degraded image lies at the top of its folder and has the clean one's suffix.
-    Raises OSError if the file cannot be read.
+    Raises PairingError if the template has no `{}`, or fits none of the files.
     """
-    pairs = []
-    lines = Path(meta_info_file).read_text().splitlines()
-    for gt in (os.path.normpath(line.strip().split(' ')[0]) for line in lines if line.strip()):
-        stem, suffix = os.path.splitext(os.path.basename(gt))
-        pairs.append(ImagePair(os.path.splitext(gt)[0], lq_template.format(stem) + suffix, gt))
-    return pairs
-
-
-def _by_name(files: Iterable[str], template: str) -> dict[str, list[str]]:
     if '{}' not in template:
         raise PairingError(f'template {template!r}: there must be a {{}} for what pairs share.')
-    # A greedy first group may span folders, the others stay within one name.
-    first, *others = (re.escape(part) for part in template.split('{}'))
-    pattern = re.compile(first + '(.+)' + '([^/]+)'.join(others))
+    pattern = re.compile('([^/]+)'.join(map(re.escape, canonical_name(template).split('{}'))))
+    depth = template.count('/') + 1
     names: dict[str, list[str]] = {}
     for file in files:
-        match = pattern.fullmatch(os.path.splitext(file)[0])
-        if match:
-            names.setdefault('/'.join(match.groups()), []).append(file)
+        parts = canonical_name(os.path.splitext(file)[0]).split('/')
+        if match := pattern.fullmatch('/'.join(parts[-depth:])):
+            names.setdefault('/'.join([*parts[:-depth], *match.groups()]), []).append(file)
     if not names:
-        raise PairingError(f'template {template!r}: no file fits it, e.g. {next(iter(files), "")}.')
+        example = printable(next(iter(files), ''))
+        raise PairingError(f'template {template!r}: no file fits it, e.g. {example}.')
     return names
 
 
-def _without(ours: dict[str, list[str]], theirs: dict[str, list[str]]) -> list[str]:
-    return sorted(file for name in ours.keys() - theirs.keys() for file in ours[name])
+def _all(names: dict[str, list[str]]) -> list[str]:
+    return [file for files in names.values() for file in files]
 
 
-def _pair_by_suffix(name: str, lq_group: list[str], gt_group: list[str]) -> list[ImagePair]:
-    lq_suffixes = {os.path.splitext(file)[1].lower(): file for file in lq_group}
-    gt_suffixes = {os.path.splitext(file)[1].lower(): file for file in gt_group}
-    if lq_suffixes.keys() != gt_suffixes.keys() or len(lq_suffixes) != len(lq_group):
+def _pair_group(name: str, lq_group: list[str], gt_group: list[str]) -> list[ImagePair]:
+    """Pairs among files of one name; of several, those that are called alike up to the suffix."""
+    if len(lq_group) == len(gt_group) == 1:
+        return [ImagePair(name, lq_group[0], gt_group[0])]
+    pairs = []
+    for gt in sorted(gt_group):
+        alike = [lq for lq in lq_group if lq == gt]
+        alike = alike or [lq for lq in lq_group if _suffix(lq) == _suffix(gt)]
+        if len(alike) == 1:
+            pairs.append(ImagePair(name + _suffix(gt), alike[0], gt))
+    if not pairs or len({pair.lq for pair in pairs}) < len(pairs):
         raise PairingError(
-            f'{name}: it is not clear which of {", ".join(lq_group)} belongs to which of '
-            f'{", ".join(gt_group)}.'
+            f'{printable(name)}: it is not clear which of {shortened(lq_group, SHOWN)} belongs to '
+            f'which of {shortened(gt_group, SHOWN)}.'
         )
-    return [ImagePair(name + s, lq_suffixes[s], gt_suffixes[s]) for s in sorted(gt_suffixes)]
+    return pairs
 
 
-def check_sizes(
-    lq_folder: str | Path, gt_folder: str | Path, pairs: Sequence[ImagePair], scale: int = 1
-) -> list[tuple[int, int]]:
-    """Read the headers of all files; returns height and width of each clean image.
+def _suffix(file: str) -> str:
+    return os.path.splitext(file)[1].lower()
 
-    Raises PairingError naming the files that are no images, and pairs of different sizes.
+
+def template_hint(
+    lq_files: Sequence[str], gt_files: Sequence[str], keys: tuple[str, str], more_than: int = 0
+) -> str:
+    """In words, the templates that pair more files than `more_than`; empty if none are found.
+
+    They are what the names of each side have in common at their start and end.
     """
-    found = sizes_or_problems(lq_folder, gt_folder, pairs, scale)
-    _raise_if_any([text for text in found if isinstance(text, str)], 'pairs cannot be used')
-    return [size for size in found if not isinstance(size, str)]
-
-
-def sizes_or_problems(
-    lq_folder: str | Path, gt_folder: str | Path, pairs: Sequence[ImagePair], scale: int = 1
-) -> list[tuple[int, int] | str]:
-    """For each pair, height and width of its clean image, or in words why it cannot be used."""
-
-    def check(pair: ImagePair) -> tuple[int, int] | str:
-        lq, gt = Path(lq_folder, pair.lq), Path(gt_folder, pair.gt)
-        try:
-            lq_size, gt_size = image_size(lq), image_size(gt)
-        except ImageReadError as error:
-            return str(error)
-        if (lq_size[0] * scale, lq_size[1] * scale) == gt_size:
-            return gt_size
-        return f'{lq} is {_size(lq_size)}, {gt} is {_size(gt_size)}.'
-
-    with ThreadPoolExecutor(8) as threads:
-        return list(threads.map(check, pairs))
-
-
-def _size(size: tuple[int, int]) -> str:
-    return f'{size[1]} x {size[0]}'
-
-
-def _raise_if_any(problems: list[str], what: str) -> None:
-    if problems:
-        more = [f'... and {len(problems) - SHOWN} more'] if len(problems) > SHOWN else []
-        listed = '\n  '.join(problems[:SHOWN] + more)
-        raise PairingError(f'{len(problems)} {what}:\n  {listed}')
-
-
-def file_sources(
-    lq_folder: str | Path, gt_folder: str | Path, pairs: Sequence[ImagePair]
-) -> list[PairSource]:
-    """Sources for pairs of files, after reading their headers.
-
-    Raises PairingError naming files that are no images, and pairs of different sizes.
-    """
-    sources = []
-    for pair, size in zip(pairs, check_sizes(lq_folder, gt_folder, pairs), strict=True):
-        lq, gt = Path(lq_folder, pair.lq), Path(gt_folder, pair.gt)
-        load = partial(_read_both, lq, gt)
-        sources.append(PairSource(pair.name, size, file_stamp(lq, gt), str(lq), str(gt), load))
-    return sources
-
-
-def _read_both(lq: Path, gt: Path) -> tuple[np.ndarray, np.ndarray]:
-    return read_rgb(lq), read_rgb(gt)
-
-
-def file_stamp(*paths: Path) -> str:
-    """Sizes and times of files, which change if the files do."""
-    return ' '.join(f'{p.stat().st_size}:{p.stat().st_mtime_ns}' for p in paths)
-
-
-def read_meta_info(folder: str | Path) -> dict[str, tuple[int, int]]:
-    """Keys of an LMDB of images in BasicSR's format, with height and width.
-
-    Only the last dot of a name separates its suffix, so that keys with dots are read rightly.
-
-    Raises PairingError if there is no such LMDB, or it has no valid `meta_info.txt`.
-    """
-    folder = Path(folder)
-    if not (folder / 'data.mdb').is_file():
-        raise PairingError(
-            f'{folder}: there is no LMDB (no data.mdb in it); scripts/prepare_lmdb.py writes one.'
-        )
-    meta = folder / 'meta_info.txt'
-    if not meta.is_file():
-        raise PairingError(
-            f'{folder}: meta_info.txt is missing, so it is unfinished or not an LMDB of images in '
-            "BasicSR's format; write it again with scripts/prepare_lmdb.py."
-        )
-    sizes = {}
-    for number, line in enumerate(meta.read_text(encoding='utf-8').splitlines(), 1):
-        match = _META_LINE.fullmatch(line)
-        if match is None:
-            raise PairingError(
-                f'{meta}: line {number} is {line[:60]!r}; "name.png (height,width,channels) '
-                'compression" is expected.'
-            )
-        sizes[match['key']] = (int(match['h']), int(match['w']))
-    if not sizes:
-        raise PairingError(f'{folder}: meta_info.txt lists no image.')
-    return sizes
-
-
-def pair_lmdbs(lq_folder: str | Path, gt_folder: str | Path, scale: int = 1) -> list[ImagePair]:
-    """The pairs of two LMDBs, sorted by key, after checking them for completeness.
-
-    Raises PairingError if keys or sizes differ, or if an LMDB lacks an image that it lists.
-    """
-    lq, gt = read_meta_info(lq_folder), read_meta_info(gt_folder)
-    if lq.keys() != gt.keys():
-        only_lq, only_gt = sorted(lq.keys() - gt.keys()), sorted(gt.keys() - lq.keys())
-        raise PairingError(
-            f'{lq_folder} and {gt_folder} are not of one image set: '
-            f'{len(only_lq)} keys are in the first alone ({shortened(only_lq)}), '
-            f'{len(only_gt)} in the second alone ({shortened(only_gt)}).'
-        )
-    problems = [
-        f'{key}: {_size(lq[key])} in {lq_folder}, {_size(gt[key])} in {gt_folder}.'
-        for key in sorted(gt)
-        if (lq[key][0] * scale, lq[key][1] * scale) != gt[key]
-    ]
-    _raise_if_any(problems, 'pairs are of different sizes')
-    for folder in (lq_folder, gt_folder):
-        _check_entries(folder, gt)
-    return [ImagePair(key, key, key) for key in sorted(gt)]
-
-
-def _check_entries(folder: str | Path, keys: Iterable[str]) -> None:
+    templates = _common_template(lq_files), _common_template(gt_files)
+    if templates == ('{}', '{}'):
+        return ''
     try:
-        with (
-            lmdb.open(str(folder), readonly=True, lock=False, readahead=False) as environment,
-            environment.begin() as transaction,
-            transaction.cursor() as cursor,
-        ):
-            missing = [key for key in keys if not cursor.set_key(key.encode())]
-    except lmdb.Error as error:
-        if 'already open' in str(error):  # by another data set of this process
-            return
-        raise PairingError(f'{folder}: the LMDB cannot be opened ({error}).') from error
-    if missing:
+        count = len(match_files(lq_files, gt_files, *templates).pairs)
+    except PairingError:
+        return ''
+    given = ' '.join(f"{key} '{t}'" for key, t in zip(keys, templates, strict=True) if t != '{}')
+    return f'. With {given} there would be {count} pairs' if count > more_than else ''
+
+
+def _common_template(files: Sequence[str]) -> str:
+    stems = [os.path.splitext(os.path.basename(file))[0] for file in files]
+    # Digits number the images, even if all of them begin or end alike.
+    start = os.path.commonprefix(stems).rstrip('0123456789')
+    end = os.path.commonprefix([stem[len(start) :][::-1] for stem in stems])[::-1]
+    end = end.lstrip('0123456789')
+    return f'{start}{{}}{end}' if all(len(stem) > len(start + end) for stem in stems) else '{}'
+
+
+def listed_pairs(
+    meta_info_file: str | Path,
+    lq_folder: str | Path,
+    gt_folder: str | Path,
+    lq_template: str = '{}',
+    gt_template: str = '{}',
+) -> list[ImagePair]:
+    """The pairs that a text file selects: each line is the path of a clean image in its folder.
+
+    A shape may follow, as in BasicSR's lists: `a/1.png (480,480,3)`. Unlike there, names may hold
+    blanks, and the degraded image lies in the same subfolder.
+
+    Raises PairingError naming the file and the line for an image that is not there or has no
+    degraded one, and ListingError for folders without images.
+    """
+    lq_files, gt_files = list_images(lq_folder).images, list_images(gt_folder).images
+    listed = _listed_files(meta_info_file, gt_folder, gt_files)
+    matched = match_files(lq_files, sorted(set(listed)), lq_template, gt_template)
+    if matched.gt_unmatched:
         raise PairingError(
-            f'{folder}: {len(missing)} images of meta_info.txt are not in data.mdb, e.g. '
-            f'{missing[0]}: it is unfinished or of another image set; write it again with '
-            'scripts/prepare_lmdb.py.'
+            f'{meta_info_file}: {len(matched.gt_unmatched)} of {len(listed)} listed images have no '
+            f'degraded one in {lq_folder}: {shortened(matched.gt_unmatched, SHOWN)}'
+            f'{template_hint(lq_files, listed, DATASET_KEYS, len(matched.pairs))}.'
         )
+    of_file = {pair.gt: pair for pair in matched.pairs}
+    return [of_file[file] for file in listed]
+
+
+def _listed_files(path: str | Path, gt_folder: str | Path, gt_files: list[str]) -> list[str]:
+    """The files that a list names, in its order."""
+    try:
+        text = Path(path).read_bytes().decode('utf-8-sig', 'surrogateescape')
+    except OSError as error:
+        raise PairingError(f'meta_info_file: {path}: {error.strerror or error}.') from error
+    known = {canonical_name(file): file for file in gt_files}
+    listed: list[str] = []
+    for number, line in enumerate(text.split('\n'), 1):
+        if not line.strip():
+            continue
+        candidates = (line.strip(), _SHAPE.sub('', line.strip()), line.split()[0])
+        names = [unicodedata.normalize('NFC', os.path.normpath(c)) for c in candidates]
+        file = next((known[name] for name in names if name in known), None)
+        if file is None:
+            hint = nearest(names[1], known)
+            raise PairingError(
+                f'{path}, line {number}: there is no image {printable(names[1])} in {gt_folder}'
+                f'{hint}.'
+            )
+        listed.append(file)
+    if not listed:
+        raise PairingError(f'{path} lists no image.')
+    return listed

@@ -19,5 +19,5 @@ def named_noise(name: str, shape: Sequence[int], seed: int = 0) -> Tensor:
 
 def seed_for(name: str, seed: int = 0) -> int:
     """A 63-bit seed from an image's name and a user's seed; equal on every machine."""
-    digest = hashlib.sha256(f'{seed}:{name}'.encode()).digest()
+    digest = hashlib.sha256(f'{seed}:{name}'.encode('utf-8', 'surrogateescape')).digest()
     return int.from_bytes(digest[:8], 'big') >> 1

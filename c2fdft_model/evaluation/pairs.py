@@ -1,43 +1,82 @@
 """Which file of a results folder belongs to which file of a ground-truth folder."""
 
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from c2fdft_model.data.image_listing import list_images
+from c2fdft_model.data.pairing import by_name, template_hint
 from c2fdft_model.evaluation.evaluation_set import EvaluationSet, Item
+from c2fdft_model.evaluation.ground_truth import owners
 from c2fdft_model.evaluation.image_metrics import size_of
 from c2fdft_model.evaluation.problems import Problem, SizeError
 from c2fdft_model.images import image_io
 
 
-def image_pairs(results: Path, gt: Path, suffix: str | None = None) -> EvaluationSet:
-    """The images of two folders, paired by name whatever their file types.
+def image_pairs(
+    results: Path,
+    gt: Path,
+    suffix: str | None = None,
+    results_template: str = '{}',
+    gt_template: str = '{}',
+) -> EvaluationSet:
+    """The images of two folders and their subfolders, paired by name whatever their file types.
 
-    A result `<name>_<anything>` belongs to the ground truth `<name>` too (BasicSR writes results
-    so), the longest name winning; `suffix` says which `_<anything>` to take. What has no partner,
-    or more than one, becomes a problem. Raises FileNotFoundError for a missing folder and
-    ValueError for one without images.
+    Which result belongs to which ground truth say `ground_truth.owners` and, for names that differ
+    otherwise, the templates (see `pairing.match_files`). What has no partner, or more than one,
+    becomes a problem. Raises ListingError for a folder that is missing or has no images, and
+    PairingError for a template that fits no image.
     """
-    gt_files, problems = _by_stem(gt)
-    result_files, result_problems = _by_stem(results)
-    problems += result_problems
-    matched, unmatched = _match(result_files, gt_files, suffix)
-    items: list[Item] = []
-    for stem, gt_file in sorted(gt_files.items()):
-        found = [result_files[name] for name in matched.get(stem, [])]
-        if len(found) == 1:
-            items.append((stem, partial(_load_pair, found[0], gt_file)))
+    problems: list[Problem] = []
+    result_files = _by_name(results, results_template, problems)
+    gt_files = _by_name(gt, gt_template, problems)
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, owner in owners(result_files, gt_files, suffix).items():
+        if owner is None:
+            reason = f'no ground truth for {result_files[name]} in {gt}'
+            problems.append(Problem('unpaired', name, reason))
         else:
-            names = ', '.join(path.name for path in found)
-            several = f'several results fit ({names}): choose by --suffix'
-            reason = several if found else f'no result for {gt_file.name}'
-            problems.append(Problem('unpaired', stem, reason))
-    for stem in unmatched:
-        problems.append(Problem('unpaired', stem, f'no ground truth for {result_files[stem].name}'))
-    return EvaluationSet(items, problems)
+            found[owner].append(result_files[name])
+    items: list[Item] = []
+    for name, gt_file in sorted(gt_files.items()):
+        if len(fitting := found[name]) == 1:
+            items.append((name, partial(_load_pair, results / fitting[0], gt / gt_file)))
+        else:
+            several = f'several results fit ({", ".join(fitting)}): choose by --suffix'
+            reason = several if fitting else f'no result for {gt_file} in {results}'
+            problems.append(Problem('unpaired', name, reason))
+    return EvaluationSet(items, problems, [] if items else _hint(result_files, gt_files))
+
+
+def _hint(result_files: Mapping[str, str], gt_files: Mapping[str, str]) -> list[str]:
+    files = [*result_files.values()], [*gt_files.values()]
+    hint = template_hint(*files, ('--results-template', '--gt-template'))
+    return [f'no result has a ground truth{hint}'] if hint else []
+
+
+def _by_name(folder: Path, template: str, problems: list[Problem]) -> dict[str, str]:
+    """The image files of a folder by name; of one name there must be one file."""
+
+    def cannot_be_read(error: OSError) -> None:
+        problems.append(Problem('unreadable', str(error.filename), error.strerror or str(error)))
+
+    files = list_images(folder, on_error=cannot_be_read).images
+    found = by_name(files, template)
+    problems += [
+        Problem('unpaired', name, f'{folder} has it twice: {", ".join(names)}')
+        for name, names in found.items()
+        if len(names) > 1
+    ]
+    fitting = {file for names in found.values() for file in names}
+    problems += [
+        Problem('unpaired', file, f'it does not fit the template {template}')
+        for file in files
+        if file not in fitting
+    ]
+    return {name: names[0] for name, names in found.items() if len(names) == 1}
 
 
 def _load_pair(result_file: Path, gt_file: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -52,50 +91,3 @@ def _read_uint8(path: Path) -> np.ndarray:
     """An image as uint8 RGB (H, W, 3); 16 bits are rounded to 8. Raises ImageReadError."""
     image = image_io.read_rgb(path)
     return image if image.dtype == np.uint8 else np.round(image / 257).astype(np.uint8)
-
-
-def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f'{folder} is not a folder.')
-    files: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix.lower() in image_io.IMAGE_SUFFIXES:
-            files[path.stem].append(path)
-    if not files:
-        kinds = ' '.join(sorted(image_io.IMAGE_SUFFIXES))
-        raise ValueError(f'{folder} has no images ({kinds}).')
-    problems = [
-        Problem('unpaired', stem, f'{folder} has it twice: {", ".join(p.name for p in paths)}')
-        for stem, paths in files.items()
-        if len(paths) > 1
-    ]
-    return {stem: paths[0] for stem, paths in files.items() if len(paths) == 1}, problems
-
-
-def _match(
-    results: Iterable[str], gts: Iterable[str], suffix: str | None
-) -> tuple[dict[str, list[str]], list[str]]:
-    """Names of results by the name of their ground truth, and those that belong to none."""
-    results, gts = set(results), set(gts)
-    if suffix is not None:
-        ending = suffix if suffix.startswith('_') else f'_{suffix}'
-        return {stem: [stem + ending] for stem in gts if stem + ending in results}, []
-    matched: dict[str, list[str]] = defaultdict(list)
-    unmatched = []
-    for stem in sorted(results):
-        owner = _owner(stem, gts)
-        if owner is None or (owner != stem and owner in results):
-            unmatched.append(stem)
-        else:
-            matched[owner].append(stem)
-    return matched, unmatched
-
-
-def _owner(stem: str, gts: Container[str]) -> str | None:
-    """The ground truth named `stem`, or the longest start of it that ends before an underscore."""
-    candidate = stem
-    while candidate not in gts:
-        candidate, underscore, _ = candidate.rpartition('_')
-        if not underscore:
-            return None
-    return candidate

@@ -56,13 +56,19 @@ def get_protocol(name: str) -> Protocol:
 
 
 def find_evaluation_set(
-    protocol: Protocol, results: Path, gt: Path, suffix: str | None = None
+    protocol: Protocol,
+    results: Path,
+    gt: Path,
+    suffix: str | None = None,
+    results_template: str = '{}',
+    gt_template: str = '{}',
 ) -> EvaluationSet:
     """What a protocol compares in two folders or MATLAB files.
 
-    `suffix` chooses among image files (see `pairs.image_pairs`). Raises ValueError or OSError for
-    files that are missing or cannot be compared.
+    `suffix` and the templates choose and pair image files (see `pairs.image_pairs`).
+
+    Raises ValueError or OSError for files that are missing or cannot be compared.
     """
     if protocol.name in _MAT_FILES:
         return _MAT_FILES[protocol.name](results, gt)
-    return image_pairs(results, gt, suffix)
+    return image_pairs(results, gt, suffix, results_template, gt_template)

@@ -1,49 +1,13 @@
 """Restored images beside the degraded ones and the ground truth: as a picture and by metrics."""
 
-from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from c2fdft_model.evaluation.image_metrics import size_of
 from c2fdft_model.evaluation.image_protocols import Protocol
-from c2fdft_model.images.image_files import ImageFileError, is_image_name
 
 GAP = 8
-
-
-class GroundTruthIndex:
-    """The ground-truth images of a folder, found by the names of the degraded ones.
-
-    Raises ImageFileError if the folder is missing or has no images.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise ImageFileError(f'{folder}: no such folder of ground-truth images.')
-        self.folder = folder
-        self.by_path: dict[Path, Path] = {}
-        self.by_stem: dict[str, list[Path]] = defaultdict(list)
-        for path in sorted(folder.rglob('*')):
-            if path.is_file() and is_image_name(path):
-                self.by_path[path.relative_to(folder).with_suffix('')] = path
-                self.by_stem[path.stem].append(path)
-        if not self.by_path:
-            raise ImageFileError(f'{folder} has no ground-truth images.')
-
-    def find(self, relative: Path) -> Path:
-        """The ground truth of the image at `relative`: at the same place, or the only one so named.
-
-        Raises ImageFileError if there is none.
-        """
-        if found := self.by_path.get(relative.with_suffix('')):
-            return found
-        named = self.by_stem.get(relative.stem, [])
-        if len(named) != 1:
-            which = 'no' if not named else 'more than one'
-            raise ImageFileError(f'{relative}: {which} ground truth of this name in {self.folder}.')
-        return named[0]
 
 
 def measure(protocol: Protocol, result: np.ndarray, gt: np.ndarray) -> dict[str, float]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm import tqdm
 
-from c2fdft_arch.common.messages import one_line, shortened
+from c2fdft_arch.common.messages import one_line, printable, shortened
 from c2fdft_arch.inference.memory_plan import MemoryBudgetError
+from c2fdft_model.evaluation.ground_truth import GroundTruthIndex
 from c2fdft_model.evaluation.image_protocols import Protocol, format_metrics
 from c2fdft_model.images.image_files import (
     ImageRecord,
@@ -19,7 +20,7 @@ from c2fdft_model.images.image_files import (
     read_image,
     write_image,
 )
-from c2fdft_model.restoring.comparison import GroundTruthIndex, measure, side_by_side
+from c2fdft_model.restoring.comparison import measure, side_by_side
 from c2fdft_model.restoring.restore_jobs import RestoreJob
 from c2fdft_model.restoring.restorer import Restorer
 
@@ -116,7 +117,7 @@ class JobRunner:
             line = f'{job.target} is there already'
             if self.gt or compare:
                 result = read_image(job.target).colour
-        gt = read_image(self.gt.find(job.relative)).colour if self.gt else None
+        gt = read_image(self.gt.find(job.relative.as_posix())).colour if self.gt else None
         if compare and degraded is not None:
             images = [image for image in (degraded.colour, result, gt) if image is not None]
             write_image(job.comparison, ImageRecord(side_by_side(images)))
@@ -153,4 +154,5 @@ def _failure(job: RestoreJob, error: BaseException) -> str:
         text = f'{error.need}: give --memory-budget {error.least_mb} or more, or a smaller --tile'
     if isinstance(error, MemoryError):
         text = f'not enough memory: {text}; give --tile 1024, or a smaller tile'
-    return text if str(job.source) in text or str(job.target) in text else f'{job.source}: {text}'
+    named = any(printable(path) in printable(text) for path in (job.source, job.target))
+    return text if named else f'{job.source}: {text}'

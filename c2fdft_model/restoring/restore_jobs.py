@@ -3,18 +3,18 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_model.data.image_listing import OnError, list_images
+from c2fdft_model.data.image_names import canonical_name
 from c2fdft_model.images.image_files import FORMATS, is_image_name
 
 COMPARE_FOLDER = 'compare'
 LONGEST_ENDING = 5
 """Letters of a file name's ending; a folder's name may have a dot, too."""
-
-OnError = Callable[[OSError], object] | None
 
 Targets = dict[tuple[Path, Path], Path]
 """Where the result of each (source, source below the folder that was given) goes."""
@@ -38,11 +38,11 @@ class RestoreJob:
     @property
     def name(self) -> str:
         """What seeds the noise: the file's name without its ending, as in validation."""
-        return self.source.stem
+        return canonical_name(self.source.stem)
 
 
 def find_jobs(
-    inputs: Sequence[str], output: str, suffix: str | None = None, on_error: OnError = None
+    inputs: Sequence[str], output: str, suffix: str | None = None, on_error: OnError | None = None
 ) -> list[RestoreJob]:
     """The jobs for files, folders (with their subfolders) and glob patterns, in order.
 
@@ -71,14 +71,14 @@ def find_jobs(
     ]
 
 
-def _sources(given: str, output: Path, on_error: OnError) -> Iterator[tuple[Path, Path]]:
+def _sources(given: str, output: Path, on_error: OnError | None) -> Iterator[tuple[Path, Path]]:
     path = Path(given)
     if path.is_dir():
-        files = _images_below(path, output, on_error)
-        if not files:
-            raise JobError(f'{path} has no images ({" ".join(FORMATS)}).')
-        yield from ((file, file.relative_to(path)) for file in files)
-    elif path.exists():
+        # Earlier results below the input are no inputs.
+        inside = [] if output.exists() and output.samefile(path) else [output]
+        for name in list_images(path, without=inside, on_error=on_error).images:
+            yield path / name, Path(name)
+    elif os.path.lexists(path):
         yield path, Path(path.name)
     elif glob.has_magic(given):
         yield from _matches(given)
@@ -97,40 +97,12 @@ def _matches(pattern: str) -> Iterator[tuple[Path, Path]]:
 
     def is_asked_for(file: Path) -> bool:
         hidden = any(part.startswith('.') for part in file.relative_to(base).parts)
-        return file.is_file() and (asks_for_hidden or not hidden)
+        return not file.is_dir() and (asks_for_hidden or not hidden)
 
     found = [file for file in sorted(base.glob(str(Path(*below)))) if is_asked_for(file)]
     if not found:
         raise JobError(f'{pattern}: no file matches.')
     yield from ((file, file.relative_to(base)) for file in found)
-
-
-def _images_below(folder: Path, output: Path, on_error: OnError) -> list[Path]:
-    """Images in a folder and below, without earlier results, hidden files and unfinished ones."""
-    results = output.resolve()
-    left_out = {results} if folder.resolve() in results.parents else set()
-    return [
-        at / name
-        for at, names in _folders(folder, left_out, on_error)
-        for name in names
-        if is_image_name(Path(name)) and not name.startswith('.')
-    ]
-
-
-def _folders(top: Path, seen: set[Path], on_error: OnError) -> Iterator[tuple[Path, list[str]]]:
-    """A folder and those below with the names of their files; each once, links after the others.
-
-    `seen` are real folders that are left out.
-    """
-    tops = [top]
-    for start in tops:
-        for at, folders, files in os.walk(start, onerror=on_error):
-            real = Path(at).resolve()
-            folders[:] = [] if real in seen else sorted(folders)
-            if real not in seen:
-                seen.add(real)
-                tops += [Path(at, name) for name in folders if Path(at, name).is_symlink()]
-                yield Path(at), sorted(files)
 
 
 def _is_file_name(output: str) -> bool:
@@ -140,6 +112,11 @@ def _is_file_name(output: str) -> bool:
         ending.isalpha() and len(ending) <= LONGEST_ENDING and not output.endswith(('/', os.sep))
     )
     return is_image_name(Path(output)) or (named and not Path(output).is_dir())
+
+
+def _real_path(path: Path) -> Path:
+    """Where a path leads; unlike `Path.resolve`, also for a link that leads to itself."""
+    return Path(os.path.realpath(path))
 
 
 def _check_file(target: Path, suffix: str | None) -> None:
@@ -167,9 +144,9 @@ def _check_folder(target: Path) -> None:
 
 def _check_targets(targets: Targets) -> None:
     taken: dict[Path, Path] = {}
-    sources = {source.resolve() for source, _ in targets}
+    sources = {_real_path(source) for source, _ in targets}
     for (source, _), target in targets.items():
-        place = target.resolve()
+        place = _real_path(target)
         if place in sources:
             raise JobError(f'{target} is an input, too; give another output.')
         if place in taken:
@@ -190,12 +167,14 @@ def _comparisons(targets: Targets) -> Iterator[Path]:
         for (_, relative), target in targets.items()
     ]
     counts = Counter(preferred)
-    taken = {path.resolve() for (source, _), target in targets.items() for path in (source, target)}
+    taken = {
+        _real_path(path) for (source, _), target in targets.items() for path in (source, target)
+    }
     for path, target in zip(preferred, targets.values(), strict=True):
         own = path.with_name(f'{path.name}.png')
-        if counts[path] > 1 or own.resolve() in taken:
+        if counts[path] > 1 or _real_path(own) in taken:
             own = path.with_name(f'{target.name}.png')
-        while own.resolve() in taken:
+        while _real_path(own) in taken:
             own = own.with_name(f'{own.name}.png')
-        taken.add(own.resolve())
+        taken.add(_real_path(own))
         yield own

@@ -9,7 +9,9 @@ from torch import nn
 
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.inference.memory_plan import MemoryBudgetError
-from c2fdft_model.data.pairing import list_images, listed_pairs, read_meta_info
+from c2fdft_model.data.image_listing import list_images
+from c2fdft_model.data.lmdb_contents import read_meta_info
+from c2fdft_model.data.pairing import listed_pairs
 from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.images.image_io import image_size
 from c2fdft_model.restoring.restoration import inference_settings
@@ -66,6 +68,7 @@ def _degraded_files(section: Mapping[str, Any], folder: str) -> list[str]:
     """The degraded images in a folder, or those that `meta_info_file` selects."""
     listed = section.get('meta_info_file')
     if not listed:
-        return [os.path.join(folder, name) for name in list_images(folder)]
-    pairs = listed_pairs(listed, section.get('filename_tmpl') or '{}')
+        return [os.path.join(folder, name) for name in list_images(folder).images]
+    templates = (section.get(key) or '{}' for key in ('filename_tmpl', 'filename_tmpl_gt'))
+    pairs = listed_pairs(listed, folder, section['dataroot_gt'], *templates)
     return [os.path.join(folder, pair.lq) for pair in pairs]

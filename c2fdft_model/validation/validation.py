@@ -14,6 +14,7 @@ from tqdm import tqdm
 from c2fdft_arch.common import distributed
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.inference.memory_plan import MemoryBudgetError
+from c2fdft_model.data.image_names import degraded_paths, image_name, result_names
 from c2fdft_model.validation.memory_budget import budget_error
 from c2fdft_model.validation.options import ValidationOptions
 from c2fdft_model.validation.previews import preview
@@ -70,11 +71,12 @@ class Validator:
         share = range(distributed.rank(), count, distributed.world_size())
         loader = DataLoader(Subset(dataset, share), batch_size=1, num_workers=0)
         hidden = not self.options.pbar or distributed.rank() != 0
+        names = _names(dataset)
         own: list[ImageResult] = []
         problem = ''
         try:
             for index, data in tqdm(zip(share, loader, strict=True), unit='image', disable=hidden):
-                name = osp.splitext(osp.basename(data['lq_path'][0]))[0]
+                name = names[index] if names else image_name(data['lq_path'][0])
                 file = self._file(name, dataset_name, iteration) if save_img else None
                 metrics, images = self._evaluate(data, file)
                 shown = self.opt['is_train'] and index < self.options.strips
@@ -92,7 +94,7 @@ class Validator:
         """Where BasicSR's SRModel writes a restored image."""
         folder = self.opt['path']['visualization']
         if self.opt['is_train']:
-            return osp.join(folder, name, f'{name}_{iteration}.png')
+            return osp.join(folder, name, f'{osp.basename(name)}_{iteration}.png')
         return osp.join(folder, dataset, f'{name}_{self.options.suffix or self.opt["name"]}.png')
 
     def show(self, results: list[ImageResult], dataset: str, step: int | str, board: Any) -> None:
@@ -108,3 +110,9 @@ class Validator:
                 if result.preview is not None:
                     tag = f'strips/{dataset}/{result.name}'
                     board.add_image(tag, result.preview, step, dataformats='HWC')
+
+
+def _names(dataset: Dataset) -> list[str]:
+    """What the results are called, if the data set tells its images."""
+    paths = degraded_paths(dataset)
+    return result_names(paths or [], dataset.opt.get('dataroot_lq'))  # type: ignore[attr-defined]

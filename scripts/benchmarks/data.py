@@ -25,7 +25,7 @@ from basicsr.utils.lmdb_util import LmdbMaker
 from benchmarks import Figures
 from c2fdft_model.data.lmdb.plan import StoreOptions
 from c2fdft_model.data.lmdb.write_pairs import write_pairs
-from c2fdft_model.data.pairing import PairSource
+from c2fdft_model.data.pair_sources import PairSource
 from c2fdft_model.data.patch_cycle import PatchCycle
 from c2fdft_model.data.training_clock import training_clock
 from common.photographs import photo_folder, read_photo

@@ -28,11 +28,11 @@ from c2fdft_arch.common.padding import pad_to_multiple
 from c2fdft_arch.dft import DFT
 from c2fdft_arch.inference.settings import InferenceSettings
 from c2fdft_arch.network.plain_dft import PlainDFT
+from c2fdft_model.data.pairing import pair_folders
 from c2fdft_model.evaluation.image_metrics import psnr
 from c2fdft_model.experiments.costs import count_flops, peak_memory, reset_peak_memory, timed
 from c2fdft_model.experiments.images import read_tensor, to_uint8
 from c2fdft_model.experiments.tables import means
-from c2fdft_model.restoring.comparison import GroundTruthIndex
 from c2fdft_model.restoring.restoration import restore
 from c2fdft_model.restoring.weights import load_network
 
@@ -224,13 +224,12 @@ def _print_psnr(arguments: argparse.Namespace) -> None:
 def psnr_by_precision(weights: Path, photos: Path, device: str = 'cpu') -> list[dict[str, float]]:
     """PSNR (dB, RGB, 8 bits) of each restored photograph to its target, for each precision."""
     network = load_network(weights).to(device)
-    targets = GroundTruthIndex(photos / 'target')
     scores = []
-    for file in sorted((photos / 'input').iterdir()):
-        degraded = read_tensor(file)
-        target = to_uint8(read_tensor(targets.find(Path(file.name))))
+    for pair in pair_folders(photos / 'input', photos / 'target'):
+        degraded = read_tensor(photos / 'input' / pair.lq)
+        target = to_uint8(read_tensor(photos / 'target' / pair.gt))
         restored = {
-            name: restore(network, degraded, precision=name, noise_name=file.stem)
+            name: restore(network, degraded, precision=name, noise_name=Path(pair.lq).stem)
             for name in PRECISIONS
         }
         scores.append({k: psnr(to_uint8(image), target, 255) for k, image in restored.items()})

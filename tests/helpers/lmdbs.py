@@ -6,7 +6,8 @@ from pathlib import Path
 
 import lmdb
 
-from c2fdft_model.data.pairing import PairSource, file_sources, pair_folders
+from c2fdft_model.data.pair_sources import PairSource, file_sources
+from c2fdft_model.data.pairing import pair_folders
 from helpers.paired_data import pattern, write_rgb
 
 NAMES = ('plain', 'a/b/deep', 'dots.in.name', 'with space', 'über/bild', 'half%2E')

@@ -23,6 +23,8 @@ import numpy as np
 
 from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_model.commands.parsers import command_parser
+from c2fdft_model.data.image_listing import list_images
+from c2fdft_model.evaluation.ground_truth import GroundTruthIndex
 from c2fdft_model.evaluation.image_protocols import IMAGE_PROTOCOLS
 from c2fdft_model.experiments import budget, measuring, report
 from c2fdft_model.experiments.files import read_json, write_json
@@ -34,8 +36,8 @@ from c2fdft_model.experiments.systems import (
     validation_folders,
 )
 from c2fdft_model.experiments.tables import means
-from c2fdft_model.images.image_files import ImageFileError, is_image_name, read_image
-from c2fdft_model.restoring.comparison import GroundTruthIndex, measure
+from c2fdft_model.images.image_files import ImageFileError, read_image
+from c2fdft_model.restoring.comparison import measure
 
 TRAINED, MEASURED, IMAGES = 'trained.json', 'measured.json', 'images'
 COSTS = [name for name in report.COLUMNS if name not in ('system', 'psnr')]
@@ -100,13 +102,9 @@ def find_test_images(args: argparse.Namespace, systems: Sequence[System]) -> dic
     if (args.input is None) != (args.target is None) or not (args.input or folders):
         raise ComparisonError('give the folders of the test images: --input DIR --target DIR.')
     source, target = (args.input, args.target) if args.input else folders  # type: ignore[misc]
-    if not source.is_dir():
-        raise ComparisonError(f'{source}: no such folder of test images.')
-    images = sorted(path.resolve() for path in source.iterdir() if is_image_name(path))
-    if not images:
-        raise ComparisonError(f'{source} has no images.')
-    ground_truth = GroundTruthIndex(target)
-    return {path: ground_truth.find(Path(path.name)) for path in images}
+    images = list_images(source).images
+    ground_truth = GroundTruthIndex(target, images)
+    return {(source / image).resolve(): ground_truth.find(image) for image in images}
 
 
 def result_of(system: System, images: Sequence[Path], args: argparse.Namespace) -> dict[str, Any]:

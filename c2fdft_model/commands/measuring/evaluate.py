@@ -45,6 +45,16 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument('--csv', type=Path, help='also write the metrics of every image here')
     parser.add_argument('--suffix', help='take the results named <name>_SUFFIX (default: any)')
     parser.add_argument(
+        '--results-template',
+        default='{}',
+        metavar='T',
+        help='how results are called, without suffix, {} standing for what their ground truth '
+        'shares with them, as in rain-{}',
+    )
+    parser.add_argument(
+        '--gt-template', default='{}', metavar='T', help='the same for the ground truth: norain-{}'
+    )
+    parser.add_argument(
         '--workers', type=int, default=os.cpu_count() or 1, help='processes (default: %(default)s)'
     )
     return parser.parse_args(arguments)
@@ -56,7 +66,7 @@ def write_csv(path: Path, protocol: Protocol, measured: Measurements) -> None:
     rows += [{'image': p.name, 'problem': f'{p.kind}: {p.reason}'} for p in measured.problems]
     rows.append({'image': 'mean', **{name: measured.mean(name) for name in protocol.metrics}})
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'w', newline='', encoding='utf-8') as file:
+    with open(path, 'w', newline='', encoding='utf-8', errors='backslashreplace') as file:
         writer = csv.DictWriter(file, ['protocol', 'image', *protocol.metrics, 'problem'])
         writer.writeheader()
         writer.writerows({'protocol': protocol.name, **row} for row in rows)
@@ -97,7 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     try:
         protocol = get_protocol(args.protocol)
-        found = find_evaluation_set(protocol, args.results, args.gt, args.suffix)
+        templates = args.results_template, args.gt_template
+        found = find_evaluation_set(protocol, args.results, args.gt, args.suffix, *templates)
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

@@ -16,6 +16,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from c2fdft_arch.common.atomic_write import replacing
+from c2fdft_arch.common.messages import printable
 from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.commands.preparing.prepare_lmdb import (
     add_store_arguments,
@@ -34,8 +36,9 @@ from c2fdft_model.data.dataset_layouts import (
     sidd,
     sidd_validation,
 )
+from c2fdft_model.data.image_listing import list_files
 from c2fdft_model.data.lmdb.plan import StoreOptions
-from c2fdft_model.data.pairing import PairSource, file_sources
+from c2fdft_model.data.pair_sources import PairSource, file_sources
 
 SIDD_SIZE, SIDD_STRIDE = 512, 384
 PROBLEMS_SHOWN = 30
@@ -152,7 +155,7 @@ def write_all(reports: Sequence[SplitReport], arguments: argparse.Namespace) -> 
 def link_or_copy(report: SplitReport, out: Path, copy: bool) -> None:
     """Link or copy the files of all pairs to `out`/input and `out`/target, under equal names.
 
-    Raises ValueError if other files are there.
+    Raises ValueError if other files are there, and for two pairs that would share a name.
     """
     for side, folder in (('input', report.lq_folder), ('target', report.gt_folder)):
         place = out / side
@@ -164,10 +167,17 @@ def link_or_copy(report: SplitReport, out: Path, copy: bool) -> None:
             for pair in report.pairs
             for relative in [pair.lq if side == 'input' else pair.gt]
         }
+        if len(files) < len(report.pairs):
+            raise ValueError(
+                f'{folder}: {len(report.pairs)} images would become {len(files)} files in {place}, '
+                'because some names differ by / and - alone; rename them.'
+            )
         place.mkdir(parents=True, exist_ok=True)
-        foreign = sorted({entry.name for entry in place.iterdir()} - files.keys())
+        foreign = sorted(set(list_files(place)) - files.keys())
         if foreign:
-            raise ValueError(f'{place}: there are other files, e.g. {foreign[0]}; remove them.')
+            raise ValueError(
+                f'{place}: there are other files, e.g. {printable(foreign[0])}; remove them.'
+            )
         for name, source in files.items():
             provide(source.resolve(), place / name, copy)
         print(f'{place}: {len(files):,} images {"copied" if copy else "linked"}')
@@ -175,12 +185,13 @@ def link_or_copy(report: SplitReport, out: Path, copy: bool) -> None:
 
 def provide(source: Path, target: Path, copy: bool) -> None:
     """Make `target` a link to `source`, or a copy of it where there are no links."""
-    target.unlink(missing_ok=True)
     if not copy:
+        target.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # the system or the disk has no links
             os.symlink(source, target)
             return
-    shutil.copy2(source, target)
+    with replacing(target) as temporary:
+        shutil.copy2(source, temporary)
 
 
 def prepare_dnd(root: Path) -> list[str]:

@@ -18,7 +18,8 @@ from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.data.lmdb.plan import StoreOptions, sub_images
 from c2fdft_model.data.lmdb.verify import verify_pairs
 from c2fdft_model.data.lmdb.write_pairs import write_pairs
-from c2fdft_model.data.pairing import PairSource, file_sources, pair_folders
+from c2fdft_model.data.pair_sources import PairSource, file_sources
+from c2fdft_model.data.pairing import pair_folders
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -34,7 +35,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar='T',
         help='name of a degraded image without suffix, {} for what it shares with the clean one',
     )
-    add('--target-template', default='{}', metavar='T', help='the same for clean images')
+    add(
+        '--target-template',
+        '--gt-template',
+        default='{}',
+        metavar='T',
+        help='the same for clean images',
+    )
     add_store_arguments(parser)
     return parser.parse_args(argv)
 
@@ -98,7 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         options = StoreOptions(args.size, args.stride, args.store, args.level)
-        pairs = pair_folders(args.input, args.target, args.input_template, args.target_template)
+        templates = args.input_template, args.target_template
+        keys = '--input-template', '--target-template'
+        pairs = pair_folders(args.input, args.target, *templates, keys)
         store(file_sources(args.input, args.target, pairs), args.out, options, args)
         return 0
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from c2fdft_model.data.pairing import PairSource
+from c2fdft_model.data.pair_sources import PairSource
 from c2fdft_model.images import indexed_png
 from c2fdft_model.images.image_io import ImageReadError, encode_ppm
 
@@ -72,9 +72,10 @@ def key_of(name: str) -> str:
     BasicSR takes a key up to its first dot, encodes it as ASCII and takes what follows a slash for
     the file name; so these and everything that is not ASCII are percent-encoded.
     """
-    key = quote(name, safe=" !#$&'()+,;=@[]^`{}~").replace('.', '%2E')
+    content = name.encode('utf-8', 'surrogateescape')
+    key = quote(content, safe=" !#$&'()+,;=@[]^`{}~").replace('.', '%2E')
     if len(key) > MAX_KEY:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(content).hexdigest()[:16]
         whole_escapes = re.sub('%.?$', '', key[: MAX_KEY - 20])
         key = f'{whole_escapes}--{digest}'
     return key

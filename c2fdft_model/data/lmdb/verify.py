@@ -8,7 +8,8 @@ import numpy as np
 
 from c2fdft_model.data.lmdb.plan import StoreOptions, SubImage, load_pair, sub_images
 from c2fdft_model.data.lmdb.write_pairs import ordered_map
-from c2fdft_model.data.pairing import PairSource, read_meta_info
+from c2fdft_model.data.lmdb_contents import read_meta_info
+from c2fdft_model.data.pair_sources import PairSource
 from c2fdft_model.images.image_io import ImageReadError, decode_rgb
 from c2fdft_model.images.indexed_png import open_image
 

@@ -1,5 +1,6 @@
 """Writing pairs of images into two LMDBs in BasicSR's format, so that a crash never shows."""
 
+import contextlib
 import os
 import time
 from collections import Counter, deque
@@ -10,9 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from c2fdft_arch.common.messages import printable
 from c2fdft_model.data.lmdb.plan import StoreOptions, fingerprint, load_pair, sub_images
 from c2fdft_model.data.lmdb.writer import LmdbWriter
-from c2fdft_model.data.pairing import PairSource
+from c2fdft_model.data.pair_sources import PairSource
+from c2fdft_model.data.pairing import PairingError
 
 COMMIT_BYTES = 64 * 2**20
 
@@ -53,11 +56,14 @@ def write_pairs(
     planned = [(source, image) for source in sources for image in sub_images(source, options)]
     images = [image for _, image in planned]
     if repeated := [k for k, n in Counter(image.key for image in images).items() if n > 1]:
-        raise ValueError(f'two images would be stored under the key {repeated[0]}.')
+        raise PairingError(f'two images would be stored under the key {repeated[0]}.')
     encode = partial(_encode_pair, options=options)
     digest = fingerprint(sources, options)
-    writers = [LmdbWriter(path, digest, overwrite) for path in (lq_path, gt_path)]
-    try:
+    with contextlib.ExitStack() as stack:
+        writers = [
+            stack.enter_context(contextlib.closing(LmdbWriter(path, digest, overwrite)))
+            for path in (lq_path, gt_path)
+        ]
         stored = {image.key for image in images}
         for writer in writers:
             stored = writer.stored(stored)
@@ -68,11 +74,12 @@ def write_pairs(
             writers[1].put([(key, gt) for key, _, gt in batch])
             progress(sum(key not in stored for key, _, _ in batch))
         for writer, side in zip(writers, ('lq', 'gt'), strict=True):
-            origins = [f'{i.key}\t{getattr(s, side)}\t{i.top},{i.left}' for s, i in planned]
+            origins = [
+                f'{i.key}\t{printable(getattr(s, side))}\t{i.top},{i.left}' for s, i in planned
+            ]
             writer.finish(images, origins, options)
-    finally:
-        for writer in writers:
-            writer.close()
+        for writer in writers:  # after both are whole
+            writer.publish()
     return Summary(len(sources), len(images), len(stored), time.monotonic() - started)
 
 

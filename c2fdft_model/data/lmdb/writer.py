@@ -1,15 +1,19 @@
 """One LMDB that grows as `NAME.lmdb.partial` and gets its name when it is whole and on the disk.
 
-An LMDB that was begun is continued if it is of the same images. BasicSR's `LmdbMaker` can do
-neither, and its keys may hold no dot; the format is the same.
+An LMDB that was begun is continued if it is of the same images; one process writes it at a time.
+BasicSR's `LmdbMaker` can do neither, and its keys may hold no dot; the format is the same.
 """
 
+import errno
 import os
+import secrets
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
 import lmdb
 
 from c2fdft_arch.common import atomic_write
@@ -17,6 +21,8 @@ from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_model.data.lmdb.plan import StoreOptions, SubImage
 
 MAP_SIZE = 2**28
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 _FINGERPRINT, _META, _ORIGINS = 'fingerprint.txt', 'meta_info.txt', 'origins.tsv'
 
 
@@ -27,7 +33,9 @@ class LmdbWriteError(C2FDFTError, OSError):
 class LmdbWriter:
     """One LMDB on its way from `NAME.lmdb.partial` to `NAME.lmdb`.
 
-    Raises LmdbWriteError if there is a finished one of other images.
+    A finished one of other images is left alone until `publish`, and then only replaced with
+    `overwrite`. Raises LmdbWriteError if there is one that may not be replaced, or if another
+    process writes it.
     """
 
     def __init__(self, path: str | Path, digest: str, overwrite: bool = False) -> None:
@@ -35,11 +43,17 @@ class LmdbWriter:
         if self.path.suffix != '.lmdb':
             raise LmdbWriteError(f'{path}: the name of an LMDB must end in .lmdb.')
         self.partial = self.path.with_name(self.path.name + '.partial')
-        finished = self._is_finished(digest, overwrite)
-        self._environment = None if finished else self._open_partial(digest)
+        self._environment: lmdb.Environment | None = None
+        self._lock = _lock(self.path)
+        try:
+            if not self._is_finished(digest, overwrite):
+                self._environment = self._open_partial(digest)
+        except BaseException:
+            self._lock.release()
+            raise
 
     def _is_finished(self, digest: str, overwrite: bool) -> bool:
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return False
         if _read(self.path / _FINGERPRINT) == digest and (self.path / _META).is_file():
             return True
@@ -48,15 +62,17 @@ class LmdbWriter:
                 f'{self.path} exists, and is not of these images stored in this way. Remove it, '
                 'name another output, or replace it with --overwrite.'
             )
-        shutil.rmtree(self.path)
         return False
 
     def _open_partial(self, digest: str) -> lmdb.Environment:
+        if self.partial.is_symlink():
+            raise LmdbWriteError(f'{self.partial} is a link, which is not written through.')
         if _read(self.partial / _FINGERPRINT) != digest:
             shutil.rmtree(self.partial, ignore_errors=True)
         with _write_errors_explained(self.partial):
             _write_lines(self.partial / _FINGERPRINT, [digest])
-            return lmdb.open(str(self.partial), map_size=MAP_SIZE)
+            # Nobody else writes or reads it, and some disks of networks have no locks.
+            return lmdb.open(str(self.partial), map_size=MAP_SIZE, lock=False)
 
     def stored(self, keys: set[str]) -> set[str]:
         """Those of the keys that are stored already; all, if the LMDB is finished."""
@@ -77,7 +93,7 @@ class LmdbWriter:
                 self._environment.set_mapsize(2 * self._environment.info()['map_size'])
 
     def finish(self, images: Sequence[SubImage], origins: list[str], options: StoreOptions) -> None:
-        """Write the list of images, and give the LMDB its name.
+        """Write the list of images; everything is then on the disk.
 
         Raises LmdbWriteError if it does not hold exactly these images.
         """
@@ -95,15 +111,51 @@ class LmdbWriter:
             _write_lines(self.partial / _ORIGINS, origins)
             _write_lines(self.partial / _META, lines)
             self._environment.sync(True)
-            self.close()
+
+    def publish(self) -> None:
+        """Give the finished LMDB its name, in the place of a former one."""
+        if self._environment is None:
+            return
+        self._environment.close()
+        self._environment = None
+        former = self.path.with_name(f'.{self.path.name}.{secrets.token_hex(4)}.former')
+        with _write_errors_explained(self.path):
+            if os.path.lexists(self.path):
+                os.rename(self.path, former)
             os.rename(self.partial, self.path)
             atomic_write.sync_folder(self.path.parent)
+        if former.is_symlink():
+            former.unlink()
+        shutil.rmtree(former, ignore_errors=True)
 
     def close(self) -> None:
         """Close the LMDB; what was put stays."""
         if self._environment is not None:
             self._environment.close()
             self._environment = None
+        self._lock.release()
+
+
+def _lock(path: Path) -> filelock.BaseFileLock:
+    """Keep other processes from writing this LMDB; the system releases it with the process."""
+    lock = filelock.FileLock(path.with_name(f'.{path.name}.lock'), timeout=0)
+    with _write_errors_explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise LmdbWriteError(
+                f'{path} is being written by another process; wait for it, or name another output.'
+            ) from None
+        except (NotImplementedError, OSError) as error:
+            if getattr(error, 'errno', errno.ENOSYS) not in _NO_LOCKS:
+                raise
+            print(
+                f'warning: {path.parent}: this disk has no locks ({error}); run one command at a '
+                'time that writes there.',
+                file=sys.stderr,
+            )
+    return lock
 
 
 def _keys(environment: lmdb.Environment) -> set[str]:
@@ -116,15 +168,16 @@ def _write_errors_explained(path: Path) -> Iterator[None]:
     """Turn a failure to write into an error that says what is left and what to do."""
     try:
         yield
-    except lmdb.MapFullError:
+    except (lmdb.MapFullError, LmdbWriteError):
         raise
     except (lmdb.Error, OSError) as error:
-        folder = next(place for place in path.parents if place.exists())
+        folder = next(place for place in path.absolute().parents if place.exists())
         free = shutil.disk_usage(folder).free / 2**30
-        reason = 'the disk is full' if free < 0.01 else str(error)
+        is_full = free < 0.01 or getattr(error, 'errno', None) in FULL_DISK
+        cure = f'make room ({free:.2f} GiB are free on this disk) and ' if is_full else ''
         raise LmdbWriteError(
-            f'{path}: cannot write ({reason}); {free:.2f} GiB are free on this disk. What was '
-            'written is kept: make room and run the same command again to continue.'
+            f'{path}: cannot write ({error}). What was written is kept: {cure}run the same command '
+            'again to continue.'
         ) from error
 
 
@@ -137,4 +190,4 @@ def _read(path: Path) -> str | None:
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
     content = ''.join(line + '\n' for line in lines)
-    atomic_write.write_bytes(path, content.encode(), durable=True)
+    atomic_write.write_bytes(path, content.encode(errors='surrogateescape'), durable=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from c2fdft_arch.common.messages import is_switched_off, nearest, shortened
+from c2fdft_arch.common.messages import is_switched_off, nearest, printable, shortened
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,17 @@ def test_values_that_do_not(value, monkeypatch):
     if value is not None:
         monkeypatch.setenv('C2FDFT_TEST', value)
     assert not is_switched_off('C2FDFT_TEST')
+
+
+@pytest.mark.parametrize(
+    ('name', 'shown'),
+    [
+        ('é b.png', 'é b.png'),
+        ('b\udce9.png', '\\xe9'.join(['b', '.png'])),
+        ('a\nb\x1b[31m.png', 'a\\nb\\x1b[31m.png'),
+        ('lone \ud800', 'lone \\ud800'),
+    ],
+)
+def test_a_name_of_any_bytes_can_be_shown_on_one_line(name, shown):
+    assert printable(name) == shown
+    printable(name).encode()

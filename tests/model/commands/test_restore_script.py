@@ -250,10 +250,19 @@ def test_metrics_of_what_is_there_already_are_printed(run, photos):
 
 
 def test_a_missing_ground_truth_is_reported_and_the_image_restored(run, photos):
+    save(Path('gt/b.png'))
+    save(photos / 'b.png')
+    inputs = (photos / 'a.png', photos / 'b.png')
+    code, out, errors = run(*inputs, 'out', '--steps', '1', '--metrics', 'gt')
+    assert code == 1 and 'a.png: no ground truth' in errors and '(mean of 1)' in out
+    assert Path('out/a.png').exists()
+
+
+def test_a_folder_with_no_ground_truth_at_all_is_named_before_anything_is_restored(run, photos):
     save(Path('gt/other.png'))
     code, _, errors = run(photos / 'a.png', 'out', '--steps', '1', '--metrics', 'gt')
-    assert code == 1 and 'a.png: no ground truth' in errors
-    assert Path('out/a.png').exists()
+    assert code == 2 and 'gt: no ground truth for any of 1 images (a.png' in errors
+    assert not Path('out').exists()
 
 
 def test_tiles_restore_an_image_of_many(run, photos):
@@ -412,7 +421,7 @@ def test_alpha_is_not_lost_in_a_jpeg(run, photos):
         (['photos/a.png', 'photos/a.png'], 'is an input, too'),
         (['missing.png', 'out'], 'missing.png: no such file'),
         (['photos', 'out', '--tile', '100'], 'tile is 100'),
-        (['photos', 'out', '--metrics', 'gt'], 'gt: no such folder'),
+        (['photos', 'out', '--metrics', 'gt'], 'gt: there is no such folder'),
         (['photos', 'out', '--device', 'cuda:99'], '--device cuda:99'),
         pytest.param(
             ['photos', 'out', '--device', 'mps'],

@@ -1,44 +1,35 @@
-"""Pairs found in folders and LMDBs, and everything that does not pair, by name."""
+"""Pairs found by name, and everything that does not pair."""
 
 from __future__ import annotations
 
-import lmdb
-import numpy as np
-import pytest
-from basicsr.data.data_util import paired_paths_from_meta_info_file
+import os
+import unicodedata
+from pathlib import Path
 
+import pytest
+
+from c2fdft_model.data.image_listing import ListingError
 from c2fdft_model.data.pairing import (
     ImagePair,
     PairingError,
-    check_sizes,
-    list_images,
     listed_pairs,
     match_files,
     pair_folders,
-    pair_lmdbs,
-    read_meta_info,
 )
-from helpers.paired_data import encode_png, pattern, write_folders, write_rgb
 
 
-def test_images_are_found_at_any_depth(tmp_path):
-    for name in ('b.png', 'a/deep/c.JPG', 'a/b.v2.tif', 'x.bmp'):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / 'notes.txt').touch()
-    (tmp_path / '.hidden.png').touch()
-    assert list_images(tmp_path) == ['a/b.v2.tif', 'a/deep/c.JPG', 'b.png', 'x.bmp']
+@pytest.fixture
+def touch(tmp_path):
+    """Makes empty files of these names in a folder, which is returned."""
 
+    def make(folder: str, *names: str | bytes) -> Path:
+        for name in names:
+            path = tmp_path / folder / os.fsdecode(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return tmp_path / folder
 
-def test_missing_folder_is_named(tmp_path):
-    with pytest.raises(PairingError, match='nowhere: there is no such folder'):
-        list_images(tmp_path / 'nowhere')
-
-
-def test_empty_folder_is_named(tmp_path):
-    (tmp_path / 'empty').mkdir()
-    with pytest.raises(PairingError, match='empty: there is no image in it'):
-        list_images(tmp_path / 'empty')
+    return make
 
 
 def test_names_match_without_suffix():
@@ -57,6 +48,7 @@ def test_templates_with_several_gaps():
         ['0001/77_NOISY_SRGB_010.PNG', '0001/77_GT_SRGB_010.PNG'],
         '{}_NOISY_SRGB_{}',
         '{}_GT_SRGB_{}',
+        one_folder=True,
     )
     assert pairs == [
         ImagePair('0001/77/010', '0001/77_NOISY_SRGB_010.PNG', '0001/77_GT_SRGB_010.PNG')
@@ -74,20 +66,70 @@ def test_doubtful_pairs_are_refused():
         match_files(['a.jpg', 'a.png'], ['a.tif'])
 
 
-@pytest.mark.parametrize(
-    ('lq', 'gt', 'message'),
-    [
-        (['a.png', 'b.png'], ['a.png'], r'1 degraded images \({}\) have no partner: b\.png'),
-        (['a.png'], ['a.png', 'c/b.png'], r'1 clean images .*: c/b\.png'),
-    ],
-)
-def test_missing_partners_are_named(tmp_path, lq, gt, message):
-    for side, names in (('lq', lq), ('gt', gt)):
-        for name in names:
-            (tmp_path / side / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / side / name).touch()
-    with pytest.raises(PairingError, match=message):
-        pair_folders(tmp_path / 'lq', tmp_path / 'gt')
+def test_a_template_applies_in_subfolders():
+    pairs, *unmatched = match_files(['d/rain-1.png'], ['d/norain-1.png'], 'rain-{}', 'norain-{}')
+    assert pairs == [ImagePair('d/1', 'd/rain-1.png', 'd/norain-1.png')]
+    assert unmatched == [[], []]
+
+
+def test_a_template_may_hold_folders():
+    files = ['s/x/blur/blur_1.png', 's/x/gt/gt_1.png']
+    pairs, *_ = match_files(files, files, '{}/blur/blur_{}', '{}/gt/gt_{}', one_folder=True)
+    assert pairs == [ImagePair('s/x/1', *files)]
+
+
+def test_files_that_do_not_fit_their_template_are_not_dropped():
+    _, lq, gt = match_files(['1_r.png', 'x.png'], ['1.png'], '{}_r')
+    assert (lq, gt) == (['x.png'], [])
+
+
+@pytest.mark.parametrize('name', ['a\nb.png', 'a\u2028b.png', ' a .png', 'b\udce9.png'])
+def test_names_of_any_characters_pair(name):
+    pairs, *unmatched = match_files([name], [name])
+    assert len(pairs) == 1 and unmatched == [[], []]
+
+
+def test_composed_and_decomposed_accents_are_one_name():
+    composed, decomposed = (unicodedata.normalize(form, 'd/é.png') for form in ('NFC', 'NFD'))
+    pairs, *_ = match_files([decomposed], [composed])
+    assert pairs == [ImagePair(composed[:-4], decomposed, composed)]
+
+
+def test_of_equal_names_up_to_the_suffix_the_rest_is_unmatched():
+    pairs, lq, gt = match_files(['a.jpg', 'a.png'], ['a.png'])
+    assert pairs == [ImagePair('a.png', 'a.png', 'a.png')]
+    assert (lq, gt) == (['a.jpg'], [])
+
+
+def test_folders_and_the_first_of_what_is_missing_are_named(touch):
+    lq, gt = touch('lq', 'a.png', 'b.png'), touch('gt', 'a.png', 'c/b.png')
+    with pytest.raises(PairingError) as caught:
+        pair_folders(lq, gt)
+    text = str(caught.value)
+    assert text.startswith(f'{lq} and {gt} do not pair: ')
+    assert '1 of 2 degraded images have no clean one: b.png' in text
+    assert '1 of 2 clean images have no degraded one: c/b.png' in text
+
+
+def test_templates_that_would_pair_are_suggested(touch):
+    lq = touch('lq', 'rain-001.png', 'rain-002.png', 'rain-010.png')
+    gt = touch('gt', 'norain-001.png', 'norain-002.png', 'norain-010.png')
+    hint = r"With filename_tmpl: 'rain-\{}' filename_tmpl_gt: 'norain-\{}' there would be 3 pairs"
+    with pytest.raises(PairingError, match=hint):
+        pair_folders(lq, gt)
+    assert len(pair_folders(lq, gt, 'rain-{}', 'norain-{}')) == 3
+
+
+def test_one_folder_may_hold_both_sides(touch):
+    both = touch('both', '1_noisy.png', '1_gt.png', 'cover.png')
+    assert pair_folders(both, both, '{}_noisy', '{}_gt') == [
+        ImagePair('1', '1_noisy.png', '1_gt.png')
+    ]
+
+
+def test_a_folder_without_images_is_named(touch):
+    with pytest.raises(ListingError, match='gt: there is no such folder'):
+        pair_folders(touch('lq', 'a.png'), 'gt')
 
 
 def test_template_without_gap_is_refused():
@@ -100,98 +142,47 @@ def test_template_that_fits_nothing_is_refused():
         match_files(['a.png'], ['a.png'], '{}_q')
 
 
-@pytest.mark.parametrize('template', ['{}', '{}_rain'])
-def test_listed_pairs_are_those_of_basicsr(tmp_path, template):
-    listed = tmp_path / 'meta.txt'
-    listed.write_text('a.png (41,56,3)\nb/c.v2.jpg\n')
-    theirs = paired_paths_from_meta_info_file(['lq', 'gt'], ['lq', 'gt'], listed, template)
-    ours = listed_pairs(listed, template)
-    assert [(f'lq/{pair.lq}', f'gt/{pair.gt}') for pair in ours] == [
-        (paths['lq_path'], paths['gt_path']) for paths in theirs
-    ]
-    assert [pair.name for pair in ours] == ['a', 'b/c.v2']
+LQ_AND_GT = ('0.png', 'a/0.png', 'a b.png', 'c.jpg')
 
 
-def test_pairs_of_different_sizes_are_named(tmp_path):
-    folders = write_folders(tmp_path, 2)
-    write_rgb(tmp_path / 'lq' / '001.png', pattern(1, 30, 50))
-    pairs = pair_folders(tmp_path / 'lq', tmp_path / 'gt')
-    with pytest.raises(PairingError, match=r'lq/001\.png is 50 x 30, .*gt/001\.png is 56 x 41'):
-        check_sizes(*folders.values(), pairs)
+@pytest.mark.parametrize(
+    ('line', 'file'),
+    [
+        ('0.png (64,64,3)', '0.png'),
+        ('a/0.png (64, 64, 3)', 'a/0.png'),
+        ('./a/0.png', 'a/0.png'),
+        ('a b.png (64,64,3)', 'a b.png'),
+        ('a b.png', 'a b.png'),
+        ('c.jpg 64 64', 'c.jpg'),
+    ],
+)
+def test_a_listed_line_is_the_path_of_a_clean_image(touch, tmp_path, line, file):
+    lq, gt = touch('lq', *LQ_AND_GT), touch('gt', *LQ_AND_GT)
+    listed = tmp_path / 'list.txt'
+    listed.write_bytes(f'\ufeff{line}\r\n\n  \n'.encode())
+    assert listed_pairs(listed, lq, gt) == [ImagePair(os.path.splitext(file)[0], file, file)]
 
 
-def test_files_that_are_no_images_are_named_before_training(tmp_path):
-    folders = write_folders(tmp_path, 2)
-    (tmp_path / 'gt' / '000.png').write_bytes(b'no image')
-    with pytest.raises(
-        PairingError, match=r'1 pairs cannot be used:\n .*gt/000\.png: not an image'
-    ):
-        check_sizes(*folders.values(), [ImagePair('000', '000.png', '000.png')])
+def test_the_order_of_a_list_is_kept_and_an_image_may_be_listed_twice(touch, tmp_path):
+    lq, gt = touch('lq', 'r-1.png', 'r-2.png'), touch('gt', '1.png', '2.png')
+    listed = tmp_path / 'list.txt'
+    listed.write_text('2.png\n1.png\n2.png\n')
+    pairs = listed_pairs(listed, lq, gt, 'r-{}')
+    assert [pair.lq for pair in pairs] == ['r-2.png', 'r-1.png', 'r-2.png']
 
 
-def make_lmdb(path, images: dict[str, np.ndarray], listed: dict[str, tuple] | None = None):
-    """An LMDB as BasicSR's tool writes it."""
-    with lmdb.open(str(path), map_size=2**24) as environment, environment.begin(write=True) as txn:
-        for key, image in images.items():
-            txn.put(key.encode(), encode_png(image))
-    shapes = listed or {key: image.shape for key, image in images.items()}
-    lines = [f'{key}.png ({h},{w},{c}) 1\n' for key, (h, w, c) in shapes.items()]
-    (path / 'meta_info.txt').write_text(''.join(lines))
-    return path
-
-
-IMAGES = {'b.1': pattern(0, 20, 30), 'a c': pattern(1, 22, 30)}
-
-
-def test_lmdbs_with_dots_and_spaces_in_their_keys_are_paired(tmp_path):
-    lq, gt = make_lmdb(tmp_path / 'lq.lmdb', IMAGES), make_lmdb(tmp_path / 'gt.lmdb', IMAGES)
-    assert pair_lmdbs(lq, gt) == [ImagePair('a c', 'a c', 'a c'), ImagePair('b.1', 'b.1', 'b.1')]
-
-
-def test_lmdb_without_meta_info_is_refused(tmp_path):
-    folder = make_lmdb(tmp_path / 'lq.lmdb', IMAGES)
-    (folder / 'meta_info.txt').unlink()
-    with pytest.raises(PairingError, match=r'lq\.lmdb: meta_info\.txt is missing'):
-        read_meta_info(folder)
-
-
-def test_missing_lmdb_is_named(tmp_path):
-    with pytest.raises(PairingError, match=r'lq\.lmdb: there is no LMDB'):
-        read_meta_info(tmp_path / 'lq.lmdb')
-
-
-def test_meta_info_of_another_format_is_named(tmp_path):
-    folder = make_lmdb(tmp_path / 'lq.lmdb', IMAGES)
-    (folder / 'meta_info.txt').write_text('a.png 20 30\n')
-    with pytest.raises(PairingError, match="line 1 is 'a.png 20 30'"):
-        read_meta_info(folder)
-
-
-def test_lmdbs_of_different_image_sets_are_refused(tmp_path):
-    lq = make_lmdb(tmp_path / 'lq.lmdb', IMAGES)
-    gt = make_lmdb(tmp_path / 'gt.lmdb', {'b.1': IMAGES['b.1'], 'other': IMAGES['a c']})
-    with pytest.raises(PairingError, match=r'1 keys are in the first alone \(a c\).*\(other\)'):
-        pair_lmdbs(lq, gt)
-
-
-def test_lmdb_pairs_of_different_sizes_are_named(tmp_path):
-    lq = make_lmdb(tmp_path / 'lq.lmdb', IMAGES)
-    gt = make_lmdb(tmp_path / 'gt.lmdb', IMAGES | {'b.1': pattern(0, 16, 30)})
-    with pytest.raises(PairingError, match=r'b\.1: 30 x 20 in .*lq\.lmdb, 30 x 16 in .*gt\.lmdb'):
-        pair_lmdbs(lq, gt)
-
-
-def test_lmdb_that_lacks_images_is_refused(tmp_path):
-    """BasicSR's tool, killed, leaves a list that is longer than what was committed."""
-    shapes = {key: image.shape for key, image in IMAGES.items()}
-    lq = make_lmdb(tmp_path / 'lq.lmdb', IMAGES)
-    gt = make_lmdb(tmp_path / 'gt.lmdb', {'b.1': IMAGES['b.1']}, listed=shapes)
-    with pytest.raises(PairingError, match=r'gt\.lmdb: 1 images of meta_info\.txt are not in data'):
-        pair_lmdbs(lq, gt)
-
-
-def test_damaged_lmdb_is_named(tmp_path):
-    lq = make_lmdb(tmp_path / 'lq.lmdb', IMAGES)
-    (lq / 'data.mdb').write_bytes(b'damaged' * 1000)
-    with pytest.raises(PairingError, match=r'lq\.lmdb: the LMDB cannot be opened'):
-        pair_lmdbs(lq, lq)
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ('0.png\nb/0.png (64,64,3)\n', r'list\.txt, line 2: there is no image b/0\.png in .*gt'),
+        ('', r'list\.txt lists no image'),
+        ('x.png\n', r'list\.txt: 1 of 1 listed images have no degraded one in .*lq: x\.png'),
+        (None, r'list\.txt: No such file'),
+    ],
+)
+def test_what_a_list_cannot_give_is_named(touch, tmp_path, content, message):
+    lq, gt = touch('lq', '0.png', 'a/0.png'), touch('gt', '0.png', 'a/0.png', 'x.png')
+    if content is not None:
+        (tmp_path / 'list.txt').write_text(content)
+    with pytest.raises(PairingError, match=message):
+        listed_pairs(tmp_path / 'list.txt', lq, gt)

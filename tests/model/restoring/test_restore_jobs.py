@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
 
+from c2fdft_model.data.image_listing import ListingError
 from c2fdft_model.restoring.restore_jobs import JobError, find_jobs
 
 
@@ -193,5 +195,18 @@ def test_two_inputs_must_not_become_one_result(photos):
 
 def test_a_folder_without_images_is_refused(photos):
     Path('empty').mkdir()
-    with pytest.raises(JobError, match='empty has no images'):
+    with pytest.raises(ListingError, match='empty has no images'):
         find_jobs(['empty'], 'out')
+
+
+def test_a_link_that_leads_to_itself_is_a_job_that_will_fail_alone(photos):
+    Path('photos/x.png').symlink_to('x.png')
+    assert ('photos/x.png', 'out/x.png') in found(['photos'], 'out')
+
+
+def test_the_noise_of_a_name_does_not_depend_on_how_its_accents_are_written(photos):
+    for form in ('NFC', 'NFD'):
+        Path('photos', unicodedata.normalize(form, 'é.png')).touch()
+    names = {job.name for job in find_jobs(['photos'], 'out')}
+    assert unicodedata.normalize('NFC', 'é') in names
+    assert len(names) == 4  # a, b, c and é

@@ -148,8 +148,9 @@ def test_sizes_of_an_lmdb_are_read_from_its_list(tmp_path):
 
 
 def test_sizes_are_those_of_the_images_that_a_list_selects(tmp_path):
-    for name, size in (('a_x.png', (8, 16)), ('b_x.png', (24, 32))):
-        assert cv2.imwrite(str(tmp_path / name), np.zeros((*size, 3), np.uint8))
+    for name, size in (('a', (8, 16)), ('b', (24, 32))):
+        for file in (f'{name}.png', f'{name}_x.png'):
+            assert cv2.imwrite(str(tmp_path / file), np.zeros((*size, 3), np.uint8))
     (tmp_path / 'list.txt').write_text('b.png (24,32,3)\n')
     section = {
         'dataroot_lq': str(tmp_path), 'dataroot_gt': str(tmp_path), 'filename_tmpl': '{}_x',

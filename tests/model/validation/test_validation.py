@@ -41,6 +41,19 @@ def test_shares_of_ranks_cover_every_image_once(monkeypatch, count):
     assert abs(len(shares[0]) - len(shares[1])) <= 1
 
 
+def test_equal_names_in_different_folders_are_written_to_different_files():
+    dataset = Images(0)
+    dataset.opt = {'name': 'images', 'dataroot_lq': 'lq'}
+    dataset.paths = ['lq/a/1.png', 'lq/b/1.png']
+    files = []
+    opt = {'is_train': False, 'name': 'test', 'path': {'visualization': 'results'}}
+    options = ValidationOptions(pbar=False)
+    validator = Validator(opt, options, lambda data, file: (files.append(file) or {}, []))
+    results = validator.run(dataset, 0, save_img=True)
+    assert files == ['results/images/a/1_test.png', 'results/images/b/1_test.png']
+    assert [result.name for result in results] == ['a/1', 'b/1']
+
+
 def test_a_mean_is_summed_in_the_order_of_the_images():
     values = [0.1, 0.2, 0.3, 1e8, -1e8]
     results = [ImageResult(k, str(k), {'psnr': value}) for k, value in enumerate(values)]

@@ -169,7 +169,7 @@ def test_an_alignment_that_fails_is_named_and_the_rest_goes_on(run, tmp_path, wo
     ('protocol', 'message'),
     [
         ('rain_z', 'did you mean "rain_y"?'),
-        ('gopro_rgb', 'is not a folder'),
+        ('gopro_rgb', 'none: there is no such folder'),
         ('dnd', 'does not exist'),
     ],
 )

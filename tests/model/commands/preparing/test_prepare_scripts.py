@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from c2fdft_model.data import dataset_layouts, mat_files
-from c2fdft_model.data.pairing import read_meta_info
+from c2fdft_model.data.lmdb_contents import read_meta_info
 from c2fdft_model.images.image_io import read_rgb
 from helpers.matlab import save_classic, save_dnd_info_v73, save_v73
 from helpers.paired_data import pattern, write_rgb
@@ -82,6 +82,39 @@ def test_rain13k(tmp_path, prepare_dataset, expect, capsys):
     assert 'Verified: all 3 pairs' in printed
     assert prepare_dataset.main(command) == 0
     assert '3 were there already' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('found', 'problem', 'note'),
+    [
+        (3, False, ''),
+        (2, False, '2 pairs are what the download holds; the papers say 3'),
+        (1, True, ''),
+    ],
+)
+def test_the_counts_of_the_download_are_accepted_and_no_others(tmp_path, found, problem, note):
+    for number in range(found):
+        write_pair(tmp_path, f'test/T/input/{number}.png', f'test/T/target/{number}.png')
+    layout = dataset_layouts.Layout('test/T/input', 'test/T/target')
+    split = dataset_layouts.Split('test/T', 3, (layout,), downloaded_count=2)
+    report = dataset_layouts.find_split(tmp_path, split)
+    assert bool(report.problems) == problem
+    assert ''.join(report.notes) == (note and f'{note}.')
+
+
+def test_an_image_without_a_partner_is_a_problem_also_where_the_count_is_right(tmp_path):
+    for number in range(2):
+        write_pair(tmp_path, f'test/T/input/{number}.png', f'test/T/target/{number}.png')
+    write_rgb(tmp_path / 'test/T/input/x.png', pattern(0, 8, 8))
+    layout = dataset_layouts.Layout('test/T/input', 'test/T/target')
+    split = dataset_layouts.Split('test/T', 3, (layout,), downloaded_count=2)
+    (problem,) = dataset_layouts.find_split(tmp_path, split).problems
+    assert '1 images have no clean partner: x.png' in problem
+
+
+def test_downloads_with_fewer_pairs_than_published():
+    counts = {s.place: s.downloaded_count for s in dataset_layouts.rain13k() if s.downloaded_count}
+    assert counts == {'train/Rain13K': 13711, 'test/Test100': 98}
 
 
 def test_published_counts():
@@ -237,6 +270,41 @@ def test_realblur(tmp_path, prepare_dataset, expect):
         assert not copied.is_symlink()
 
 
+def realblur_scenes(root: Path, kind: str, above: str = '') -> Path:
+    """Two scenes, the second listed for the test; returns the list."""
+    base = f'RealBlur-{kind}_BM3D_ECC_IMCORR_centroid_itensity_ref'
+    for scene in ('scene001', 'scene002'):
+        for number in (1, 2):
+            names = (f'{base}/{scene}/{side}/{side}_{number}.png' for side in ('blur', 'gt'))
+            write_pair(root / above, *names, number)
+    listed = root / f'RealBlur_{kind}_test_list.txt'
+    sides = [[f'{base}/scene002/{s}/{s}_{n}.png' for s in ('gt', 'blur')] for n in (1, 2)]
+    listed.write_text(''.join(' '.join(line) + '\n' for line in sides))
+    return listed
+
+
+@pytest.mark.parametrize('above', ['', 'RealBlur'])
+def test_realblur_as_scenes_with_test_lists(tmp_path, prepare_dataset, expect, capsys, above):
+    for kind in 'JR':
+        realblur_scenes(tmp_path, kind, above)
+    expect('realblur', RealBlur_J=2, RealBlur_R=2)
+    command = ['realblur', '--root', str(tmp_path), '--out', str(tmp_path / 'out')]
+    assert prepare_dataset.main(command) == 0, capsys.readouterr()
+    files = sorted((tmp_path / 'out/test/RealBlur_R/input').iterdir())
+    assert [file.name for file in files] == ['scene002-1.png', 'scene002-2.png']
+    assert files[0].resolve().match('scene002/blur/blur_1.png')
+
+
+def test_realblur_without_its_list_or_a_listed_image_is_named(tmp_path, prepare_dataset, capsys):
+    realblur_scenes(tmp_path, 'J')
+    realblur_scenes(tmp_path, 'R').unlink()
+    next(tmp_path.glob('RealBlur-J*/scene002/blur/blur_1.png')).unlink()
+    assert prepare_dataset.main(['realblur', '--root', str(tmp_path), '--check']) == 1
+    printed = capsys.readouterr().out
+    assert '1 images of RealBlur_J_test_list.txt are not there: scene002/blur/blur_1.png' in printed
+    assert 'RealBlur_R_test_list.txt is missing' in printed
+
+
 def sidd_tree(root: Path, shape=(2, 3, 16, 16, 3)) -> np.ndarray:
     for scene in ('0001_001_S6', '0002_001_S6'):
         for number in ('010', '011'):
@@ -317,7 +385,7 @@ def test_folders_of_one_s_own(tmp_path, prepare_lmdb, capsys):
     [
         (['--input', 'missing'], 'missing: there is no such folder'),
         (['--stride', '9'], '--stride 9'),
-        (['--input-template', '{}_q'], "template '{}_q': no file fits it"),
+        (['--input-template', '{}_q'], "rainy and clean: template '{}_q': no file fits it"),
     ],
 )
 def test_errors_are_one_line(tmp_path, prepare_lmdb, monkeypatch, capsys, options, message):

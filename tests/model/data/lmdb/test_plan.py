@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from c2fdft_model.data.lmdb.plan import StoreOptions, fingerprint, key_of, sub_images
-from c2fdft_model.data.pairing import PairSource
+from c2fdft_model.data.pair_sources import PairSource
 from helpers.lmdbs import NAMES, sources_of
 
 

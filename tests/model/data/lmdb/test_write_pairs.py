@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import resource
 import signal
@@ -23,7 +25,8 @@ from c2fdft_model.data.lmdb.plan import StoreOptions, sub_images
 from c2fdft_model.data.lmdb.verify import verify_pairs
 from c2fdft_model.data.lmdb.write_pairs import write_pairs
 from c2fdft_model.data.lmdb.writer import LmdbWriteError
-from c2fdft_model.data.pairing import PairSource, pair_lmdbs
+from c2fdft_model.data.lmdb_contents import pair_lmdbs
+from c2fdft_model.data.pair_sources import PairSource
 from c2fdft_model.images.image_io import ImageReadError, decode_rgb, read_rgb
 from helpers.lmdbs import NAMES, content, sources_of, targets
 from helpers.paired_data import encode_png, pattern, write_rgb
@@ -128,7 +131,7 @@ def test_file_whose_header_lies_about_its_size_is_named(tmp_path, folders):
 def test_partial_lmdb_of_other_images_is_started_over(tmp_path, folders, monkeypatch):
     sources = sources_of(folders)
     paths = targets(tmp_path)
-    monkeypatch.setattr(lmdb_writer.LmdbWriter, 'finish', lambda *arguments: None)
+    monkeypatch.setattr(lmdb_writer.LmdbWriter, 'publish', lambda *arguments: None)
     write_pairs(sources[:4], *paths)
     monkeypatch.undo()
     assert write_pairs(sources, *paths).already_there == 0
@@ -146,7 +149,8 @@ WRITER = """
 import sys
 from c2fdft_model.data.lmdb import write_pairs as pair_writer
 from c2fdft_model.data.lmdb.plan import StoreOptions
-from c2fdft_model.data.pairing import file_sources, pair_folders
+from c2fdft_model.data.pair_sources import file_sources
+from c2fdft_model.data.pairing import pair_folders
 pair_writer.COMMIT_BYTES = 1
 bad, clean, lq, gt = sys.argv[1:]
 sources = file_sources(bad, clean, pair_folders(bad, clean))
@@ -217,14 +221,14 @@ def test_full_disk_is_explained_and_the_next_run_goes_on(tmp_path, folders):
 
 def test_crash_between_the_two_names_is_mended(tmp_path, folders, monkeypatch):
     paths = targets(tmp_path)
-    finish = lmdb_writer.LmdbWriter.finish
+    publish = lmdb_writer.LmdbWriter.publish
 
-    def finish_one(self, *arguments):
+    def publish_one(self):
         if self.path.name == 'target.lmdb':
             raise KeyboardInterrupt
-        finish(self, *arguments)
+        publish(self)
 
-    monkeypatch.setattr(lmdb_writer.LmdbWriter, 'finish', finish_one)
+    monkeypatch.setattr(lmdb_writer.LmdbWriter, 'publish', publish_one)
     with pytest.raises(KeyboardInterrupt):
         write_pairs(sources_of(folders), *paths)
     monkeypatch.undo()
@@ -232,6 +236,59 @@ def test_crash_between_the_two_names_is_mended(tmp_path, folders, monkeypatch):
     assert not paths[1].exists()
     assert write_pairs(sources_of(folders), *paths).already_there == 6
     assert verify_pairs(sources_of(folders), *paths) == []
+
+
+def test_two_writers_of_one_lmdb_are_refused(tmp_path, folders):
+    paths = targets(tmp_path)
+    with (
+        contextlib.closing(lmdb_writer.LmdbWriter(paths[0], 'digest')),
+        pytest.raises(LmdbWriteError, match=r'input\.lmdb is being written by another'),
+    ):
+        write_pairs(sources_of(folders), *paths)
+    assert write_pairs(sources_of(folders), *paths).already_there == 0
+
+
+def test_former_lmdbs_stay_until_both_new_ones_are_whole(tmp_path, folders):
+    paths = targets(tmp_path)
+    write_pairs(sources_of(folders)[:2], *paths)
+    former = [content(path) for path in paths]
+    sources = sources_of(folders)
+    Path(sources[-1].lq).write_bytes(b'no image')
+    with pytest.raises(ImageReadError):
+        write_pairs(sources, *paths, overwrite=True)
+    assert [content(path) for path in paths] == former
+
+
+def test_a_disk_without_locks_is_written_to_with_a_warning(tmp_path, folders, monkeypatch, capsys):
+    def refuse(self):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr(lmdb_writer.filelock.FileLock, '_acquire', refuse)
+    paths = targets(tmp_path)
+    write_pairs(sources_of(folders), *paths)
+    assert 'has no locks' in capsys.readouterr().err
+    assert verify_pairs(sources_of(folders), *paths) == []
+
+
+def test_a_full_disk_alone_is_answered_by_making_room(tmp_path):
+    for number, is_full in ((errno.ENOSPC, True), (errno.EROFS, False), (errno.EACCES, False)):
+        with (
+            pytest.raises(LmdbWriteError) as caught,
+            lmdb_writer._write_errors_explained(tmp_path / 'x.lmdb.partial'),
+        ):
+            raise OSError(number, os.strerror(number))
+        assert os.strerror(number) in str(caught.value)
+        assert ('make room' in str(caught.value)) == is_full
+
+
+def test_a_partial_lmdb_that_is_a_link_is_not_written_through(tmp_path, folders):
+    paths = targets(tmp_path)
+    paths[0].parent.mkdir()
+    (tmp_path / 'elsewhere').mkdir()
+    paths[0].with_name('input.lmdb.partial').symlink_to(tmp_path / 'elsewhere')
+    with pytest.raises(LmdbWriteError, match=r'input\.lmdb\.partial is a link'):
+        write_pairs(sources_of(folders), *paths)
+    assert list((tmp_path / 'elsewhere').iterdir()) == []
 
 
 def test_name_without_lmdb_is_refused(tmp_path, folders):
