@@ -13,6 +13,7 @@ from c2fdft_arch.common.messages import nearest, one_line
 
 COMMANDS = {
     'restore': ('restore', 'restore photographs: files, folders, patterns'),
+    'page': ('page', 'a page in the browser that restores photographs'),
     'train': ('train', 'train with BasicSR, by an option file'),
     'test': ('test', 'restore and measure test sets with BasicSR, by an option file'),
     'evaluate': ('measuring.evaluate', 'measure results against a ground truth, by a protocol'),

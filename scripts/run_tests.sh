@@ -4,7 +4,17 @@
 #   PYTHON=/path/to/python    uses that environment instead of .venv
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-. scripts/setup_env.sh dev,export,mat,metrics,plot,baselines
+. scripts/setup_env.sh dev,export,mat,metrics,plot,baselines,page
+
+# The page is tested in a real browser.
+if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null
+    else
+        echo "chromium and chromedriver are missing: the page is not tested in a browser"
+        echo "(Debian: apt-get install chromium chromium-driver)"
+    fi
+fi
 
 failed=()
 check() {

@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_restorer(args: argparse.Namespace) -> Restorer:
     """The network of the checkpoint with the settings of the command line, announced."""
-    device = _device(args.device)
+    device = find_device(args.device)
     opened = open_weights(args, sampling_timesteps=args.steps, eta=args.eta)
     process = opened.process
     try:
@@ -138,7 +138,8 @@ def _print_failures(failures: Iterable[str]) -> None:
         print(f'failed: {failure}', file=sys.stderr)
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device of `--device`. Raises ValueError for one that cannot be used here."""
     if name == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     try:

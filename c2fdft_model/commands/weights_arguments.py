@@ -68,7 +68,7 @@ def add_weights_arguments(parser: Any, positional: bool = False) -> None:
     add(
         '--opt',
         type=Path,
-        help='option file of the training, for weights that do not describe themselves',
+        help='option file of the training, if the weights say nothing',
     )
     add('--no-time-embedding', action='store_true', help='for weights trained without it')
 

@@ -29,7 +29,7 @@ ROOMS = {
         ('checkpointing',),
         ('validation',),
         ('plugin',),
-        ('experiments',),
+        ('experiments', 'web'),
         ('commands',),
     ],
 }
