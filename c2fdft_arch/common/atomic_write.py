@@ -7,7 +7,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-_LONGEST_STEM = 200  # bytes; most file systems end at 255 for a name
+# Bytes: most file systems end at 255 for a name, encrypted ones at 143.
+_LONGEST_STEM, _LONGEST_SUFFIX = 80, 20
 _TEMPORARY = re.compile(r'\..+\.[0-9a-f]{8}\.tmp(\.\w+)?')
 
 
@@ -17,30 +18,42 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
 
     If the block raises, the new file is removed and `path` stays as it was. The new file has
     `path`'s suffix and, with `durable`, is on the disk before it replaces `path`. Missing folders
-    are created. Raises OSError.
+    are created. Raises OSError, whose `filename` is that of `path`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _create_beside(path)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _create_beside(path)
         yield temporary
         if durable:
             _sync(temporary)
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            _name(error, path, temporary)
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def _name(error: OSError, path: Path, temporary: Path | None) -> None:
+    """Let an error of writing say which file, not which temporary one."""
+    if error.filename is None or temporary is None or Path(error.filename) == temporary:
+        error.filename = str(path)
+        if error.filename2 is not None:
+            del error.filename2
 
 
 def write_bytes(
     path: str | os.PathLike[str], content: bytes | memoryview, *, durable: bool = False
 ) -> None:
     """Write a file, all of it or nothing; see `replacing`. Raises OSError."""
-    with replacing(path, durable=durable) as temporary:
-        temporary.write_bytes(content)
+    with replacing(path, durable=durable) as temporary, open(temporary, 'wb') as file:
+        file.write(content)
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
@@ -59,8 +72,9 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
 def _create_beside(path: Path) -> Path:
     """Create an empty, hidden file of a name that no other writer has and nobody can guess."""
     stem = os.fsencode(path.stem)[:_LONGEST_STEM].decode('utf-8', 'ignore')
+    suffix = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_SUFFIX else ''
     while True:
-        temporary = path.with_name(f'.{stem}.{secrets.token_hex(4)}.tmp{path.suffix}')
+        temporary = path.with_name(f'.{stem}.{secrets.token_hex(4)}.tmp{suffix}')
         with contextlib.suppress(FileExistsError):
             temporary.touch(exist_ok=False)  # does not follow a link either
             return temporary

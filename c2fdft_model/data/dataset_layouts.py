@@ -9,7 +9,7 @@ import numpy as np
 
 from c2fdft_arch.common.messages import shortened
 from c2fdft_model.data import mat_files
-from c2fdft_model.data.image_listing import ListingError, list_images
+from c2fdft_model.data.image_listing import ListingError, find_file, list_images
 from c2fdft_model.data.pair_sources import PairSource, file_stamp, sizes_or_problems
 from c2fdft_model.data.pairing import SHOWN, ImagePair, Matched, PairingError, match_files
 
@@ -173,12 +173,10 @@ def _find_pairs(report: SplitReport, layout: Layout, root: Path) -> None:
 
 def _listed_files(root: Path, name: str, folder: Path) -> set[str]:
     """The images of `folder` that a test list names, relative to it."""
-    path = find_file(root, name)
-    if path is None:
-        raise PairingError(
-            f'{folder}: {name} is missing, which says which of its images are the test set; it '
-            'comes with the download.'
-        )
+    try:
+        path = find_file(root, name)
+    except FileNotFoundError as error:
+        raise PairingError(f'{error} It says which images of {folder} are the test set.') from error
     words = path.read_text(encoding='utf-8', errors='surrogateescape').split()
     ends = (word.partition(f'{folder.name}/') for word in words)
     listed = {after for _, found, after in ends if found}
@@ -219,20 +217,15 @@ def _note_blur(report: SplitReport, lq_files: Sequence[str]) -> None:
         )
 
 
-def find_file(root: Path, name: str) -> Path | None:
-    """The file of this name in `root` or, if not there, anywhere below it."""
-    return root / name if (root / name).is_file() else next(root.rglob(name), None)
-
-
 def sidd_validation(root: Path) -> tuple[list[PairSource], list[str]]:
     """SIDD's validation blocks as sources, and what is missing or odd, in words.
 
     Raises MatFileError for a file that cannot be read as such.
     """
-    noisy_path, clean_path = (find_file(root, f'{name}.mat') for name in (SIDD_NOISY, SIDD_CLEAN))
-    if noisy_path is None or clean_path is None:
-        found = ((SIDD_NOISY, noisy_path), (SIDD_CLEAN, clean_path))
-        return [], [f'{root}: {name}.mat is missing.' for name, path in found if path is None]
+    try:
+        noisy_path, clean_path = (find_file(root, f'{n}.mat') for n in (SIDD_NOISY, SIDD_CLEAN))
+    except FileNotFoundError as error:
+        return [], [str(error)]
     noisy = mat_files.read_sidd_blocks(noisy_path, SIDD_NOISY)
     clean = mat_files.read_sidd_blocks(clean_path, SIDD_CLEAN)
     if noisy.shape != clean.shape or noisy.dtype != np.uint8 or clean.dtype != np.uint8:
@@ -269,9 +262,10 @@ def check_dnd(root: Path) -> tuple[str, list[str]]:
 
     Raises MatFileError for a file that cannot be read as such.
     """
-    info = find_file(root, 'info.mat')
-    if info is None:
-        return '', [f'{root}: info.mat is missing.']
+    try:
+        info = find_file(root, 'info.mat')
+    except FileNotFoundError as error:
+        return '', [str(error)]
     problems = []
     boxes = mat_files.read_dnd_boxes(info)
     if len(boxes) != mat_files.DND_IMAGES:

@@ -74,6 +74,20 @@ def list_files(
             yield from ((below / name).as_posix() for name in files if _is_shown(name))
 
 
+def find_file(path: Path, *names: str) -> Path:
+    """The file itself, or the first there is of these names in a folder or anywhere below it.
+
+    Raises FileNotFoundError naming what was looked for.
+    """
+    if path.is_file():
+        return path
+    files = sorted(list_files(path), key=lambda name: (name.count('/'), name))
+    for name in names:
+        if found := next((file for file in files if file.rpartition('/')[2] == name), None):
+            return path / found
+    raise FileNotFoundError(f'{path}: there is no {" and no ".join(names)} in it or below.')
+
+
 def _is_shown(name: str) -> bool:
     return not name.startswith('.') and name not in THUMBNAIL_FOLDERS
 

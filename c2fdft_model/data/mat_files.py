@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import scipy.io
 
+from c2fdft_arch.common.atomic_write import replacing
 from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_arch.common.messages import nearest
 
@@ -138,8 +139,12 @@ def write_sidd_submission(
         'TimeMPSrgb': float(seconds_per_megapixel),
         'OptionalData': {'MethodName': method},
     }
-    scipy.io.savemat(folder / SIDD_MAT_NAME, content, do_compression=True)
-    with open(folder / SIDD_CSV_NAME, 'w', newline='') as file:
+    with replacing(folder / SIDD_MAT_NAME) as temporary:
+        scipy.io.savemat(temporary, content, do_compression=True)
+    with (
+        replacing(folder / SIDD_CSV_NAME) as temporary,
+        open(temporary, 'w', newline='', encoding='ascii') as file,
+    ):
         writer = csv.writer(file, lineterminator='\n')
         writer.writerow(['ID', 'BLOCK'])
         for i, block in enumerate(blocks.reshape(-1, *blocks.shape[2:])):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from c2fdft_model.data import mat_files
+from c2fdft_model.data.image_listing import find_file, list_files
 from c2fdft_model.evaluation.evaluation_set import EvaluationSet, Item
 from c2fdft_model.evaluation.problems import ItemError, Problem, SizeError
 
@@ -17,8 +18,8 @@ BENCHMARK_VARIABLE = 'BenchmarkNoisyBlocksSrgb'
 
 def validation_blocks(results: Path, gt: Path) -> EvaluationSet:
     """Pair the blocks of a denoised array with those of `ValidationGtBlocksSrgb.mat`."""
-    denoised = mat_files.read_sidd_blocks(_inside(results, RESULT_FILE), RESULT_VARIABLES)
-    clean = mat_files.read_sidd_blocks(_inside(gt, f'{GT_VARIABLE}.mat'), GT_VARIABLE)
+    denoised = mat_files.read_sidd_blocks(find_file(results, RESULT_FILE), RESULT_VARIABLES)
+    clean = mat_files.read_sidd_blocks(find_file(gt, f'{GT_VARIABLE}.mat'), GT_VARIABLE)
     if denoised.shape != clean.shape:
         raise SizeError(f'the results are {_times(denoised)}, the ground truth is {_times(clean)}')
 
@@ -33,14 +34,14 @@ def validation_blocks(results: Path, gt: Path) -> EvaluationSet:
 
 def dnd_submission(results: Path, info: Path) -> EvaluationSet:
     """The images of a DND submission, with the boxes of `info.mat`."""
-    boxes = mat_files.read_dnd_boxes(_inside(info, 'info.mat'))
+    boxes = mat_files.read_dnd_boxes(find_file(info, 'info.mat'))
     if not results.is_dir():
         raise FileNotFoundError(f'{results} is not a folder.')
     images = {f'{i:04d}': image_boxes for i, image_boxes in enumerate(boxes, 1)}
     problems = [
         Problem('unpaired', path.name, 'not an image of DND: the server wants 0001.mat … 0050.mat')
-        for path in sorted(results.glob('*.mat'))
-        if path.stem not in images
+        for path in map(Path, sorted(list_files(results)))
+        if path.match('*.mat') and path.stem not in images
     ]
     note = f'{len(boxes)} images are not the {mat_files.DND_IMAGES} of DND.'
     notes = [] if len(boxes) == mat_files.DND_IMAGES else [note]
@@ -56,9 +57,9 @@ def sidd_submission(results: Path, noisy_file: Path) -> EvaluationSet:
 
     They have the shape of the noisy blocks in `BenchmarkNoisyBlocksSrgb.mat`.
     """
-    path = _inside(results, mat_files.SIDD_MAT_NAME)
+    path = find_file(results, mat_files.SIDD_MAT_NAME)
     submitted = mat_files.read_sidd_blocks(path, 'DenoisedBlocksSrgb')
-    noisy_file = _inside(noisy_file, f'{BENCHMARK_VARIABLE}.mat')
+    noisy_file = find_file(noisy_file, f'{BENCHMARK_VARIABLE}.mat')
     noisy = mat_files.read_sidd_blocks(noisy_file, BENCHMARK_VARIABLE)
     if submitted.dtype != np.uint8:
         raise mat_files.MatFileError(f'{path}: the blocks are {submitted.dtype}, not uint8.')
@@ -112,13 +113,6 @@ def _load_dnd_image(path: Path, boxes: np.ndarray) -> tuple[list[np.ndarray], np
     if not path.is_file():
         raise ItemError(f'{path} is missing')
     return mat_files.read_dnd_image(path), boxes
-
-
-def _inside(path: Path, name: str) -> Path:
-    path = path / name if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(f'{path} does not exist.')
-    return path
 
 
 def _times(array: np.ndarray) -> str:

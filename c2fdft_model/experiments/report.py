@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from c2fdft_arch.common.atomic_write import replacing, write_bytes
 from c2fdft_model.experiments.files import write_json
 from c2fdft_model.experiments.images import write_png
 from c2fdft_model.experiments.pictures import cell, label
@@ -43,8 +44,11 @@ def markdown(rows: Sequence[Row]) -> str:
 def write_table(folder: Path, rows: Sequence[Row], note: str) -> list[Path]:
     """Write table.md, table.csv (unrounded) and table.json; `note` says how it was made."""
     paths = [folder / f'table.{ending}' for ending in ('md', 'csv', 'json')]
-    paths[0].write_text(f'{markdown(rows)}\n{note}\n')
-    with paths[1].open('w', newline='') as stream:
+    write_bytes(paths[0], f'{markdown(rows)}\n{note}\n'.encode())
+    with (
+        replacing(paths[1]) as temporary,
+        open(temporary, 'w', newline='', encoding='utf-8') as stream,
+    ):
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator='\n')
         writer.writeheader()
         writer.writerows(rows)

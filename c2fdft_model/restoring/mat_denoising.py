@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from c2fdft_arch.common.atomic_write import remove_leftovers, replacing
+from c2fdft_arch.common.atomic_write import remove_leftovers, replacing, write_bytes
 from c2fdft_model.data import mat_files
 from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.evaluation.problems import Problem
@@ -47,13 +47,13 @@ class MatDenoiser:
         remove_leftovers(self.output)
         path = self.output / 'settings.json'
         if path.exists():
-            before = json.loads(path.read_text())
+            before = _read_settings(path)
             if other := [key for key, value in settings.items() if before.get(key) != value]:
                 raise ValueError(
                     f'{self.output} holds results with other {", ".join(other)}: give another '
                     '--output.'
                 )
-        path.write_text(json.dumps(settings, indent=1) + '\n')
+        write_bytes(path, (json.dumps(settings, indent=1) + '\n').encode())
 
     def denoise_sidd(self, noisy: np.ndarray, name: str) -> tuple[np.ndarray, float]:
         """Denoise SIDD's blocks (scenes, blocks, H, W, 3), uint8 or floating point in [0, 1].
@@ -153,6 +153,13 @@ def noisy_patches(path: Path, boxes: np.ndarray) -> list[np.ndarray]:
                 f'of {image.shape[0]} x {image.shape[1]}.'
             )
     return [mat_files.crop(image, box) for box in boxes]
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding='utf-8')))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f'{path} is damaged ({error}): give another --output.') from error
 
 
 def _numbered(name: str, index: int) -> str:

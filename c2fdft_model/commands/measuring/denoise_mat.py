@@ -20,9 +20,11 @@ import numpy as np
 import scipy.io
 import torch
 
+from c2fdft_arch.common.atomic_write import replacing
 from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.commands.weights_arguments import add_weights_arguments, announce, open_weights
 from c2fdft_model.data import mat_files
+from c2fdft_model.data.image_listing import find_file
 from c2fdft_model.evaluation.problems import Problem, summary
 from c2fdft_model.restoring.mat_denoising import MatDenoiser
 
@@ -91,7 +93,8 @@ def _sidd(args: argparse.Namespace, denoiser: MatDenoiser, settings: Settings) -
         blocks, seconds = denoiser.denoise_sidd(noisy, variable)
         if variable == VALIDATION:
             target = args.output / 'Idenoised.mat'
-            scipy.io.savemat(target, {'Idenoised': blocks})
+            with replacing(target) as temporary:
+                scipy.io.savemat(temporary, {'Idenoised': blocks})
             print(f'{target}: c2fdft evaluate sidd_val {args.output} ValidationGtBlocksSrgb.mat')
         else:
             as_uint8 = np.round(blocks * 255).astype(np.uint8)
@@ -103,18 +106,18 @@ def _sidd(args: argparse.Namespace, denoiser: MatDenoiser, settings: Settings) -
 
 
 def _dnd(args: argparse.Namespace, denoiser: MatDenoiser, settings: Settings) -> list[Problem]:
-    boxes = mat_files.read_dnd_boxes(args.input / 'info.mat')
+    info = find_file(args.input, 'info.mat')
+    boxes = mat_files.read_dnd_boxes(info)
     denoiser.claim_output(settings)
-    return denoiser.denoise_dnd(args.input / 'images_srgb', boxes)
+    return denoiser.denoise_dnd(info.parent / 'images_srgb', boxes)
 
 
 def _sidd_inputs(given: Path) -> list[tuple[Path, str]]:
     variables = (VALIDATION, BENCHMARK)
     if given.is_dir():
-        found = [(file, v) for v in variables if (file := given / f'{v}.mat').is_file()]
-        if not found:
-            raise FileNotFoundError(f'{given} has neither {VALIDATION}.mat nor {BENCHMARK}.mat.')
-        return found
+        first = find_file(given, *(f'{variable}.mat' for variable in variables))
+        files = (first.with_name(f'{variable}.mat') for variable in variables)
+        return [(file, file.stem) for file in files if file.is_file()]
     present = mat_files.variable_names(given)
     found = [(given, v) for v in variables if v in present]
     if not found:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from c2fdft_arch.common.atomic_write import replacing
 from c2fdft_model.commands.parsers import WIDEST, command_parser
 from c2fdft_model.evaluation.evaluation_set import Measurements, measure_all
 from c2fdft_model.evaluation.image_protocols import UNITS, Protocol
@@ -65,8 +66,10 @@ def write_csv(path: Path, protocol: Protocol, measured: Measurements) -> None:
     rows: list[dict] = [{'image': name, **metrics} for name, metrics in measured.metrics.items()]
     rows += [{'image': p.name, 'problem': f'{p.kind}: {p.reason}'} for p in measured.problems]
     rows.append({'image': 'mean', **{name: measured.mean(name) for name in protocol.metrics}})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'w', newline='', encoding='utf-8', errors='backslashreplace') as file:
+    with (
+        replacing(path) as temporary,
+        open(temporary, 'w', newline='', encoding='utf-8', errors='backslashreplace') as file,
+    ):
         writer = csv.DictWriter(file, ['protocol', 'image', *protocol.metrics, 'problem'])
         writer.writeheader()
         writer.writerows({'protocol': protocol.name, **row} for row in rows)

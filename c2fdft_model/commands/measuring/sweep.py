@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from c2fdft_arch.common.atomic_write import replacing, write_bytes
 from c2fdft_arch.common.option_parsing import OptionError, parse_section
 from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.append(row)
             # after every row, so that an interruption leaves those before it
             write_csv(output / 'steps.csv', rows)
-            (output / 'steps.md').write_text(markdown(rows, opt['name']))
+            write_bytes(output / 'steps.md', markdown(rows, opt['name']).encode())
     except (ValueError, OSError, MetricUnavailable) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
@@ -162,7 +163,10 @@ def _now() -> float:
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """A column for each entry of the rows, which have the same entries. Raises OSError."""
-    with open(path, 'w', newline='', encoding='utf-8') as file:
+    with (
+        replacing(path) as temporary,
+        open(temporary, 'w', newline='', encoding='utf-8') as file,
+    ):
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

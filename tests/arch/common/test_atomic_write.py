@@ -76,7 +76,10 @@ def test_the_file_of_another_writer_is_left_alone(tmp_path, names_in_order):
     assert other.read_bytes() == b"another writer's"
 
 
-@pytest.mark.parametrize('name', ['n' * 251 + '.png', 'ü' * 125 + '.png', 'n' + 'ü' * 125 + '.png'])
+@pytest.mark.parametrize(
+    'name',
+    ['n' * 251 + '.png', 'ü' * 125 + '.png', 'n' + 'ü' * 125 + '.png', 'n.' + 's' * 253, 'n' * 255],
+)
 def test_names_as_long_as_file_systems_allow(name, tmp_path):
     write_bytes(tmp_path / name, b'whole')
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -123,3 +126,18 @@ def test_leftovers_of_killed_writers_are_removed_and_other_files_kept(tmp_path, 
     assert not leftover.exists()
     assert not without_ending.exists()
     assert all(path.exists() for path in kept)
+
+
+@pytest.mark.parametrize('failing', ['writing', 'replacing', 'creating'])
+def test_an_error_names_the_file_that_was_to_be_written(tmp_path, failing):
+    path = tmp_path / 'file.bin'
+    if failing == 'replacing':
+        (path / 'inside').mkdir(parents=True)
+    if failing == 'creating':
+        path = tmp_path / ('n' * 300) / 'file.bin'
+    with pytest.raises(OSError) as caught, replacing(path) as temporary:
+        if failing == 'writing':
+            raise OSError(28, 'No space left on device')
+        temporary.write_bytes(b'x')
+    assert str(caught.value).endswith(f"'{path}'")
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith('.')] == []

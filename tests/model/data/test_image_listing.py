@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from c2fdft_model.data.image_listing import ListingError, list_images
+from c2fdft_model.data.image_listing import ListingError, find_file, list_images
 
 
 def test_images_are_found_at_any_depth(tmp_path):
@@ -82,3 +82,11 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     told = []
     assert list_images(tmp_path, on_error=told.append).images == ['1.png']
     assert len(told) == 1
+
+
+def test_a_file_is_found_by_name_the_highest_first(tmp_path):
+    write(tmp_path, 'a/info.mat', 'a/b/info.mat', '._info.mat')
+    assert find_file(tmp_path, 'other.mat', 'info.mat') == tmp_path / 'a/info.mat'
+    assert find_file(tmp_path / 'a/info.mat', 'other.mat') == tmp_path / 'a/info.mat'
+    with pytest.raises(FileNotFoundError, match=r'there is no x\.mat and no y\.mat in it or below'):
+        find_file(tmp_path, 'x.mat', 'y.mat')

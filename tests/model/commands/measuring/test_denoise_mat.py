@@ -190,7 +190,7 @@ def test_what_cannot_start_ends_with_2_and_says_why(run, blocks, tmp_path):
     other = matlab.save_classic(tmp_path / 'other.mat', Blocks=blocks)
     for benchmark, given, message in (
         ('sidd', other, 'no variable `ValidationNoisyBlocksSrgb` or `BenchmarkNoisyBlocksSrgb`'),
-        ('sidd', tmp_path, 'has neither'),
+        ('sidd', tmp_path, 'there is no ValidationNoisyBlocksSrgb.mat and no Benchmark'),
         ('dnd', tmp_path, 'info.mat'),
     ):
         code, _, err = run(benchmark, given)

@@ -170,7 +170,7 @@ def test_an_alignment_that_fails_is_named_and_the_rest_goes_on(run, tmp_path, wo
     [
         ('rain_z', 'did you mean "rain_y"?'),
         ('gopro_rgb', 'none: there is no such folder'),
-        ('dnd', 'does not exist'),
+        ('dnd', 'nothing: there is no info.mat in it or below'),
     ],
 )
 def test_what_cannot_start_ends_with_2_and_says_why(run, tmp_path, protocol, message):
