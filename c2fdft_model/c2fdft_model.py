@@ -193,6 +193,7 @@ class C2FDFTModel(SRModel):
         step.step_if_finite(flags[0], self.optimizer_g, self.ema)
         lrs = self.get_current_learning_rate()
         guard.record(current_iter, self.losses, flags, lrs, self.image_names)
+        self.checkpointing.signals.end_of_step()
         if current_iter % self.opt['logger']['print_freq']:
             self.checkpointing.end_iteration()
 

@@ -13,6 +13,7 @@ from c2fdft_model.data.epoch_length import epoch_samples
 from c2fdft_model.data.pair_reader import PairReader, find_pairs
 from c2fdft_model.data.sample_stream import SampleStream
 from c2fdft_model.data.training_clock import ITERATION_KEY, LoaderPosition
+from c2fdft_model.data.worker_signals import shield_worker
 from c2fdft_model.plugin.patches.iterations import announce_iterations
 
 announce_iterations()
@@ -62,6 +63,7 @@ class PatchCyclePairedDataset(data.Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """The batch of the iteration that this call is for; the indices' values are ignored."""
+        shield_worker()
         if not self.is_train:
             return [self[index] for index in indices]
         options = self.options

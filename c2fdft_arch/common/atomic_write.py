@@ -66,7 +66,8 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
     """Remove what writers that were killed have left behind in a folder."""
     for leftover in Path(folder).glob('.*.tmp*'):
         if _TEMPORARY.fullmatch(leftover.name):
-            leftover.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a folder of that name, or another user's file
+                leftover.unlink()
 
 
 def _create_beside(path: Path) -> Path:

@@ -7,8 +7,10 @@ training state `training_states/<i>.state`. A state therefore never exists witho
 import json
 import os
 import pickle
+import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,24 @@ import torch
 
 from c2fdft_arch.common import distributed
 from c2fdft_arch.common.atomic_write import replacing, write_bytes
+from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_model.restoring.checkpoint import file_digest
+from c2fdft_model.restoring.file_kinds import kind_of
 
 PathLike = str | os.PathLike[str]
 UNREADABLE = (
-    pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError,
+    pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError,
+    AttributeError, TypeError, AssertionError, zipfile.BadZipFile,
 )  # fmt: skip
 """What `torch.load` raises for a file that is damaged or is no checkpoint."""
+
+_STATE_NAME = re.compile(r'([0-9]{1,12})\.state')
+NETWORK_DIGEST = 'network_sha256'
+"""In a training state: the SHA-256 of the network's file that was saved with it."""
+
+
+class CheckpointError(C2FDFTError, OSError):
+    """The last network could not be written; the text says why and what is left."""
 
 
 def network_file(models: PathLike, iteration: int | str) -> Path:
@@ -50,50 +64,67 @@ def read_training_state(path: str) -> dict:
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f'path: resume_state: there is no file {path}')
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-    except UNREADABLE as error:
-        raise ValueError(
-            f'path: resume_state: {path} cannot be read as a training state '
-            f'({type(error).__name__}: {error})'
-        ) from error
+    if problem := damage(path):
+        raise ValueError(f'path: resume_state: {problem}; give an earlier one, or --auto_resume')
+    state = torch.load(path, map_location='cpu', weights_only=True)
     if not isinstance(state, dict) or not {'iter', 'epoch'} <= state.keys():
         raise ValueError(f'path: resume_state: {path} is no training state of BasicSR')
     return state
 
 
 def saved_iterations(training_states: PathLike) -> list[int]:
-    """The iterations that have a training state, newest first."""
-    stems = [path.stem for path in Path(training_states).glob('*.state')]
-    return sorted((int(stem) for stem in stems if stem.isdigit()), reverse=True)
+    """The iterations that have a training state, newest first, whatever else is in the folder."""
+    names = [path.name for path in Path(training_states).glob('*.state')]
+    matches = map(_STATE_NAME.fullmatch, names)
+    return sorted((int(match[1]) for match in matches if match), reverse=True)
 
 
 def damage(path: PathLike) -> str:
-    """What keeps a checkpoint from being read, in words; empty if it is whole."""
+    """What keeps a checkpoint from being read, in words; empty if every bit of it is as written."""
     path = Path(path)
     if not path.is_file():
         return f'{path} is missing'
     try:
-        # Reads the table of contents, which ends the file, and maps the rest.
-        torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+        # PyTorch writes a checksum for each part of the file and does not look at it when reading.
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if part := archive.testzip():
+                    return f'{path} is damaged: the checksum of {part} is wrong'
+        torch.load(path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path))
     except UNREADABLE as error:
+        if kind := kind_of(path):
+            return f'{path} cannot be read: it {kind}'
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ''
         return f'{path} cannot be read ({type(error).__name__}: {reason[:200]})'
     return ''
 
 
+def damage_of_pair(state: PathLike, network: PathLike) -> str:
+    """What keeps a training state and its network from being resumed; empty if nothing does."""
+    if problem := damage(state) or damage(network):
+        return problem
+    content = torch.load(state, map_location='cpu', weights_only=True)
+    return other_network(content, network) if isinstance(content, dict) else ''
+
+
+def other_network(state: Mapping[str, Any], network: PathLike) -> str:
+    """Whether a network's file is another than the one saved with a training state, in words."""
+    digest = state.get(NETWORK_DIGEST)
+    if digest in (None, file_digest(Path(network))):
+        return ''
+    return f'{network} is not the network that was saved with the training state (SHA-256 differs)'
+
+
 def resumable_iterations(
     training_states: PathLike, models: PathLike, skipped: Callable[[str], object]
 ) -> Iterator[int]:
-    """Iterations whose state and network are both whole, newest first.
+    """Iterations whose state and network are both whole and of one another, newest first.
 
     Each one that is not is reported to `skipped` in words.
     """
     for iteration in saved_iterations(training_states):
-        problem = damage(state_file(training_states, iteration)) or damage(
-            network_file(models, iteration)
-        )
-        if problem:
+        files = state_file(training_states, iteration), network_file(models, iteration)
+        if problem := damage_of_pair(*files):
             skipped(problem)
         else:
             yield iteration
@@ -114,6 +145,8 @@ class Checkpoints:
     """How many to keep; None for all."""
     report: Callable[[str], object]
     """Takes a text if one cannot be written. Training goes on: there may be space again later."""
+    not_written: dict[str, str] = field(default_factory=dict)
+    """Labels of checkpoints that could not be written, and have not been since, and why."""
     newest: int | None = None
     good: int | None = None
 
@@ -122,15 +155,18 @@ class Checkpoints:
     ) -> bool:
         """Write the network and then the state of an iteration; whether both could be."""
         try:
-            save_checkpoint(network, network_file(self.models, label))
+            file = network_file(self.models, label)
+            save_checkpoint(network, file)
             if state is not None:
+                state = {**state, NETWORK_DIGEST: file_digest(file)}
                 save_checkpoint(state, state_file(self.training_states, int(label)))
         except OSError as error:
+            self.not_written[str(label)] = f'{error}'
             self.report(
-                f'Checkpoint {label} could not be written: {error}. Training goes on; last '
-                f'checkpoint: {self.last()}.'
+                f'Checkpoint {label} could not be written: {error}. Last checkpoint: {self.last()}.'
             )
             return False
+        self.not_written.pop(str(label), None)
         if state is not None:
             self.newest = int(label)
             self._prune()

@@ -13,9 +13,15 @@ from c2fdft_arch.common import distributed
 from c2fdft_arch.common.atomic_write import remove_leftovers
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_model.checkpointing.best_results import missed_data_sets, record_of_best, results_at
-from c2fdft_model.checkpointing.checkpoint_files import Checkpoints, saved_iterations
+from c2fdft_model.checkpointing.checkpoint_files import (
+    CheckpointError,
+    Checkpoints,
+    network_file,
+    other_network,
+    saved_iterations,
+)
 from c2fdft_model.checkpointing.random_states import random_states, restore_random_states
-from c2fdft_model.checkpointing.run_description import RUN_KEY, RunDescription
+from c2fdft_model.checkpointing.run_description import RUN_KEY, ResumeError, RunDescription
 from c2fdft_model.checkpointing.signal_handler import SignalHandler
 from c2fdft_model.restoring.description import DESCRIPTION_KEY
 from c2fdft_model.training.non_finite_guard import NonFiniteGuard
@@ -159,14 +165,26 @@ class Checkpointing:
         self._saved_iteration = iteration
 
     def _save_latest(self) -> None:
+        """Save the last network. Raises CheckpointError in all ranks if that could not be done."""
+        lost: dict[str, str] = {}
+        last = ''
         if distributed.rank() == 0:
             self.checkpoints.save('latest', self._network_content())
-        distributed.barrier()
+            lost, last = self.checkpoints.not_written, self.checkpoints.last()
+        lost, last = distributed.broadcast_object((lost, last))
         # No iteration follows that could show that the last checkpoint is good.
         parameters = self.networks['params'].parameters()
         if not self.guard.bad_in_a_row and all(p.isfinite().all() for p in parameters):
             self.checkpoints.newest_is_good()
         self.signals.remove()
+        if lost.keys() & {'latest', 'best'}:
+            named = '; '.join(f'net_g_{label}.pth: {reason}' for label, reason in lost.items())
+            raise CheckpointError(
+                f'The training has ended, but not everything could be written ({named}). Last '
+                f'checkpoint: {last}. Make room; the same command with --auto_resume goes on there.'
+            )
+        if lost:
+            logger.warning(f'Checkpoints that could not be written: {", ".join(lost)}.')
 
     def save_best(self, dataset: str, iteration: int) -> None:
         """After a validation: save the best results so far, and the network if it has them."""
@@ -196,6 +214,10 @@ class Checkpointing:
         """
         for problem in self.opt.get('resume_problems', ()):
             logger.warning(f'A newer training state is passed over: {problem}.')
+        network = self.opt['path'].get('pretrain_network_g')
+        is_own = network == str(network_file(self.opt['path']['models'], state['iter']))
+        if is_own and (problem := other_network(state, network)):
+            raise ResumeError(f'path: resume_state: {problem}: take an earlier checkpoint.')
         self.iteration = self._saved_iteration = state['iter']
         self._epoch = state['epoch']
         self.run.resume(state.get(RUN_KEY))

@@ -18,6 +18,9 @@ class SignalHandler:
     waits for data or validates, which takes too long to wait for. Without `leave_at_once`, for
     processes that have to agree on it first, signals are noted only.
 
+    If the program fails after a signal, because a loader's worker has died of it, `leave` is called
+    instead, unless that was in the middle of an iteration.
+
     A second SIGINT is Python's own KeyboardInterrupt.
     """
 
@@ -26,6 +29,7 @@ class SignalHandler:
         self._leave = leave
         self._leave_at_once = leave_at_once
         self._blocked = False
+        self._in_iteration = False
         self._process = os.getpid()
         self._previous: dict[int, Any] = {}
 
@@ -43,20 +47,26 @@ class SignalHandler:
         """Take over the signals; only the main thread can."""
         if not self._previous and threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            sys.excepthook = self._leave_instead
 
     def remove(self) -> None:
         """Give the signals back."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
+        sys.excepthook = sys.__excepthook__
 
     def block(self) -> None:
         """Only note signals from here on."""
-        self._blocked = True
+        self._blocked = self._in_iteration = True
+
+    def end_of_step(self) -> None:
+        """All of an iteration but its line in the log is done; signals stay blocked."""
+        self._in_iteration = False
 
     def unblock(self) -> None:
         """Act on signals again, and on one that was noted."""
-        self._blocked = False
+        self._blocked = self._in_iteration = False
         if self.requested and self._leave_at_once:
             self._leave()
 
@@ -86,3 +96,14 @@ class SignalHandler:
             signal.setitimer(signal.ITIMER_REAL, 0.01)
         else:
             sys.__unraisablehook__(dropped)
+
+    def _leave_instead(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        """Call `leave` instead of failing with an error that a signal has caused."""
+        sys.__excepthook__(kind, error, trace)
+        if self.requested and self._leave_at_once and not self._in_iteration:
+            try:
+                self._leave()
+            except SystemExit:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(self.exit_code)  # nothing that is raised here is passed on

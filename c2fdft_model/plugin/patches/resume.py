@@ -6,6 +6,7 @@ import sys
 import warnings
 
 from c2fdft_model.plugin.patches.patch import patch, replace_everywhere
+from c2fdft_model.plugin.patches.run_lock import lock_run
 
 
 @patch(
@@ -53,11 +54,14 @@ def load_resume_state(opt: dict) -> dict | None:
     newest state of the experiment's own folder is taken, whatever the working directory is; one
     that is damaged, or whose network is, is passed over with a warning.
 
-    Raises FileNotFoundError, or ValueError naming a file that is not a training state.
+    Raises FileNotFoundError, ValueError naming a file that is not a training state, or
+    RunInProgress if another process trains under the same name.
     """
     from basicsr.utils import check_resume
 
     from c2fdft_model.checkpointing.checkpoint_files import read_training_state
+
+    lock_run(opt)
 
     path = _newest_whole_state(opt) if opt['auto_resume'] else opt['path'].get('resume_state')
     if not path:

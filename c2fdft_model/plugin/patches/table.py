@@ -11,6 +11,7 @@ from c2fdft_model.plugin.patches.local_rank import accept_local_rank
 from c2fdft_model.plugin.patches.patch import Patch
 from c2fdft_model.plugin.patches.process_group import launch_without_cuda
 from c2fdft_model.plugin.patches.resume import resume_without_cuda
+from c2fdft_model.plugin.patches.run_lock import lock_run_folders
 from c2fdft_model.plugin.patches.wandb_run_id import name_wandb_runs
 
 BEFORE_IMPORT = (provide_functional_tensor, provide_distutils)
@@ -21,6 +22,7 @@ AFTER_IMPORT = (
     launch_without_cuda,
     distribute_without_cuda,
     name_wandb_runs,
+    lock_run_folders,
 )
 ON_REQUEST = (announce_iterations,)
 

@@ -7,11 +7,12 @@ import os
 import pytest
 import torch
 
-from c2fdft_arch.common.atomic_write import replacing
+from c2fdft_arch.common.atomic_write import remove_leftovers, replacing
 from c2fdft_model.checkpointing import checkpoint_files
 from c2fdft_model.checkpointing.checkpoint_files import (
     Checkpoints,
     damage,
+    read_training_state,
     resumable_iterations,
     save_checkpoint,
     saved_iterations,
@@ -100,6 +101,76 @@ def test_the_newest_iteration_with_whole_state_and_network_comes_first(folders):
         True,
         True,
     ]
+
+
+@pytest.mark.parametrize('what', ['state', 'network'])
+@pytest.mark.parametrize('length', [1, 3000], ids=['one bit', 'a run of zeros'])
+def test_flipped_bits_anywhere_are_damage(folders, what, length):
+    models, states = folders
+    writer, _ = checkpoints(folders)
+    for iteration in (4, 8):
+        writer.save(iteration, CONTENT, {'iter': iteration, 'moments': torch.rand(5000)})
+    path = states / '8.state' if what == 'state' else models / 'net_g_8.pth'
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + length] = (
+        bytes([content[middle] ^ 64]) if length == 1 else bytes(length)
+    )
+    path.write_bytes(content)
+    skipped: list[str] = []
+    assert list(resumable_iterations(states, models, skipped.append)) == [4]
+    assert 'the checksum of' in skipped[0] and path.name in skipped[0]
+
+
+def test_a_network_that_another_has_replaced_is_no_pair_of_the_state(folders):
+    models, states = folders
+    writer, _ = checkpoints(folders)
+    for iteration in (4, 8):
+        writer.save(iteration, CONTENT, {'iter': iteration})
+    save_checkpoint({'params': {'weight': torch.zeros(5000)}}, models / 'net_g_8.pth')
+    skipped: list[str] = []
+    assert list(resumable_iterations(states, models, skipped.append)) == [4]
+    assert 'not the network that was saved with the training state' in skipped[0]
+
+
+def test_a_state_of_flipped_bits_is_not_resumed_by_its_name_either(folders):
+    _, states = folders
+    writer, _ = checkpoints(folders)
+    writer.save(4, CONTENT, {'iter': 4, 'epoch': 0, 'moments': torch.rand(5000)})
+    content = bytearray((states / '4.state').read_bytes())
+    content[len(content) // 2] ^= 1
+    (states / '4.state').write_bytes(content)
+    with pytest.raises(ValueError, match=r'4\.state is damaged: the checksum'):
+        read_training_state(str(states / '4.state'))
+
+
+@pytest.mark.parametrize('content', [b'epoch: 3\n', b'', b'{}', b'\x80\x02}q\x00.'])
+def test_a_file_that_is_no_state_is_named(folders, content):
+    path = folders[1] / '4.state'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r'4\.state'):
+        read_training_state(str(path))
+
+
+def test_stray_files_in_the_folders_are_passed_over(folders):
+    models, states = folders
+    writer, _ = checkpoints(folders)
+    writer.save(4, CONTENT, {'iter': 4})
+    for name in (
+        'notes.txt',
+        '\u00b2.state',
+        'best.state',
+        '-1.state',
+        '1e3.state',
+        '9 (copy).state',
+    ):
+        (states / name).write_text('x')
+    (states / '.x.0123abcd.tmp').mkdir()
+    (states / '7.state').mkdir()
+    remove_leftovers(states)
+    skipped: list[str] = []
+    assert list(resumable_iterations(states, models, skipped.append)) == [4]
+    assert skipped == [f'{states / "7.state"} is missing']
 
 
 def test_iterations_are_ordered_as_numbers(folders):

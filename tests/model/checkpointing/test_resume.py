@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import random
 import re
+import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +20,15 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from c2fdft_arch.dft import DFT
+from c2fdft_model.restoring.checkpoint import read_checkpoint
+from c2fdft_model.restoring.description import defaults
 from helpers.train_server import Training, TrainServer
 from helpers.training_runs import (
     assert_equal_weights,
     checkout,
     command,
+    environment,
     loss_lines,
     options,
     validation_set,
@@ -352,3 +359,37 @@ def test_a_validation_that_was_interrupted_is_made_up_for(server, tmp_path):
     assert_equal_weights(weights(run.root, 'best'), weights(whole.root, 'best'))
     record = 'net_g_best.json'
     assert (run.models / record).read_text() == (whole.models / record).read_text()
+
+
+def test_every_network_says_what_it_was_trained_with(whole):
+    stage = whole.options['train']['stage']
+    for label, iteration in ((4, 4), ('latest', LAST)):
+        found = read_checkpoint(whole.models / f'net_g_{label}.pth').description
+        assert (found.stage, found.iteration, found.data) == (stage, iteration, ('pairs',))
+        assert found.diffusion.sampling_timesteps == 2
+        assert found.network_g == {**defaults(DFT), **whole.options['network_g']}
+
+
+def test_a_network_of_another_iteration_is_not_resumed(interrupted, whole):
+    shutil.copytree(whole.root / 'experiments', interrupted.root / 'experiments')
+    folder = interrupted.models
+    shutil.copyfile(folder / 'net_g_4.pth', folder / 'net_g_12.pth')
+    printed = interrupted.finish()
+    assert 'net_g_12.pth is not the network that was saved with the training state' in printed
+    assert min(interrupted.lines[0]) == 9
+
+
+@pytest.mark.subprocess
+def test_a_last_network_that_cannot_be_written_shows_in_the_exit_code(tmp_path):
+    # A limit on the size of files stands for a full disk: writing fails in the same way.
+    opt = options(checkout(tmp_path), train={'total_iter': 2}, logger={'save_checkpoint_freq': 9})
+    run = subprocess.run(
+        [sys.executable, *command(tmp_path, opt)],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (99_000, 99_000)),
+    )
+    assert run.returncode == 1
+    assert 'not everything could be written (net_g_latest.pth: ' in run.stderr.splitlines()[-1]

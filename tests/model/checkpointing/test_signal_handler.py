@@ -34,6 +34,9 @@ MOMENTS = {
     'waiting': 'receive()',
     'in a destructor': 'Destroyed()',
     'after a fork': 'os.register_at_fork(after_in_parent=receive); os.fork() or os._exit(0)',
+    'a worker has died of it': (
+        "handler.block(); receive(); handler.end_of_step(); raise RuntimeError('DataLoader worker')"
+    ),
     'blocked': 'handler.block(); receive(); handler.unblock()',
 }
 
@@ -44,3 +47,12 @@ def test_a_process_leaves_with_the_signals_code(moment, clean_environment):
     command = [sys.executable, '-c', CODE % MOMENTS[moment]]
     run = subprocess.run(command, env=clean_environment, capture_output=True, timeout=15)
     assert run.returncode == 143, run.stderr.decode()
+
+
+@pytest.mark.subprocess
+def test_an_error_in_the_middle_of_an_iteration_is_not_saved(clean_environment):
+    code = CODE % "handler.block(); receive(); raise RuntimeError('in the iteration')"
+    run = subprocess.run(
+        [sys.executable, '-c', code], env=clean_environment, capture_output=True, timeout=15
+    )
+    assert run.returncode == 1 and b'in the iteration' in run.stderr
