@@ -7,9 +7,9 @@ built.
 from basicsr.utils.registry import ARCH_REGISTRY
 
 from c2fdft_arch.baselines.spandrel_networks import BASELINES, BaselineFactory
-from c2fdft_arch.baselines.systems import SYSTEMS
+from c2fdft_arch.baselines.systems import DISCRIMINATORS, SYSTEMS
 
 for name in BASELINES:
     ARCH_REGISTRY.register(BaselineFactory(name))
-for network in SYSTEMS.values():
+for network in (*SYSTEMS.values(), *DISCRIMINATORS.values()):
     ARCH_REGISTRY.register(network)

@@ -11,7 +11,7 @@ import torch
 from basicsr.losses import build_loss
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, mse_loss
+from torch.nn.functional import interpolate, mse_loss, smooth_l1_loss
 
 from c2fdft_model.training.noise_losses import (
     asymmetric_error,
@@ -75,6 +75,19 @@ class PSNRLoss(nn.Module):
         """The loss of (B, C, H, W) against `target`, a scalar."""
         errors = ((pred - target) ** 2).mean(dim=(1, 2, 3))
         return self.loss_weight * 10 * torch.log10(errors + self.epsilon).mean()
+
+
+@LOSS_REGISTRY.register()
+class SmoothL1Loss(nn.Module):
+    """`loss_weight` times the L1 distance, squared (and halved) below 1: that of TransWeather."""
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, pred: Tensor, target: Tensor, **kwargs: Any) -> Tensor:
+        """The loss of (B, C, H, W) against `target`, a scalar."""
+        return self.loss_weight * smooth_l1_loss(pred, target)
 
 
 @LOSS_REGISTRY.register()

@@ -53,6 +53,12 @@ PUBLISHED_COUNTS = {
     'deblur_mimo_unet_plus_plus': 16_107_651,
     'denoise_cbdnet': 4_365_382,
     'denoise_vdn': 7_816_780,
+    'deblur_deblurgan': 11_378_179,
+    'deblur_deblurgan_v2': 60_929_291,
+    'deblur_mt_rnn': 2_635_547,
+    'denoise_cycleisp': 2_834_947,
+    'denoise_deamnet': 2_228_131,
+    'derain_transweather': 38_052_078,
     'derain_hinet': 88_669_702,
     'derain_prenet': 168_963,
     'derain_rescan': 149_823,
@@ -72,12 +78,18 @@ TINY = {
     'DMPHN': {'stacks': 2, 'channels': 4},
     'CBDNet': {'width': 4},
     'VDN': {'wf': 4},
+    'TransWeather': {'widths': [8, 8, 16, 16]},
+    'DeblurGAN': {'ngf': 4, 'n_blocks': 1},
+    'DeblurGANv2': {'num_filters': 4, 'num_filters_fpn': 8, 'repeats': [1, 1], 'unused_repeats': 0},
+    'MTRNN': {'iterations': 2, 'channels': 4},
+    'DeamNet': {'channels': 16},
+    'CycleISPDenoiser': {'groups': 1, 'blocks': 1, 'channels': 16},
     'EDSR': {'num_feat': 8, 'num_block': 1},
     'DFT': {'dim': 8, 'num_blocks': [1] * 4, 'heads': [1] * 4},
 }
 SECTIONS = [
     'name', 'model_type', 'scale', 'num_gpu', 'manual_seed', 'find_unused_parameters', 'datasets',
-    'network_g', 'path', 'train', 'val', 'logger', 'dist_params', 'diffusion',
+    'network_g', 'network_d', 'path', 'train', 'val', 'logger', 'dist_params', 'diffusion',
 ]  # fmt: skip
 
 
@@ -222,6 +234,9 @@ def test_a_training_file_trains_two_iterations(name, images, tmp_path, monkeypat
     shrink_network(opt['network_g'])
     use_folders(opt, images, tmp_path)
     opt['num_gpu'] = 0
+    if 'network_d' in opt:
+        opt['network_d']['ndf'] = 2
+    opt['train'].pop('perceptual_opt', None)  # needs a download
     phases = len(opt['datasets']['train']['gt_sizes'])
     opt['datasets']['train'].update(
         gt_sizes=[16, 24, 32][:phases], mini_batch_sizes=[4, 2, 1][:phases], iters=[1],

@@ -37,6 +37,13 @@ def test_the_psnr_loss_is_the_negative_psnr():
     assert float(loss(gt + 0.1, gt)) == pytest.approx(-10.0, rel=1e-4)
 
 
+def test_the_smooth_l1_loss_is_squared_below_one():
+    gt = images(1, 3, 4, 4)
+    loss = build_loss({'type': 'SmoothL1Loss', 'loss_weight': 2.0})
+    assert float(loss(gt + 0.1, gt)) == pytest.approx(2 * 0.005, rel=1e-4)
+    assert float(loss(gt + 3.0, gt)) == pytest.approx(2 * 2.5, rel=1e-4)
+
+
 def test_the_frequency_loss_of_a_constant_difference_is_in_one_frequency():
     gt = images(1, 3, 4, 6)
     loss = build_loss({'type': 'FrequencyLoss', 'loss_weight': 0.1})
