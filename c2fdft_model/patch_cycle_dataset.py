@@ -8,12 +8,12 @@ from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils import data
 
+from c2fdft_arch.common.worker_signals import shield_worker
 from c2fdft_model.data.dataset_options import parse_dataset
 from c2fdft_model.data.epoch_length import epoch_samples
 from c2fdft_model.data.pair_reader import PairReader, find_pairs
 from c2fdft_model.data.sample_stream import SampleStream
 from c2fdft_model.data.training_clock import ITERATION_KEY, LoaderPosition
-from c2fdft_model.data.worker_signals import shield_worker
 from c2fdft_model.plugin.patches.iterations import announce_iterations
 
 announce_iterations()

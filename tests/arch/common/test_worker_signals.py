@@ -9,8 +9,8 @@ import time
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from c2fdft_model.data import worker_signals
-from c2fdft_model.data.worker_signals import shield_worker
+from c2fdft_arch.common import worker_signals
+from c2fdft_arch.common.worker_signals import shield_worker
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, 'sigwaitinfo'), reason='the system does not say who sent a signal'
