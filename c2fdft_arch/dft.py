@@ -3,11 +3,14 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from c2fdft_arch.common import pretrained
 from c2fdft_arch.inference.evaluation import evaluate
 from c2fdft_arch.inference.memory_plan import MIB, MemoryPlan
 from c2fdft_arch.inference.row_bands import Workspace
@@ -35,6 +38,40 @@ class DFT(PlainDFT):
 
     exportable = False
     """True: always compute as `PlainDFT` does, in operations that exporters understand."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What it was built with, by the names of the constructor."""
+        levels = self.encoder_level1, self.encoder_level2, self.encoder_level3, self.latent
+        first: Any = self.encoder_level1[0]
+        return {
+            'inp_channels': self.inp_channels,
+            'out_channels': self.out_channels,
+            'dim': self.dim,
+            'num_blocks': [len(level) for level in levels],
+            'heads': [level[0].attn.heads for level in levels],
+            'ffn_factor': self.ffn_factor,
+            'bias': self.output.bias is not None,
+            'LayerNorm_type': 'BiasFree' if first.norm1.body.bias is None else 'WithBias',
+            'dual_pixel_task': self.dual_pixel_task,
+            'time_embedding': self.time_embedding,
+            'skip': self.skip,
+        }
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **settings: Any) -> 'DFT':
+        """Load it from a folder or a hub, as huggingface_hub's PyTorchModelHubMixin does.
+
+        Raises HubMissing (an ImportError) without huggingface_hub, and what that raises.
+        """
+        return pretrained.from_pretrained(cls, source, **settings)
+
+    def save_pretrained(self, folder: str | Path, **settings: Any) -> Any:
+        """Write it into a folder, as huggingface_hub's PyTorchModelHubMixin does.
+
+        With `push_to_hub=True` and a `repo_id` also to a hub. Raises HubMissing (an ImportError).
+        """
+        return pretrained.save_pretrained(self, self.options, folder, **settings)
 
     @property
     def inference(self) -> InferenceSettings:

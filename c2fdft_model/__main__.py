@@ -23,6 +23,8 @@ COMMANDS = {
     'prepare-dataset': ('preparing.prepare_dataset', 'check a published data set, put it in place'),
     'prepare-lmdb': ('preparing.prepare_lmdb', 'turn two folders of images into LMDBs'),
     'check-weights': ('check_weights', 'say what a checkpoint holds'),
+    'convert': ('publishing.convert', 'write weights as safetensors, or as a checkpoint'),
+    'publish': ('publishing.publish', 'write weights, config and card into a folder for a hub'),
     'export': ('export', 'write a network as torch.export or ONNX'),
     'options': ('options', 'copy the option files into a BasicSR checkout'),
     'doctor': ('doctor', 'examine the installation'),

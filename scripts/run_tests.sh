@@ -4,7 +4,7 @@
 #   PYTHON=/path/to/python    uses that environment instead of .venv
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-. scripts/setup_env.sh dev,export,mat,metrics,plot,baselines,page
+. scripts/setup_env.sh dev,export,mat,metrics,plot,baselines,page,hub
 
 # The page is tested in a real browser.
 if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then

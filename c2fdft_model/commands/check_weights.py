@@ -96,8 +96,9 @@ def _training_lines(opened: OpenedWeights) -> list[tuple[str, str]]:
     changed = [f'{name} {value}' for name, value in diffusion.items() if value != usual[name]]
     steps = ', '.join(map(str, saved.timesteps[:8])) + (' …' if saved.timesteps[8:] else '')
     total = saved.diffusion.num_diffusion_timesteps
+    trained = f'{saved.stage}, iteration {saved.iteration:,}, by c2fdft {saved.version}'
     return [
-        ('stage', f'{saved.stage}, iteration {saved.iteration:,}, by c2fdft {saved.version}'),
+        ('stage', trained if saved.stage else 'not said'),
         ('data', ', '.join(saved.data) or 'not said'),
         ('diffusion', f'{saved.diffusion.process}, T = {total}, calls at {steps}'),
         ('', ', '.join(changed) or "the paper's settings"),

@@ -61,9 +61,16 @@ def add_weights_arguments(parser: Any, positional: bool = False) -> None:
     """Add --weights (or FILE), --param-key, --opt and --no-time-embedding to a parser or group."""
     add = parser.add_argument
     if positional:
-        add('weights', type=Path, metavar='FILE', help='checkpoint (.pth)')
+        add(
+            'weights', type=Path, metavar='FILE', help='checkpoint, safetensors, folder or hub name'
+        )
     else:
-        add('--weights', required=True, type=Path, help='checkpoint of the network (.pth)')
+        add(
+            '--weights',
+            required=True,
+            type=Path,
+            help='checkpoint, safetensors, folder or hub name',
+        )
     add('--param-key', help='key of the checkpoint (default: params_ema, else params)')
     add(
         '--opt',

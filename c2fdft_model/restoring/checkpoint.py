@@ -26,6 +26,12 @@ from c2fdft_model.restoring.description import (
     with_description,
 )
 from c2fdft_model.restoring.file_kinds import kind_of
+from c2fdft_model.restoring.weight_files.hub import described_beside, weights_file
+from c2fdft_model.restoring.weight_files.safetensors_files import (
+    WeightFileError,
+    is_safetensors,
+    read_safetensors,
+)
 
 EMA_KEY = 'params_ema'
 WRAPPER_KEYS = (EMA_KEY, 'params', 'state_dict', 'model_state_dict', 'model')
@@ -73,7 +79,7 @@ def read_checkpoint(path: str | os.PathLike[str], param_key: str | None = None) 
 
     Raises WeightsError.
     """
-    path = Path(path)
+    path = located(Path(path))
     content = load_content(path)
     key, stored = _find_parameters(path, content, param_key)
     prefix = _common_prefix(stored)
@@ -97,7 +103,7 @@ def complete_from_weights(opt: dict[str, Any], log: Callable[[str], object]) -> 
     if not weights:
         return
     try:
-        saved = parse_description(load_content(Path(weights)), Path(weights))
+        saved = parse_description(load_content(located(Path(weights))), Path(weights))
     except (WeightsError, OptionError) as error:
         raise WeightsError(f'path: pretrain_network_g: {error}') from error
     before = {key: opt.get(key) or {} for key in ('network_g', 'diffusion')}
@@ -111,16 +117,30 @@ def complete_from_weights(opt: dict[str, Any], log: Callable[[str], object]) -> 
     opt.update(completed)
 
 
+def located(path: Path) -> Path:
+    """The file of weights that a path means: itself, or that in a folder or of a name on a hub.
+
+    Raises WeightsError.
+    """
+    try:
+        return weights_file(path)
+    except WeightFileError as error:
+        raise WeightsError(str(error)) from error
+
+
 def load_content(path: Path) -> Any:
     """What a checkpoint file holds, on the CPU. Raises WeightsError, saying what it is if not."""
     if not path.exists():
         raise WeightsError(f'{path}: no such file. {ADVICE}')
-    if path.is_dir():
-        raise WeightsError(f'{path} is a folder. {ADVICE}')
     if not path.is_file():
         raise WeightsError(f'{path} is not a regular file. {ADVICE}')
     try:
-        return torch.load(path, map_location='cpu', weights_only=True)
+        if is_safetensors(path):
+            return _safetensors_content(path)
+        with open(path, 'rb') as file:  # a file, since PyTorch goes by the endings of names
+            return torch.load(file, map_location='cpu', weights_only=True)
+    except WeightFileError as error:
+        raise WeightsError(f'{error} {ADVICE}') from error
     except PermissionError as error:
         raise WeightsError(f'{path}: no permission to read it.') from error
     except pickle.UnpicklingError as error:
@@ -136,6 +156,15 @@ def load_content(path: Path) -> Any:
         kind = _kind_of(path)
         reason = kind or f'is damaged, or cannot be read ({one_line(error)[:200].rstrip(".")})'
         raise WeightsError(f'{path} {reason}. {ADVICE}') from error
+
+
+def _safetensors_content(path: Path) -> dict[str, Any]:
+    """As a checkpoint of ours holds it. Raises WeightFileError."""
+    parameters, description = read_safetensors(path)
+    content: dict[str, Any] = {'params': parameters}
+    if (said := description or described_beside(path)) is not None:
+        content[DESCRIPTION_KEY] = said
+    return content
 
 
 def file_digest(path: Path) -> str:

@@ -41,6 +41,8 @@ class Description(Section):
     """Of c2fdft, which wrote it."""
 
     def __str__(self) -> str:
+        if not self.stage:
+            return 'network that they describe, of a training that they do not'
         data = f', {", ".join(self.data)}' if self.data else ''
         return f'{self.stage} stage, iteration {self.iteration:,}{data} (c2fdft {self.version})'
 

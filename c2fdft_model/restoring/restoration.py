@@ -2,17 +2,18 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from c2fdft_arch.common.option_parsing import parse_section
 from c2fdft_arch.common.padding import pad_to_multiple
 from c2fdft_model.diffusion.named_noise import named_noise, seed_for
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.diffusion.sampling import Denoiser
-from c2fdft_model.restoring.description import Description
+from c2fdft_model.restoring.description import DESCRIPTION_KEY, Description
 from c2fdft_model.restoring.tiling import tiled
 
 DEFAULT_TILE_OVERLAP = 64
@@ -73,8 +74,10 @@ def _process_of(
     network: nn.Module, timesteps: int | Sequence[int] | None, eta: float | None
 ) -> DiffusionProcess:
     """The process that a network was trained for, with these timesteps and this noise if given."""
-    description = getattr(network, 'description', None)
-    options = description.diffusion if isinstance(description, Description) else DiffusionOptions()
+    said = getattr(network, 'description', None)
+    if isinstance(said, Mapping):  # of a network that a hub gave
+        said = parse_section(Description, said, DESCRIPTION_KEY)
+    options = said.diffusion if isinstance(said, Description) else DiffusionOptions()
     steps = timesteps if timesteps is None or isinstance(timesteps, int) else tuple(timesteps)
     given = {'sampling_timesteps': steps, 'eta': eta}
     changes = {name: value for name, value in given.items() if value is not None}

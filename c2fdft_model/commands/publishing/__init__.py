@@ -1,0 +1,1 @@
+"""The commands that write weights for others: files, folders for a hub, and their cards."""
