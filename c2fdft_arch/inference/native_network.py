@@ -10,6 +10,7 @@ from c2fdft_arch.native.bindings import Kernels
 from c2fdft_arch.native.convolution import convolve3x3
 from c2fdft_arch.native.layout import (
     addresses,
+    as_taken,
     attention_of,
     features_of,
     feed_forward_of,
@@ -78,22 +79,18 @@ def apply_block(
     """
     attention, ffn, norm1, norm2 = block.attn, block.ffn, block.norm1.body, block.norm2.body
     time_embeddings = per_image(time_embedding, len(x))
-    attention_parameters = (
+    norms = [(*as_taken(n.weight, n.bias), time_embeddings) for n in (norm1, norm2)]
+    attention_parameters = as_taken(
         attention.qkv.weight, attention.qkv.bias, attention.qkv_dwconv.weight,
         attention.qkv_dwconv.bias, attention.temperature, attention.project_out.weight,
         attention.project_out.bias,
     )  # fmt: skip
     expand, contract = ffn.project_in, ffn.project_out
+    ffn_parameters = as_taken(expand.weight, expand.bias, contract.weight, contract.bias)
     kernels.transformer_block(
         features_of(x),
-        attention_of(
-            attention.heads, (norm1.weight, norm1.bias, time_embeddings), attention_parameters
-        ),
-        feed_forward_of(
-            len(expand.weight),
-            (norm2.weight, norm2.bias, time_embeddings),
-            (expand.weight, expand.bias, contract.weight, contract.bias),
-        ),
+        attention_of(attention.heads, norms[0], attention_parameters),
+        feed_forward_of(len(expand.weight), norms[1], ffn_parameters),
         *tile_grid(*x.shape[:3]),
         *addresses(values),
     )

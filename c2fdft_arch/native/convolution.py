@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from c2fdft_arch.native.bindings import Kernels
-from c2fdft_arch.native.layout import addresses, tile_grid, view_of
+from c2fdft_arch.native.layout import addresses, as_taken, tile_grid, view_of
 from c2fdft_arch.native.structures import SAME, SHUFFLE, Convolution
 
 
@@ -22,8 +22,9 @@ def convolve3x3(
     pixel-unshuffle or pixel-shuffle by 2 makes it `out`; JOIN_SHUFFLE, it is shuffled,
     concatenated with what `out` holds, and reduced to `out` by the 1x1 convolution `reduce`.
     """
-    taps = weight.detach().flatten(2)
-    reduction = (None, None) if reduce is None else (reduce.weight, reduce.bias)
+    taps = weight.detach().float().flatten(2)
+    joined = (None, None) if reduce is None else (reduce.weight, reduce.bias)
+    bias, *reduction = as_taken(bias, *joined)
     conv = Convolution(
         *x.shape, len(weight), *addresses(taps, bias, *reduction), *taps.stride()
     )  # fmt: skip
@@ -39,7 +40,7 @@ def convolve3x3_backward(
     shuffle.
     """
     groups = 4 if layout == SHUFFLE else 1
-    taps = weight.unflatten(0, (-1, groups)).flatten(3).permute(3, 1, 0, 2).contiguous()
+    taps = weight.float().unflatten(0, (-1, groups)).flatten(3).permute(3, 1, 0, 2).contiguous()
     outputs, channels = weight.shape[:2]
     conv = Convolution(
         *d_x.shape[:3], outputs, channels, *addresses(taps[-1], None, None, None),

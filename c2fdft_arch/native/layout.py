@@ -39,10 +39,18 @@ def tile_grid(images: int, height: int, width: int) -> tuple[int, int]:
     return columns - 2 * HALO, down
 
 
+def as_taken(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Parameters as the kernels take them: float32, contiguous; others are copied.
+
+    Whoever calls keeps them until the kernel has returned.
+    """
+    return tuple(None if tensor is None else tensor.float().contiguous() for tensor in tensors)
+
+
 def addresses(*tensors: Tensor | None) -> list[int | None]:
     """Where tensors' numbers begin; None for None.
 
-    Tensors must be contiguous, as parameters of 1x1 and depth-wise convolutions always are.
+    Tensors must be contiguous.
     """
     return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
 

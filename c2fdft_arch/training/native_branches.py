@@ -33,6 +33,7 @@ from c2fdft_arch.native.layout import (
     MAX_MR,
     Tensors,
     addresses,
+    as_taken,
     attention_of,
     features_of,
     feed_forward_of,
@@ -102,8 +103,8 @@ class NativeAttentionBranch(torch.autograd.Function):
             x.new_empty(b, heads, c // heads, c // heads),  # A
             x.new_empty(b, c, c),  # W_o A
         )
-        parameters = (w_qkv, b_qkv, w_dw, b_dw, temperature, w_o, b_o)
-        norm = (norm_weight, norm_bias, time_embedding)
+        parameters = as_taken(w_qkv, b_qkv, w_dw, b_dw, temperature, w_o, b_o)
+        norm = as_taken(norm_weight, norm_bias, time_embedding)
         out = torch.empty_like(x)
         native.kernels.attention(
             features_of(x), attention_of(heads, norm, parameters, matrices), *tile_grid(b, h, w),
@@ -145,7 +146,8 @@ class NativeFeedForwardBranch(torch.autograd.Function):
         x, time_embedding = x.contiguous(), per_image(time_embedding, len(x))
         chunks = -(-x[..., 0].numel() // CHUNK_PIXELS)
         before_gelu = x.new_empty(chunks, CHUNK_PIXELS, len(w_in), dtype=native.dtype)
-        norm, parameters = (norm_weight, norm_bias, time_embedding), (w_in, b_in, w_out, b_out)
+        norm = as_taken(norm_weight, norm_bias, time_embedding)
+        parameters = as_taken(w_in, b_in, w_out, b_out)
         out = torch.empty_like(x)
         native.kernels.feed_forward(
             features_of(x), feed_forward_of(len(w_in), norm, parameters),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -76,6 +78,29 @@ def test_gradients_are_the_plain_ones_for_every_option(options, precision, used)
 )
 def test_gradients_are_the_plain_ones_for_every_size(height, width, batch, precision):
     check(network(), precision, height, width, batch)
+
+
+def test_parameters_lie_in_memory_as_they_like_and_have_any_floating_point_type(used):
+    net = network(bias=True)
+    formats = (torch.float32, torch.float64)
+    odd = {
+        name: (value.mT.contiguous().mT if value.dim() > 1 else value).to(formats[k % 2])
+        for k, (name, value) in enumerate(net.state_dict().items())
+        if name != 'output.weight'
+    }
+    expected = copy.deepcopy(net)
+    net.load_state_dict(odd, strict=False, assign=True)
+    x, t = tiny_input(16, 24, 2)
+    results = []
+    for each in (net, expected):
+        each.requires_grad_(True)
+        each(x, t).square().mean().backward()
+        with torch.no_grad():
+            evaluated = each(x, t)
+        results.append([evaluated, *(p.grad.float() for p in each.parameters())])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert used
 
 
 @pytest.mark.parametrize('count', [1, 3])
