@@ -14,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,8 +28,9 @@ from c2fdft_model.images.image_files import FORMATS
 from c2fdft_model.restoring.checkpoint import WeightsError
 from c2fdft_model.restoring.job_runner import EXPECTED_ERRORS, JobRunner
 from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP, float32_from
-from c2fdft_model.restoring.restore_jobs import RestoreJob, find_jobs
+from c2fdft_model.restoring.restore_jobs import JobError, RestoreJob, find_jobs
 from c2fdft_model.restoring.restorer import Restorer
+from c2fdft_model.restoring.results_record import ResultsRecord
 
 METRICS_HELP = 'measure against the ground truth in this folder, before the loss of JPEG or WebP'
 TEMPLATE_HELP = 'names of inputs, {} standing for what their ground truth shares: rain-{}'
@@ -77,25 +79,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         jobs = find_jobs(args.inputs, args.output, args.format, unreadable.append)
         gt = _ground_truth(args, jobs) if args.metrics else None
-        restorer = build_restorer(args)
+        restorer, settings = build_restorer(args)
+        record = ResultsRecord(settings)
+        if not args.overwrite:
+            _check_results(record, jobs)
     except (*EXPECTED_ERRORS, RuntimeError) as error:
         print(f'error: {one_line(error)}', file=sys.stderr)
         _print_failures(map(_unreadable, unreadable))
         return 2
     protocol = IMAGE_PROTOCOLS[args.protocol]
-    runner = JobRunner(restorer, protocol, gt, args.overwrite, args.compare, args.quality)
+    runner = JobRunner(restorer, protocol, gt, args.overwrite, args.compare, args.quality, record)
     runner.outcomes.failures += map(_unreadable, unreadable)
     try:
         runner.run(jobs)
     except KeyboardInterrupt:
         runner.outcomes.failures.append('interrupted; run the same command again to go on')
     print(runner.outcomes.report(protocol))
-    _print_failures(runner.outcomes.failures)
-    return 1 if runner.outcomes.failures else 0
+    problems = runner.outcomes.failures + runner.outcomes.incomplete
+    _print_failures(problems)
+    return 1 if problems else 0
 
 
-def build_restorer(args: argparse.Namespace) -> Restorer:
-    """The network of the checkpoint with the settings of the command line, announced."""
+def _check_results(record: ResultsRecord, jobs: Sequence[RestoreJob]) -> None:
+    """Raise JobError if results are there that were made otherwise; warn if nobody knows how."""
+    if others := record.made_otherwise(jobs):
+        raise JobError(
+            f'{len(others)} of {len(jobs)} results are there already and were made otherwise '
+            f'({others[0]}): give another OUTPUT, or --overwrite to restore them again.'
+        )
+    if unknown := record.unknown(jobs):
+        print(
+            f'warning: {unknown} results are there already, and nothing says what made them; '
+            '--overwrite restores them again',
+            file=sys.stderr,
+        )
+
+
+def build_restorer(args: argparse.Namespace) -> tuple[Restorer, dict[str, Any]]:
+    """The network of the checkpoint with the settings of the command line, announced.
+
+    Also returns what results depend on, in plain types.
+    """
     device = find_device(args.device)
     opened = open_weights(args, sampling_timesteps=args.steps, eta=args.eta)
     process = opened.process
@@ -121,7 +145,8 @@ def build_restorer(args: argparse.Namespace) -> Restorer:
         process.timesteps,
     )
     print(f'Timesteps: {timesteps}; device: {device}; precision: {precision}')
-    return restorer
+    names = ('seed', 'samples', 'precision', 'tile', 'tile_overlap')
+    return restorer, {**opened.settings(), **{name: getattr(args, name) for name in names}}
 
 
 def _ground_truth(args: argparse.Namespace, jobs: Sequence[RestoreJob]) -> GroundTruthIndex:

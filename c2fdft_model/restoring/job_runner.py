@@ -23,6 +23,7 @@ from c2fdft_model.images.image_files import (
 from c2fdft_model.restoring.comparison import measure, side_by_side
 from c2fdft_model.restoring.restore_jobs import RestoreJob
 from c2fdft_model.restoring.restorer import Restorer
+from c2fdft_model.restoring.results_record import ResultsRecord
 
 EXPECTED_ERRORS = (ValueError, OSError, MemoryError)
 """What a user's file or setting can cause; anything else is a fault and shows where it is."""
@@ -38,6 +39,8 @@ class Outcomes:
     """Of each image that was restored."""
     skipped: int = 0
     failures: list[str] = field(default_factory=list)
+    incomplete: list[str] = field(default_factory=list)
+    """Of images that are restored, why they were not measured or compared."""
     metrics: list[dict[str, float]] = field(default_factory=list)
     measured_lossy: int = 0
     """Images whose metrics are those of a JPEG or WebP file that was there already."""
@@ -53,7 +56,10 @@ class Outcomes:
         line = f'{len(self.seconds)} restored{mean}'
         if self.skipped:
             line += f', {self.skipped} there already (--overwrite restores them again)'
-        lines = [f'{line}, {len(self.failures)} failed']
+        line += f', {len(self.failures)} failed'
+        if self.incomplete:
+            line += f'; {len(self.incomplete)} of the restored not measured or compared'
+        lines = [line]
         if count := len(self.metrics):
             means = {name: sum(m[name] for m in self.metrics) / count for name in protocol.metrics}
             lines.append(f'{protocol.name}  {format_metrics(means)}  (mean of {count})')
@@ -80,6 +86,8 @@ class JobRunner:
     """Write comparisons of the degraded and the restored image."""
     quality: int = 95
     """Of JPEG and WebP, 1 to 100."""
+    record: ResultsRecord | None = None
+    """Where what made the results is noted."""
     outcomes: Outcomes = field(default_factory=Outcomes)
 
     def run(self, jobs: Sequence[RestoreJob]) -> None:
@@ -89,6 +97,8 @@ class JobRunner:
         seconds per image and what remains.
         """
         calls = self.restorer.calls
+        if any(self.overwrite or not job.target.exists() for job in jobs):
+            self.restorer.warm_up()
         with tqdm(total=len(jobs) * calls, bar_format=BAR, disable=None) as bar:
             for number, job in enumerate(jobs, 1):
                 bar.set_description_str(f'image {number}/{len(jobs)}', refresh=False)
@@ -108,7 +118,6 @@ class JobRunner:
         """Restore one image unless its result exists, compare, measure; returns what to print."""
         exists = job.target.exists() and not self.overwrite
         compare = self.compare and not (exists and job.comparison.exists())
-        self.outcomes.skipped += exists
         degraded = read_image(job.source) if compare or not exists else None
         result: np.ndarray | None = None
         if degraded is not None and not exists:
@@ -117,16 +126,35 @@ class JobRunner:
             line = f'{job.target} is there already'
             if self.gt or compare:
                 result = read_image(job.target).colour
-        gt = read_image(self.gt.find(job.relative.as_posix())).colour if self.gt else None
-        if compare and degraded is not None:
+        self.outcomes.skipped += exists
+        if result is None:
+            return line
+        try:
+            return line + self._examine(job, degraded if compare else None, result, exists)
+        except EXPECTED_ERRORS as error:
+            self.outcomes.incomplete.append(_failure(job, error))
+            return f'{line}  not measured: {self.outcomes.incomplete[-1]}'
+
+    def _examine(
+        self, job: RestoreJob, degraded: ImageRecord | None, result: np.ndarray, exists: bool
+    ) -> str:
+        """Measure a result, and compare it with the degraded image if that is given."""
+        gt, problem = None, None
+        try:
+            gt = read_image(self.gt.find(job.relative.as_posix())).colour if self.gt else None
+        except EXPECTED_ERRORS as error:
+            problem = error
+        if degraded is not None:
             images = [image for image in (degraded.colour, result, gt) if image is not None]
             write_image(job.comparison, ImageRecord(side_by_side(images)))
-        if result is not None and gt is not None:
-            metrics = measure(self.protocol, result, gt)
-            self.outcomes.metrics.append(metrics)
-            self.outcomes.measured_lossy += exists and is_lossy(job.target, self.quality)
-            line += f'  {format_metrics(metrics)}'
-        return line
+        if problem is not None:
+            raise problem
+        if gt is None:
+            return ''
+        metrics = measure(self.protocol, result, gt)
+        self.outcomes.metrics.append(metrics)
+        self.outcomes.measured_lossy += exists and is_lossy(job.target, self.quality)
+        return f'  {format_metrics(metrics)}'
 
     def _restore(
         self, job: RestoreJob, degraded: ImageRecord, step: Callable[[], object]
@@ -136,6 +164,8 @@ class JobRunner:
         started = time.perf_counter()
         restored = self.restorer(degraded, job.name, step)
         lost = write_image(job.target, restored, self.quality)
+        if self.record:
+            self.record.add(job)
         seconds = time.perf_counter() - started
         self.outcomes.seconds.append(seconds)
         height, width = degraded.colour.shape[:2]

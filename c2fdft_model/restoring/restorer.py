@@ -1,5 +1,6 @@
 """A network and the settings with which it restores image files, one after another."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ from c2fdft_model.restoring.restoration import (
 )
 from c2fdft_model.restoring.tiling import check_tile
 
+WARM_UP_SIDE = 16
 ALLOCATION_FAILED = ('out of memory', "can't allocate memory", 'not enough memory')
 """What the RuntimeError of PyTorch says on CUDA, on Linux and on Windows."""
 
@@ -71,6 +73,19 @@ class Restorer:
                 raise MemoryError(str(error).splitlines()[0]) from error
             raise
         return replace(image, colour=restored.permute(1, 2, 0).numpy())
+
+    def warm_up(self) -> None:
+        """Do what only a first network call does: compile the kernels, load the libraries."""
+        multiple = size_multiple(self.network)
+        side = -(-WARM_UP_SIDE // multiple) * multiple
+        device = next(self.network.parameters()).device
+        settings = self.network, self.process, self.precision, self.memory_budget_mb
+        quiet = contextlib.suppress(RuntimeError, ValueError, MemoryError)
+        # Whatever fails here fails in an image as well, whose name belongs to it.
+        with quiet, torch.no_grad(), inference_settings(*settings):
+            for timestep in {self.process.timesteps[0], self.process.timesteps[-1]}:
+                x = torch.zeros(1, 6, side, side, device=device)
+                self.network(x, torch.tensor([timestep], device=device))
 
     def _check_memory(self, height: int, width: int) -> None:
         with inference_settings(self.network, self.process, self.precision, self.memory_budget_mb):
