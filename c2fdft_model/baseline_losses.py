@@ -11,7 +11,7 @@ import torch
 from basicsr.losses import build_loss
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, mse_loss, smooth_l1_loss
+from torch.nn.functional import avg_pool2d, interpolate, l1_loss, mse_loss, smooth_l1_loss
 
 from c2fdft_model.training.noise_losses import (
     asymmetric_error,
@@ -110,10 +110,32 @@ class FrequencyLoss(nn.Module):
 
 
 @LOSS_REGISTRY.register()
+class LaplacianLoss(nn.Module):
+    """`loss_weight` times the Charbonnier distance of the images' edges, as in MSPFN's loss.
+
+    Edges are what a 3x3 Laplacian (8 in its middle, -1 around) gives of each channel. Jiang et al.,
+    "Multi-Scale Progressive Fusion Network" (2020), Eq. 8.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, epsilon: float = 1e-3) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.epsilon = epsilon
+
+    def forward(self, pred: Tensor, target: Tensor, **kwargs: Any) -> Tensor:
+        """The loss of (B, C, H, W) against `target`, a scalar."""
+        difference = pred - target
+        # Nine times a pixel, less the sum of it and its neighbours: zero beyond the border.
+        edges = 9 * difference - 9 * avg_pool2d(difference, 3, stride=1, padding=1)
+        return self.loss_weight * torch.sqrt(edges**2 + self.epsilon**2).mean()
+
+
+@LOSS_REGISTRY.register()
 class NoiseMapLoss(nn.Module):
     """CBDNet's loss: of the image, of the estimated noise, and of the noise map's smoothness.
 
-    For networks that return (image, noise map, noisy image). `asymmetric_weight` counts the error
+    For networks that return (image, noise map, noisy image). `criterion` of the image is `l2`
+    (CBDNet) or `l1` (AINDNet). `asymmetric_weight` counts the error
     of the noise map, low estimates (1 - `alpha`) / `alpha` times as much as high ones; it is 0 for
     photographs, whose noise is known less well than that of images to which it was added. The
     noise is known from the pair: the standard deviation in a window of `radius`.
@@ -128,20 +150,24 @@ class NoiseMapLoss(nn.Module):
         tv_weight: float = 0.05,
         alpha: float = 0.3,
         radius: int = 3,
+        criterion: str = 'l2',
     ) -> None:
         super().__init__()
+        if criterion not in ('l1', 'l2'):
+            raise ValueError(f'NoiseMapLoss: criterion: {criterion} is not allowed: l1 or l2.')
         if not 0 < alpha < 0.5:
             raise ValueError(f'NoiseMapLoss: alpha: {alpha} must be between 0 and 0.5.')
         self.loss_weight = loss_weight
         self.asymmetric_weight = asymmetric_weight
         self.tv_weight = tv_weight
         self.alpha = alpha
+        self.criterion = l1_loss if criterion == 'l1' else mse_loss
         self.radius = radius
 
     def forward(self, pred: Outputs, target: Tensor, **kwargs: Any) -> Tensor:
         """The loss of the three outputs against the clean image, a scalar."""
         image, noise_map, noisy = _outputs(pred, 3, 'NoiseMapLoss')
-        loss = mse_loss(image, target) + self.tv_weight * total_variation(noise_map)
+        loss = self.criterion(image, target) + self.tv_weight * total_variation(noise_map)
         if self.asymmetric_weight:
             actual = local_noise_variance(noisy, target, self.radius).sqrt()
             loss = loss + self.asymmetric_weight * asymmetric_error(noise_map, actual, self.alpha)

@@ -12,11 +12,14 @@ from c2fdft_arch.baselines.deblurring.deblurgan_v2 import DeblurGANv2
 from c2fdft_arch.baselines.deblurring.dmphn import DMPHN
 from c2fdft_arch.baselines.deblurring.mimo_unet import MIMOUNet
 from c2fdft_arch.baselines.deblurring.mt_rnn import MTRNN
+from c2fdft_arch.baselines.deblurring.srn import SRN
+from c2fdft_arch.baselines.denoising.aindnet import AINDNet
 from c2fdft_arch.baselines.denoising.cbdnet import CBDNet
 from c2fdft_arch.baselines.denoising.cycleisp import CycleISPDenoiser
 from c2fdft_arch.baselines.denoising.deamnet import DeamNet
 from c2fdft_arch.baselines.denoising.vdn import VDN
 from c2fdft_arch.baselines.deraining.hinet import HINet
+from c2fdft_arch.baselines.deraining.mspfn import MSPFN
 from c2fdft_arch.baselines.deraining.prenet import PReNet
 from c2fdft_arch.baselines.deraining.rescan import RESCAN
 from c2fdft_arch.baselines.deraining.transweather import TransWeather
@@ -26,14 +29,17 @@ SYSTEMS: dict[str, type[RestorationNetwork]] = {
     for network in (
         PReNet,
         RESCAN,
+        MSPFN,
         HINet,
         TransWeather,
         DeblurGAN,
         DeblurGANv2,
+        SRN,
         MIMOUNet,
         DMPHN,
         MTRNN,
         CBDNet,
+        AINDNet,
         VDN,
         DeamNet,
         CycleISPDenoiser,

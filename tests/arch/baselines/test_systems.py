@@ -12,6 +12,7 @@ from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
 
 import c2fdft_arch.baselines_arch  # noqa: F401
+from c2fdft_arch.baselines.blocks.tensorflow import resize_corners
 from c2fdft_arch.baselines.systems import DISCRIMINATORS, SYSTEMS
 from c2fdft_arch.common.option_parsing import OptionError
 from helpers import closed_form
@@ -37,13 +38,16 @@ TINY = {
         'unused_repeats': 0,
     },
     'MTRNN': {'iterations': 2, 'channels': 4},
+    'SRN': {'variant': 'lstm', 'channels': 4},
+    'AINDNet': {'width': 16},
+    'MSPFN': {'modules': 2, 'channels': 32},
     'DeamNet': {'channels': 64},
     'CycleISPDenoiser': {'groups': 1, 'blocks': 1, 'channels': 32},
 }
 # How many outputs those return that return more than the restored image.
 OUTPUTS = {
     'PReNet': 2, 'RESCAN': 2, 'HINet': 2, 'MIMOUNet': 3, 'DMPHN': 2, 'CBDNet': 3, 'VDN': 5,
-    'MTRNN': 2,
+    'MTRNN': 2, 'SRN': 3, 'AINDNet': 3,
 }  # fmt: skip
 
 
@@ -141,6 +145,11 @@ def test_a_system_with_adapters_can_predict_noise(name):
         ('MTRNN', {'iterations': 1}, 'MTRNN: iterations: 1 must be 2 or more'),
         ('DeamNet', {'channels': 8}, 'DeamNet: channels: 8 must be 16 or more'),
         ('CycleISPDenoiser', {'groups': 0}, 'CycleISPDenoiser: groups: 0 must be 1 or more'),
+        ('SRN', {'variant': 'colour'}, r'colour is not allowed \(did you mean "color"'),
+        ('SRN', {'weights': 'nowhere.pth'}, 'SRN: weights: nowhere.pth cannot be loaded'),
+        ('AINDNet', {'width': 0}, 'AINDNet: width: 0 must be 1 or more'),
+        ('MSPFN', {'blocks': [1, 1]}, r'blocks: \[1, 1\] must be 3 numbers above 0'),
+        ('MSPFN', {'modules': 0}, 'MSPFN: modules: 0 must be 1 or more'),
         ('CBDNet', {'width': 1}, 'CBDNet: width: 1 must be 2 or more'),
         ('VDN', {'dep_S': 1}, 'VDN: dep_S: 1 must be 2 or more'),
     ],
@@ -210,3 +219,56 @@ def test_dmphn_loads_a_folder_with_a_file_for_each_part(levels, stacks, tmp_path
     loaded = SYSTEMS['DMPHN'](**options, weights=str(tmp_path)).eval()
     image = torch.rand(1, 3, 16, 16)
     assert torch.equal(loaded(image), trained(image))
+
+
+def variables_of(network: torch.nn.Module, scope: str) -> dict[str, torch.Tensor]:
+    """A network's parameters as the variables of a TensorFlow checkpoint."""
+    variables = {}
+    for key, value in network.state_dict().items():
+        *path, leaf = key.split('.')
+        leaf = {'weight': 'weights', 'bias': 'biases'}.get(leaf, leaf)
+        channels_last = value.permute(2, 3, 1, 0) if value.dim() == 4 else value
+        variables[scope + '/'.join([*path, leaf])] = channels_last.clone()
+    return variables
+
+
+@pytest.mark.parametrize(
+    ('name', 'scope'), [('SRN', 'g_net/'), ('AINDNet', ''), ('MSPFN', 'generator/')]
+)
+def test_the_variables_of_a_tensorflow_checkpoint_load(name, scope, tmp_path):
+    trained = build(name).eval()
+    variables = variables_of(trained, scope)
+    first = next(iter(variables))
+    file = tmp_path / 'variables.pth'
+    torch.save({**variables, f'{first}/Adam': torch.zeros(3), 'global_step': torch.tensor(7)}, file)
+    loaded = build(name, **TINY[name], weights=str(file)).eval()
+    image = torch.rand(1, 3, 32, 32)
+    assert torch.equal(loaded(image), trained(image))
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_by_name(tmp_path):
+    file = tmp_path / 'variables.pth'
+    variables = variables_of(build('AINDNet'), '')
+    torch.save(variables, file)
+    with pytest.raises(OptionError, match='AINDNet: weights: .* does not fit'):
+        SYSTEMS['AINDNet'](width=8, weights=str(file))
+    del variables['AINDNet/conv6/weights']
+    torch.save(variables, file)
+    with pytest.raises(OptionError, match='lacks 1 of its variables, as AINDNet.conv6.weight'):
+        SYSTEMS['AINDNet'](width=16, weights=str(file))
+
+
+def test_resizing_keeps_the_first_pixel_in_its_place():
+    row = torch.tensor([0.0, 4.0, 2.0]).view(1, 1, 1, 3)
+    assert resize_corners(row, (1, 6)).flatten().tolist() == [0, 2, 4, 3, 2, 2]
+    assert resize_corners(row, (1, 1)).flatten().tolist() == [0]
+
+
+@pytest.mark.parametrize('colours', ['gray', 'lstm'])
+def test_srn_restores_each_colour_on_its_own_but_for_the_variant_color(colours):
+    network = build('SRN', variant=colours, channels=4).eval()
+    image = torch.rand(1, 3, 16, 16)
+    swapped = network(image.flip(1)).flip(1)
+    assert torch.allclose(network(image), swapped, atol=1e-6)
+    network = build('SRN', channels=4).eval()
+    assert not torch.allclose(network(image), network(image.flip(1)).flip(1), atol=1e-6)

@@ -44,6 +44,15 @@ def test_the_smooth_l1_loss_is_squared_below_one():
     assert float(loss(gt + 3.0, gt)) == pytest.approx(2 * 2.5, rel=1e-4)
 
 
+def test_the_laplacian_loss_sees_edges_alone():
+    gt = images(1, 3, 8, 8)
+    loss = build_loss({'type': 'LaplacianLoss', 'loss_weight': 2.0, 'epsilon': 0.0})
+    inside = torch.zeros(1, 3, 8, 8)
+    inside[..., 4, 4] = 0.5
+    # 8 times the point, and once each of its 8 neighbours, of 64 pixels.
+    assert float(loss(gt + inside, gt)) == pytest.approx(2 * 0.5 * 16 / 64, rel=1e-4)
+
+
 def test_the_frequency_loss_of_a_constant_difference_is_in_one_frequency():
     gt = images(1, 3, 4, 6)
     loss = build_loss({'type': 'FrequencyLoss', 'loss_weight': 0.1})
@@ -124,6 +133,7 @@ def test_a_network_with_another_number_of_outputs_is_refused(options, outputs, w
     ('options', 'words'),
     [
         ({'type': 'MultiOutputLoss', 'losses': []}, 'give at least one'),
+        ({'type': 'NoiseMapLoss', 'criterion': 'l3'}, 'criterion: l3 is not allowed: l1 or l2'),
         ({'type': 'NoiseMapLoss', 'alpha': 0.5}, 'alpha: 0.5 must be between 0 and 0.5'),
         ({'type': 'VariationalDenoisingLoss', 'prior_variance': 0}, 'must be above 0'),
     ],
