@@ -2,7 +2,8 @@
 
 A start-up file in site-packages calls `install()` in every interpreter, so this file is kept small,
 imports nothing that an interpreter has not loaded anyway, and does nothing until somebody imports
-`basicsr`. `C2FDFT_AUTOLOAD=0` in the environment switches it off.
+`basicsr`, or `spandrel`, which then knows the weights of DFT. `C2FDFT_AUTOLOAD=0` in the
+environment switches it off.
 """
 
 import os
@@ -10,6 +11,7 @@ import sys
 
 SWITCH = 'C2FDFT_AUTOLOAD'
 TRIGGER = 'basicsr'
+SPANDREL = 'spandrel'
 # The leaves: modules that carry registry decorators. Nobody else imports them.
 LEAVES = (
     'c2fdft_arch.dft_arch',
@@ -37,6 +39,18 @@ class PostImportHook:
         return registration.find_spec(self, LEAVES, path, target)
 
 
+class SpandrelHook:
+    """A meta path finder for `spandrel` alone; it then knows the weights of DFT."""
+
+    def find_spec(self, name, path=None, target=None):
+        """Return the spec that the other finders give for `spandrel`, its loader prepared."""
+        if name != SPANDREL:
+            return None
+        from c2fdft_model.plugin import spandrel_hook
+
+        return spandrel_hook.find_spec(self, path, target)
+
+
 def installed_hook():
     """Return the hook on `sys.meta_path`, or None."""
     return next((finder for finder in sys.meta_path if hasattr(finder, 'c2fdft_hook')), None)
@@ -51,7 +65,11 @@ def install():
     """Put the hook in place, once; if BasicSR is imported already, register at once."""
     if switched_off() or installed_hook() is not None:
         return
-    sys.meta_path.insert(0, PostImportHook())
+    sys.meta_path[:0] = [PostImportHook(), SpandrelHook()]
+    if SPANDREL in sys.modules:
+        from c2fdft_model.plugin import spandrel_hook
+
+        spandrel_hook.add_dft()
     if TRIGGER in sys.modules:
         from c2fdft_model.plugin import registration
 
