@@ -1,10 +1,13 @@
-"""Tables 4 to 7 of the paper at a scale that fits: small networks, photographs, several seeds.
+"""Tables 4 to 7 of the paper, and what the network predicts, at a scale that fits.
 
     python scripts/replicate.py --minutes 90
     python scripts/replicate.py --minutes 60 --photos ~/photographs
+    python scripts/replicate.py --minutes 120 --rows targets
 
-The first run measures the machine and plans how long each training is, so that the core rows
-(coarse to fine, t embedding, sampling steps; three seeds of one task) fit the minutes. Any time
+Small networks, photographs, several seeds. Rows: `tables` are the paper's; `targets` compares
+predicting the noise, the velocity and the clean image at equal numbers of network evaluations;
+`beyond` takes the fine stage apart. The first run measures the machine and plans how long each
+training is, so that the core of the first rows (three seeds of one task) fits the minutes. Any time
 left goes to the other rows and tasks. Running the same command again continues where it stopped,
 with the same plan. Writes results/replication/report.md.
 """
@@ -22,6 +25,7 @@ import torch
 
 from common.degradations import DEGRADATIONS
 from replication import runner
+from replication.experiments import ROWS
 from replication.report import write_report
 from replication.runner import Plan
 
@@ -35,6 +39,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--minutes', type=float, default=90, help='stop after so long (default: 90)')
     add('--photos', type=Path, help='folder of photographs (default: those of scikit-image)')
     add('--tasks', nargs='+', choices=DEGRADATIONS, default=list(DEGRADATIONS))
+    add('--rows', nargs='+', choices=ROWS, default=list(ROWS), help='(default: all)')
     add('--seeds', type=int, default=3, help='trainings of each kind (default: 3)')
     add('--iterations', type=int, help='of a coarse training (default: what the minutes allow)')
     add('--device', default='cuda' if gpu else 'cpu')
@@ -54,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    jobs = runner.jobs_in_order(plan, args.output, args.device, deadline, threads)
+    jobs = runner.jobs_in_order(plan, args.output, args.device, deadline, threads, args.rows)
 
     def tell(line: str) -> None:
         print(line, flush=True)
@@ -94,7 +99,7 @@ def _affordable_iterations(args: argparse.Namespace, threads: int) -> int:
     torch.set_num_threads(threads)
     seconds = runner.seconds_per_iteration(args.tasks[0], args.photos, torch.device(args.device))
     print(f'{seconds:.3f} s per coarse iteration in one of {args.jobs} processes')
-    return runner.affordable_iterations(args.minutes, args.jobs, seconds, args.seeds)
+    return runner.affordable_iterations(args.minutes, args.jobs, seconds, args.seeds, args.rows[0])
 
 
 if __name__ == '__main__':

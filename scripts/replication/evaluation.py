@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from c2fdft_model.diffusion.process import DDPMProcess
+from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.evaluation.perceptual import MetricUnavailable, lpips_distance
 from c2fdft_model.evaluation.protocols import get_protocol
 from c2fdft_model.experiments.costs import timed
@@ -20,10 +20,9 @@ PROTOCOLS = {'rain': 'rain_y', 'noise': 'gopro_rgb', 'blur': 'gopro_rgb'}
 
 
 def evaluate(
-    network: nn.Module, task: str, images: Sequence[HeldOutImage], steps: int
+    network: nn.Module, task: str, images: Sequence[HeldOutImage], process: DiffusionProcess
 ) -> dict[str, float]:
     """Means of PSNR, SSIM, LPIPS where it is there, and seconds per image."""
-    process = DDPMProcess(sampling_steps=steps)
     network.eval()
     each = []
     for name, degraded, clean in images:

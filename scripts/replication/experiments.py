@@ -1,21 +1,37 @@
 """The trainings that are compared: what each differs in, and how long each is."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from c2fdft_arch.dft import DFT
 from c2fdft_model.data.patch_cycle import PatchCycle
+from c2fdft_model.diffusion.prediction import Prediction
+from c2fdft_model.diffusion.process import DDPMProcess
 
 # Equal numbers of pixels per iteration in every phase and in both stages: the fine stage calls the
-# network four times on a quarter of the images (as the paper's batch sizes do: 360 and 96).
-PATCHES, COARSE_BATCHES, FINE_BATCHES = (16, 32, 64), (64, 16, 4), (16, 4, 1)
+# network S times on 1/S of the images (as the paper's batch sizes do: 360 and 96 with S = 4).
+PATCHES, COARSE_BATCHES = (16, 32, 64), (64, 16, 4)
 FIXED_PATCH = 32
 STEPS = 4
 # Iterations of a phase, of coarse training, and of the fine one: 10,000 of 270,000, and 90,000.
 PHASES_PER_COARSE = 27
 FINE_SHARE = 1 / 3
-NETWORK = {'dim': 16, 'num_blocks': [1, 1, 1, 2], 'heads': [1, 2, 4, 8], 'ffn_factor': 4.0}
+NETWORK: dict[str, Any] = {
+    'dim': 16,
+    'num_blocks': [1, 1, 1, 2],
+    'heads': [1, 2, 4, 8],
+    'ffn_factor': 4.0,
+}
 LEARNING_RATE = 1e-3
 EMA_DECAY = 0.995
 SWEEP_STEPS = (1, 2, 3, 4, 5, 10, 25, 50)
+"""Numbers of network calls of Table 4, on a few images."""
+TARGET_STEPS = (1, 2, 4, 10)
+"""Numbers of network calls with which every coarse network is tested, on all images."""
+CURVE_POINTS = 12
+"""How often a training is tested on the way."""
+SKIPS = {'noise': 'noisy', 'velocity': 'none', 'clean': 'degraded'}
+"""What the network of each target adds its last convolution to."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,20 @@ class Training:
     ssim_data_range: float = 1.0
     grad_steps: int | None = None
     steps: int = STEPS
+    target: Prediction = 'noise'
+
+    @property
+    def tested_steps(self) -> int:
+        """Network calls with which the training is tested on the way."""
+        return 1 if self.stage == 'coarse' and self.target == 'clean' else self.steps
+
+    def process(self, steps: int) -> DDPMProcess:
+        """The diffusion process, sampled in so many steps."""
+        return DDPMProcess(sampling_steps=steps, prediction=self.target)
+
+    def new_network(self) -> DFT:
+        """An untrained network of the replication's size."""
+        return DFT(**NETWORK, time_embedding=self.time_embedding, skip=SKIPS[self.target])
 
     def iterations(self, coarse_iterations: int) -> int:
         """Iterations, for that many of the coarse training."""
@@ -41,7 +71,8 @@ class Training:
 
     def cycle(self, coarse_iterations: int) -> PatchCycle:
         """Patches and batches by iteration."""
-        batches = COARSE_BATCHES if self.stage == 'coarse' else FINE_BATCHES
+        calls = 1 if self.stage == 'coarse' else self.steps
+        batches = [max(1, batch // calls) for batch in COARSE_BATCHES]
         phase = max(1, coarse_iterations // PHASES_PER_COARSE)
         if self.patch_cycle:
             return PatchCycle.build(PATCHES, batches, [phase])
@@ -65,12 +96,38 @@ BEYOND = (
     _fine('fine_from_raw', 'fine, from the raw coarse weights', base_key='params'),
     _fine('fine_grad_1', 'fine, gradient through the last step only', grad_steps=1),
 )
-TRAININGS = {t.name: t for t in (COARSE, FINE, LONGER, NO_TIME, FIXED, *BEYOND)}
 
-# Chains of trainings that need each other; each wave is done before the next one begins.
-WAVES: dict[str, tuple[tuple[Training, ...], ...]] = {
-    'Tables 4, 6 and 7': ((COARSE, FINE), (LONGER,), (NO_TIME,)),
-    'Table 5': ((FIXED,),),
-    'beyond the paper': tuple((training,) for training in BEYOND),
+
+def _fine_of(target: Prediction, steps: int) -> Training:
+    calls = 'one call' if steps == 1 else f'{steps} calls'
+    base = COARSE.name if target == 'noise' else f'{target}_coarse'
+    title = f'{target}: coarse, then fine with {calls}'
+    return Training(
+        f'{target}_fine_{steps}', title, 'fine', FINE_SHARE, base, steps=steps, target=target
+    )
+
+
+# The paper's target with its four calls is COARSE and FINE.
+NOISE_FINE = tuple(_fine_of('noise', steps) for steps in (2, 1))
+OTHER_TARGETS = tuple(
+    (
+        Training(f'{target}_coarse', f'{target}: coarse', target=target),
+        *(_fine_of(target, steps) for steps in (4, 2, 1)),
+    )
+    for target in ('velocity', 'clean')
+)
+TRAININGS = {
+    t.name: t
+    for t in (COARSE, FINE, LONGER, NO_TIME, FIXED, *BEYOND, *NOISE_FINE, *sum(OTHER_TARGETS, ()))
 }
-CORE_WAVE = 'Tables 4, 6 and 7'
+
+Wave = tuple[tuple[Training, ...], ...]
+"""Chains of trainings that need each other; a wave is done before the next one begins."""
+COARSE_AND_FINE: Wave = ((COARSE, FINE),)
+ROWS: dict[str, tuple[Wave, ...]] = {
+    'tables': (COARSE_AND_FINE, ((LONGER,), (NO_TIME,)), ((FIXED,),)),
+    'targets': (COARSE_AND_FINE, (NOISE_FINE, *OTHER_TARGETS)),
+    'beyond': (COARSE_AND_FINE, tuple((training,) for training in BEYOND)),
+}
+"""What can be asked for: Tables 4 to 7 of the paper, what the network predicts, and what the fine
+stage is made of."""

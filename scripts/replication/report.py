@@ -12,6 +12,8 @@ from replication import claims, experiments
 from replication.claims import Claim, Metrics
 from replication.experiments import TRAININGS, Training
 from replication.runner import Plan, metrics_file
+from replication.spread import FORMATS, mean_spread, metric_cell
+from replication.targets import target_tables
 
 TABLES = {
     'Table 5, patch cycle': ('fixed_patch', 'coarse'),
@@ -63,8 +65,8 @@ def _head(plan: Plan) -> str:
 A network of dim {network['dim']} and blocks {network['num_blocks']} on photographs ({photographs})
 with synthetic degradations, tested on photographs that are not trained on. Coarse training:
 {plan.coarse_iterations} iterations, batches cycling through {patches}.
-Fine training: {fine} iterations on a quarter of the images, {experiments.STEPS} network calls each,
-so that an iteration of either stage sends the same number of pixels through the network.
+Fine training: {fine} iterations with S network calls on 1/S of the images (S = {experiments.STEPS}
+where nothing is said), so that all iterations send the same number of pixels through the network.
 Seeds: {plan.seeds}. Figures are mean ± standard deviation over the seeds, of the averaged weights.
 A claim holds if every seed says so and the mean difference is at least twice its standard error.
 """
@@ -85,20 +87,13 @@ def task_section(task: str, metrics: Metrics, plots: Sequence[Path]) -> str:
         rows = [row(TRAININGS[name], metrics[name]) for name in names if name in metrics]
         if len(rows) > 1:
             lines += [f'### {title}', '', *markdown_table(ROW_HEADS, rows), '']
+    lines += target_tables(metrics)
     if 'coarse' in metrics:
         lines += ['### Table 4, sampling steps', '', *sweep_table(sweeps_of(metrics)), '']
     lines += [f'![{path.stem}]({path.name})' for path in plots]
     return '\n'.join(lines) + '\n'
 
 
-FORMATS = {
-    'psnr': (2, ' dB'),
-    'ssim': (4, ''),
-    'lpips': (4, ''),
-    'training_seconds': (0, ' s'),
-    'seconds': (2, ' s'),
-}
-"""Digits and unit of each metric."""
 ROW_HEADS = ('training', 'seeds', 'PSNR', 'SSIM', 'LPIPS', 'iterations', 'training time')
 
 
@@ -110,30 +105,18 @@ def row(training: Training, by_seed: dict[int, dict[str, Any]]) -> list[str]:
     return [
         training.title,
         str(len(done)),
-        *(_cell(done, metric) for metric in ('psnr', 'ssim', 'lpips')),
+        *(metric_cell(done, metric) for metric in ('psnr', 'ssim', 'lpips')),
         f'{base.title} + {iterations}' if base else iterations,
-        _cell(done, 'training_seconds'),
+        metric_cell(done, 'training_seconds'),
     ]
 
 
-def _cell(done: Sequence[dict[str, Any]], metric: str) -> str:
-    """A metric's mean and spread; '–' if it was not measured."""
-    values = [content[metric] for content in done if metric in content]
-    return mean_spread(values, *FORMATS[metric]) if values else '–'
-
-
-def mean_spread(values: Sequence[float], digits: int, unit: str, sign: str = '-') -> str:
-    """'31.62 ± 0.05 dB', without the spread for a single seed."""
-    text = f'{np.mean(values):{sign}.{digits}f}'
-    if len(values) > 1:
-        text += f' ± {np.std(values, ddof=1):.{digits}f}'
-    return text + unit
-
-
 def claims_table(metrics: Metrics) -> list[str]:
-    """Each claim of the paper with the differences found here and the verdict."""
+    """Each claim, the paper's and ours, with the differences found here and the verdict."""
     heads = ('table', 'claim', 'paper', 'here', 'each seed', 'verdict')
-    rows = [row for claim in claims.CLAIMS if (row := _claim_row(claim, metrics))]
+    rows = [
+        row for claim in (*claims.CLAIMS, *claims.OUR_CLAIMS) if (row := _claim_row(claim, metrics))
+    ]
     return markdown_table(heads, rows)
 
 
@@ -159,7 +142,9 @@ def sweep_table(sweeps: list[dict[str, dict[str, float]]]) -> list[str]:
     rows = []
     for steps in sweeps[0]:
         done = [sweep[steps] for sweep in sweeps]
-        rows.append([steps, *(_cell(done, name) for name in ('psnr', 'ssim', 'lpips', 'seconds'))])
+        rows.append(
+            [steps, *(metric_cell(done, name) for name in ('psnr', 'ssim', 'lpips', 'seconds'))]
+        )
     return markdown_table(('steps', 'PSNR', 'SSIM', 'LPIPS', 'time per image'), rows)
 
 

@@ -15,11 +15,11 @@ from c2fdft_model.experiments.files import read_json, write_json
 from replication import experiments
 from replication.data import HeldOutImage, TrainingPairs, find_photographs, held_out_images
 from replication.evaluation import evaluate, evaluate_degraded
-from replication.experiments import CORE_WAVE, TRAININGS, WAVES, Training
-from replication.training import Trainer, load_state, new_network, save_state
+from replication.experiments import ROWS, TRAININGS, Training, Wave
+from replication.training import Trainer, load_state, save_state
 
 PLAN_FILE = 'plan.json'
-# The rest of the time is for testing the networks and for the other rows.
+# The rest of the time is for testing the networks and for the other tasks and rows.
 CORE_SHARE = 0.75
 SWEEP_IMAGES = 4
 
@@ -58,10 +58,12 @@ class Job:
 
 
 def affordable_iterations(
-    minutes: float, jobs: int, seconds_per_iteration: float, seeds: int
+    minutes: float, jobs: int, seconds_per_iteration: float, seeds: int, rows: str = 'tables'
 ) -> int:
-    """Iterations of the coarse training such that the core wave of one task fits the minutes."""
-    chains = [sum(training.length for training in chain) for chain in WAVES[CORE_WAVE]]
+    """Iterations of the coarse training such that the core of the rows, of one task, fits the
+    minutes: the first two waves."""
+    core = [chain for wave in ROWS[rows][:2] for chain in wave]
+    chains = [sum(training.length for training in chain) for chain in core]
     # Chains run beside each other; no more processes help than there are chains.
     coarse_lengths = max(seeds * sum(chains) / jobs, max(chains))
     seconds = minutes * 60 * CORE_SHARE / coarse_lengths
@@ -81,19 +83,26 @@ def seconds_per_iteration(task: str, photographs: str | None, device: torch.devi
 
 
 def jobs_in_order(
-    plan: Plan, folder: Path, device: str, deadline: float, threads: int
+    plan: Plan, folder: Path, device: str, deadline: float, threads: int, rows: Sequence[str]
 ) -> list[Job]:
-    """All jobs, those for the most important rows first."""
-    first, others = plan.tasks[:1], plan.tasks[1:]
-    order = [(CORE_WAVE, first), ('Table 5', first), (CORE_WAVE, others)]
-    order += [('beyond the paper', first), ('Table 5', others), ('beyond the paper', others)]
-    return [
+    """All jobs, those for the most important rows first: all rows of the first task, then those of
+    the other tasks."""
+    jobs = [
         Job(plan, folder, task, seed, tuple(t.name for t in chain), device, deadline, threads)
-        for wave, tasks in order
+        for wave, tasks in _waves_in_order(plan.tasks, rows)
         for task in tasks
         for seed in range(plan.seeds)
-        for chain in WAVES[wave]
+        for chain in wave
     ]
+    return list(dict.fromkeys(jobs))
+
+
+def _waves_in_order(
+    tasks: tuple[str, ...], rows: Sequence[str]
+) -> Iterator[tuple[Wave, tuple[str, ...]]]:
+    for some in (tasks[:1], tasks[1:]):
+        for name in rows:
+            yield from ((wave, some) for wave in ROWS[name])
 
 
 def perform(jobs: Sequence[Job], processes: int, tell: Callable[[str], object]) -> bool:
@@ -166,27 +175,41 @@ def _train(job: Job, training: Training) -> dict | None:
         if not metrics_file(job.folder, job.task, job.seed, training.base).exists():
             return None
         trainer.start_from(load_state(base)[training.base_key])
-    finished = trainer.run(lambda: time.time() >= job.deadline, lambda s: save_state(path, s))
+    some = _few(_images(job.task, job.plan.photographs))
+    process = training.process(training.tested_steps)
+    finished = trainer.run(
+        lambda: time.time() >= job.deadline,
+        lambda state: save_state(path, state),
+        lambda network: evaluate(network, job.task, some, process),
+    )
     return trainer.state() if finished else None
 
 
 def _test(job: Job, training: Training, state: dict) -> dict:
     device = torch.device(job.device)
-    network = new_network(training).to(device)
+    network = training.new_network().to(device)
     network.load_state_dict(state['params_ema'])
     images = _images(job.task, job.plan.photographs)
-    content = evaluate(network, job.task, images, training.steps)
-    content |= {
+
+    def tested(steps: int, images: list[HeldOutImage] = images) -> dict[str, float]:
+        return evaluate(network, job.task, images, training.process(steps))
+
+    content: dict = tested(training.steps) | {
         'iterations': state['done'],
         'training_seconds': state['seconds'],
+        'curve': state['curve'],
         'degraded': evaluate_degraded(job.task, images),
     }
+    if training.stage == 'coarse':
+        content['steps'] = {steps: tested(steps) for steps in experiments.TARGET_STEPS}
     if training.name == experiments.COARSE.name:
-        some = images[:: max(1, len(images) // SWEEP_IMAGES)][:SWEEP_IMAGES]
-        content['sweep'] = {
-            steps: evaluate(network, job.task, some, steps) for steps in experiments.SWEEP_STEPS
-        }
+        some = _few(images)
+        content['sweep'] = {steps: tested(steps, some) for steps in experiments.SWEEP_STEPS}
     return content
+
+
+def _few(images: list[HeldOutImage]) -> list[HeldOutImage]:
+    return images[:: max(1, len(images) // SWEEP_IMAGES)][:SWEEP_IMAGES]
 
 
 @lru_cache(maxsize=3)

@@ -9,10 +9,8 @@ import torch
 from torch import nn
 
 from c2fdft_arch.common.atomic_write import replacing
-from c2fdft_arch.dft import DFT
 from c2fdft_model.diffusion.named_noise import seed_for
 from c2fdft_model.diffusion.noise_schedule import antithetic_timesteps
-from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.training.ema import ModelEMA
 from c2fdft_model.training.lr_scheduler import CosineAnnealingRestartCyclicLR
 from c2fdft_model.training.stages import CoarseStage, FineStage
@@ -38,8 +36,8 @@ class Trainer:
         self.total = training.iterations(coarse_iterations)
         self.cycle = training.cycle(coarse_iterations)
         torch.manual_seed(seed)
-        self.network = new_network(training).to(device)
-        self.average = new_network(training).to(device).requires_grad_(False)
+        self.network = training.new_network().to(device)
+        self.average = training.new_network().to(device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         self.stage = _stage(training, self.network)
         self.optimizer = torch.optim.AdamW(
@@ -57,14 +55,23 @@ class Trainer:
         }
         self.done = 0
         self.seconds = 0.0
+        self.curve: list[dict[str, float]] = []
 
     def start_from(self, weights: dict[str, torch.Tensor]) -> None:
         """Begin with these weights instead of random ones."""
         self.network.load_state_dict(weights)
         self.average.load_state_dict(weights)
 
-    def run(self, until: Callable[[], bool], save: Callable[[dict], object]) -> bool:
-        """Train; whether it is finished. `save` gets the state now and then, and at the end."""
+    def run(
+        self,
+        until: Callable[[], bool],
+        save: Callable[[dict], object],
+        test: Callable[[nn.Module], dict[str, float]] | None = None,
+    ) -> bool:
+        """Train; whether it is finished. `save` gets the state now and then, and at the end.
+
+        `test` gets the averaged network `CURVE_POINTS` times; its time is not counted.
+        """
         average = ModelEMA(self.average, self.network, experiments.EMA_DECAY)
         saved = time.monotonic()
         while self.done < self.total and not until():
@@ -72,6 +79,12 @@ class Trainer:
             self._iterate(self.done + 1, average)
             self.done += 1
             self.seconds += time.perf_counter() - started
+            if (
+                test
+                and self.done * experiments.CURVE_POINTS % self.total < experiments.CURVE_POINTS
+            ):
+                point = {'iteration': self.done, 'seconds': self.seconds}
+                self.curve.append(point | test(self.average))
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                 save(self.state())
                 saved = time.monotonic()
@@ -96,18 +109,14 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Everything that `resume` needs; `params` and `params_ema` as in BasicSR's checkpoints."""
         parts = {name: part.state_dict() for name, part in self.parts.items()}
-        return {**parts, 'done': self.done, 'seconds': self.seconds}
+        return {**parts, 'done': self.done, 'seconds': self.seconds, 'curve': self.curve}
 
     def resume(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         self.done, self.seconds = state['done'], state['seconds']
-
-
-def new_network(training: Training) -> DFT:
-    """An untrained network of the replication's size."""
-    return DFT(**experiments.NETWORK, time_embedding=training.time_embedding)
+        self.curve = state.get('curve', [])
 
 
 def save_state(path: Path, state: dict) -> None:
@@ -121,7 +130,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def _stage(training: Training, network: nn.Module) -> CoarseStage | FineStage:
-    process = DDPMProcess(sampling_steps=training.steps)
+    process = training.process(training.steps)
     if training.stage == 'coarse':
         return CoarseStage(network, process, nn.L1Loss())
     from basicsr.losses import build_loss

@@ -13,7 +13,7 @@ import torch
 
 import replicate
 from common.degradations import DEGRADATIONS, motion_kernel
-from replication import claims, data, experiments, report, runner, training
+from replication import claims, data, experiments, report, runner, spread, targets, training
 from replication.claims import FAILS, HOLDS, UNDECIDED
 
 
@@ -36,7 +36,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(experiments, 'SWEEP_STEPS', (1, 2, 4, 50))
     monkeypatch.setattr(experiments, 'PATCHES', (16,))
     monkeypatch.setattr(experiments, 'COARSE_BATCHES', (4,))
-    monkeypatch.setattr(experiments, 'FINE_BATCHES', (1,))
+    monkeypatch.setattr(experiments, 'TARGET_STEPS', (1, 4))
     monkeypatch.setattr(experiments, 'FIXED_PATCH', 16)
     monkeypatch.setattr(data, 'CROP', 24)
     monkeypatch.setattr(data, 'CROPS_PER_PHOTO', 1)
@@ -132,14 +132,63 @@ def test_more_processes_than_chains_do_not_make_the_trainings_longer():
 
 def test_the_core_of_the_first_task_comes_first():
     plan = runner.Plan(27, 2, ('noise', 'rain'), None)
-    jobs = runner.jobs_in_order(plan, Path('x'), 'cpu', 0, 1)
-    assert [(j.task, j.seed, j.chain) for j in jobs[:3]] == [
+    jobs = runner.jobs_in_order(plan, Path('x'), 'cpu', 0, 1, list(experiments.ROWS))
+    assert [(j.task, j.seed, j.chain) for j in jobs[:4]] == [
         ('noise', 0, ('coarse', 'fine')),
+        ('noise', 1, ('coarse', 'fine')),
         ('noise', 0, ('coarse_longer',)),
         ('noise', 0, ('no_time_embedding',)),
     ]
-    done = {(j.task, name) for j in jobs for name in j.chain}
-    assert done == {(task, name) for task in plan.tasks for name in experiments.TRAININGS}
+    done = [(j.task, j.seed, name) for j in jobs for name in j.chain]
+    every = {(t, s, name) for t in plan.tasks for s in (0, 1) for name in experiments.TRAININGS}
+    assert set(done) == every
+    assert len(done) == len(every)
+
+
+def test_only_the_rows_that_are_asked_for_are_trained():
+    plan = runner.Plan(27, 1, ('rain',), None)
+    jobs = runner.jobs_in_order(plan, Path('x'), 'cpu', 0, 1, ['targets'])
+    names = {name for job in jobs for name in job.chain}
+    assert names == {*targets.COARSE_OF.values(), *targets.FINE_OF.values()}
+
+
+@pytest.mark.parametrize('target', targets.COARSE_OF)
+def test_networks_and_processes_are_those_of_the_target(target):
+    chain = [experiments.TRAININGS[targets.COARSE_OF[target]]]
+    chain += [experiments.TRAININGS[targets.FINE_OF[target, steps]] for steps in (4, 2, 1)]
+    for one, steps in zip(chain, (None, 4, 2, 1), strict=True):
+        assert one.target == target
+        assert one.new_network().skip == {'noise': 'noisy', 'clean': 'degraded'}.get(target, 'none')
+        assert one.process(3).prediction == target
+        assert one.stage == 'coarse' or one.steps == steps == len(one.process(steps).timesteps)
+        assert one.stage == 'coarse' or one.base == chain[0].name
+
+
+def curve(*psnrs: float) -> list[dict[str, float]]:
+    return [
+        {'iteration': 10 * (k + 1), 'seconds': 5.0 * (k + 1), 'psnr': psnr}
+        for k, psnr in enumerate(psnrs)
+    ]
+
+
+def test_the_time_to_quality_is_that_of_the_first_point_above_the_papers_end():
+    metrics = {
+        'coarse': {0: {'curve': curve(10, 20, 25)}},
+        'fine': {0: {'curve': curve(24, 28)}},
+        'clean_coarse': {0: {'curve': curve(20, 30, 31)}},
+        'clean_fine_4': {0: {'curve': curve(31, 32)}},
+        'velocity_coarse': {0: {'curve': curve(10, 20, 26)}},
+        'velocity_fine_4': {0: {'curve': curve(27, 27.9)}},
+    }
+    clean = targets.time_to_quality(metrics, 'clean', 4, 0)
+    assert (clean['iteration'], clean['seconds'], clean['ratio']) == (20, 10.0, 2.5)
+    noise = targets.time_to_quality(metrics, 'noise', 4, 0)
+    assert (noise['iteration'], noise['seconds'], noise['ratio']) == (50, 25.0, 1.0)
+    assert targets.time_to_quality(metrics, 'velocity', 4, 0) == {'reached': False}
+    assert targets.time_to_quality(metrics, 'clean', 1, 0) is None
+    rows = {tuple(row[:2]): row[2:] for row in targets.time_rows(metrics)}
+    assert rows['clean', '4'] == ['1 of 1', '20', '10 s', '2.5']
+    assert rows['velocity', '4'] == ['0 of 1', '–', '–', 'not reached by all']
 
 
 @pytest.mark.parametrize(
@@ -168,13 +217,17 @@ def test_differences_are_paired_by_seed():
 
 def test_a_whole_replication_gives_every_row_and_verdict(tiny, photographs, tmp_path, capsys):
     code = run(
-        photographs, tmp_path / 'out', '--iterations', '2', '--seeds', '2', '--tasks', 'rain'
+        photographs, tmp_path / 'out', '--iterations', '2', '--seeds', '1', '--tasks', 'rain'
     )
     assert code == 0
     text = (tmp_path / 'out' / 'report.md').read_text()
-    for name in experiments.TRAININGS.values():
-        assert f'| {name.title} | 2 |' in text
-    for claim in claims.CLAIMS:
+    for name in {name for names in report.TABLES.values() for name in names}:
+        assert f'| {experiments.TRAININGS[name].title} | 1 |' in text
+    for target, steps in targets.FINE_OF:
+        assert f'| {target} | fine | {steps} | 1 |' in text
+        assert f'| {target} | coarse | 4 | 1 |' in text
+    assert '| noise | 4 | 1 of 1 | ' in text
+    for claim in (*claims.CLAIMS, *claims.OUR_CLAIMS):
         assert f'| {claim.table} | {claim.sentence} | {claim.paper} |' in text
     assert 'not measured (LPIPS is not there)' in text
     assert '| 4 | ' in text.split('Table 4, sampling steps')[1]
@@ -213,7 +266,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tiny, photographs)
 def test_time_that_is_up_leaves_the_rest_for_the_same_command(tiny, photographs, tmp_path, capsys):
     options = ['--iterations', '2', '--seeds', '1', '--tasks', 'rain']
     assert run(photographs, tmp_path, *options, '--minutes', '0') == 0
-    assert '10 of 10 jobs are left' in capsys.readouterr().out
+    assert '13 of 13 jobs are left' in capsys.readouterr().out
     assert 'Nothing is done yet' in (tmp_path / 'report.md').read_text()
     assert run(photographs, tmp_path, *options) == 0
     assert 'are left' not in capsys.readouterr().out
@@ -240,15 +293,15 @@ def test_two_processes_share_the_jobs(photographs, tmp_path, monkeypatch):
     calls = []
     plan = runner.Plan(2, 1, ('rain',), str(photographs))
     # the deadline has passed, so that the processes have nothing to train
-    jobs = runner.jobs_in_order(plan, tmp_path, 'cpu', time.time() - 1, 1)
+    jobs = runner.jobs_in_order(plan, tmp_path, 'cpu', time.time() - 1, 1, ['targets'])
     assert list(runner._in_processes(jobs, 2)) == []
     assert not runner.perform(jobs, 2, calls.append)
 
 
 def test_a_mean_has_a_spread_only_for_several_seeds():
-    assert report.mean_spread([1.0, 3.0], 2, ' dB') == '2.00 ± 1.41 dB'
-    assert report.mean_spread([1.0, 3.0], 2, ' dB', '+') == '+2.00 ± 1.41 dB'
-    assert report.mean_spread([1.0], 2, '') == '1.00'
+    assert spread.mean_spread([1.0, 3.0], 2, ' dB') == '2.00 ± 1.41 dB'
+    assert spread.mean_spread([1.0, 3.0], 2, ' dB', '+') == '+2.00 ± 1.41 dB'
+    assert spread.mean_spread([1.0], 2, '') == '1.00'
 
 
 def test_what_was_not_measured_is_a_dash():
