@@ -32,13 +32,20 @@ COLUMNS = {
 
 def markdown(rows: Sequence[Row]) -> str:
     """The table in Markdown; figures to the right."""
-    columns = {name: COLUMNS.get(name, (name.upper(), '{:.4f}')) for name in rows[0]}
+    columns = {name: COLUMNS.get(name) or metric_column(name) for name in rows[0]}
     headings = [heading for heading, _ in columns.values()]
     cells = [
         ['' if value is None else columns[name][1].format(value) for name, value in row.items()]
         for row in rows
     ]
     return '\n'.join(markdown_table(headings, cells, right_aligned=headings[1:])) + '\n'
+
+
+def metric_column(name: str) -> tuple[str, str]:
+    """Heading and format of a metric, or of the standard deviation of one."""
+    metric = name.removesuffix('_std')
+    _, digits = COLUMNS.get(metric, ('', '{:.4f}'))
+    return ('±' if name != metric else metric.upper()), digits
 
 
 def write_table(folder: Path, rows: Sequence[Row], note: str) -> list[Path]:

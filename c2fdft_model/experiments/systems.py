@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,13 @@ class System:
         """Iterations of each stage as its file has them."""
         return [int(stage['train']['total_iter']) for stage in self.stages]
 
+    changes: tuple[tuple[str, Any], ...] = ()
+    """What was changed of the files, by key."""
+
     def fingerprint(self, **settings: Any) -> str:
         """A digest of the option files and of what else determines the result."""
-        return digest([[path.read_text() for path in self.files], settings])
+        changes = {'changes': self.changes} if self.changes else {}
+        return digest([[path.read_text() for path in self.files], settings | changes])
 
 
 def read_systems(specifications: Sequence[str], root: Path) -> list[System]:
@@ -56,6 +60,37 @@ def read_system(specification: str, root: Path) -> System:
     files = tuple(Path(name) for name in names.split('+'))
     stages = tuple(read_training(path, root) for path in files)
     return System(label if equals else stages[-1]['name'], files, stages)
+
+
+def seeded(system: System, seed: int) -> System:
+    """The system with another seed in each stage; 0 leaves those of its files."""
+    if not seed:
+        return system
+    stages = tuple(
+        {**stage, 'manual_seed': int(stage.get('manual_seed') or 0) + seed}
+        for stage in system.stages
+    )
+    return replace(system, stages=stages, changes=(*system.changes, ('seed', seed)))
+
+
+def trained_on(system: System, degraded: Path | None, clean: Path | None) -> System:
+    """The system trained on other images, in folders or LMDBs.
+
+    Raises ComparisonError for a folder that is not there, or is given without the other.
+    """
+    if degraded is None or clean is None:
+        raise ComparisonError('give both folders of training images: --train-input, --train-target.')
+    for folder in (degraded, clean):
+        if not folder.is_dir():
+            raise ComparisonError(f'{folder}: no such folder of training images.')
+    paths = [str(folder.resolve()) for folder in (degraded, clean)]
+    backend = {'type': 'lmdb' if degraded.suffix == '.lmdb' else 'disk'}
+    data = dict(zip(DATA_KEYS, paths, strict=True)) | {'io_backend': backend}
+    stages = []
+    for stage in system.stages:
+        sets = stage['datasets']
+        stages.append({**stage, 'datasets': {**sets, 'train': {**sets['train'], **data}}})
+    return replace(system, stages=tuple(stages), changes=(*system.changes, ('data', paths)))
 
 
 def check_same_data(systems: Sequence[System]) -> None:

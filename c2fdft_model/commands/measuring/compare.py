@@ -7,7 +7,8 @@
 
 A system is an option file, or the files of its stages joined by `+`, each of which starts from the
 weights of the one before; `LABEL=` names it. Every training and every measurement runs in a process
-of its own. Writes table.md, table.csv, table.json and grid.png. What has been trained or measured
+of its own. With `--seeds N` each system is trained N times, and the table has means and standard
+deviations. Writes table.md, table.csv, table.json and grid.png. What has been trained or measured
 with the same settings is not repeated. The exit code is 0, or 2 if the comparison cannot be made.
 """
 
@@ -33,6 +34,8 @@ from c2fdft_model.experiments.systems import (
     ComparisonError,
     System,
     read_systems,
+    seeded,
+    trained_on,
     validation_folders,
 )
 from c2fdft_model.experiments.tables import means
@@ -54,13 +57,16 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     limit.add_argument('--iters', type=int, help='iterations of training for each system')
     add('--input', type=Path, help='degraded test images (default: datasets: val of the files)')
     add('--target', type=Path, help='their ground truth')
+    add('--train-input', type=Path, metavar='DIR', help="train on these instead of the files'")
+    add('--train-target', type=Path, metavar='DIR', help='their ground truth; folders or LMDBs')
+    add('--seeds', type=int, default=1, metavar='N', help='trainings of each system (default: 1)')
     add('--protocol', default='rain_y_float', choices=[*IMAGE_PROTOCOLS], help='of PSNR and SSIM')
     add('--output', type=Path, default=Path('results/compare'), help='folder')
     add('--detail', type=int, default=96, help='side of the shown detail in pixels')
     add('--measure', action='store_true', help='measure again what is trained already')
     add('--fresh', action='store_true', help='train and measure everything again')
     parsed = parser.parse_args(arguments)
-    for name in ('minutes', 'iters', 'detail'):
+    for name in ('minutes', 'iters', 'detail', 'seeds'):
         value = getattr(parsed, name)
         if value is not None and value <= 0:
             parser.error(f'--{name} {value} must be above 0')
@@ -84,11 +90,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def compare(args: argparse.Namespace) -> None:
     """Train, measure and report."""
     systems = read_systems(args.opt, Path.cwd())
+    if args.train_input or args.train_target:
+        systems = [trained_on(system, args.train_input, args.train_target) for system in systems]
     images = find_test_images(args, systems)
     args.output.mkdir(parents=True, exist_ok=True)
-    results = {system.label: result_of(system, list(images), args) for system in systems}
+    results = {
+        system.label: [
+            result_of(seeded(system, seed), list(images), args, seed) for seed in range(args.seeds)
+        ]
+        for system in systems
+    }
     pictures, scores = compare_images(images, list(results), args)
-    rows = [row_of(label, results.get(label), scores) for label in ('input', *results)]
+    all_scores = [scores]
+    for seed in range(1, args.seeds):
+        all_scores.append(compare_images(images, list(results), args, seed)[1])
+    rows = [row_of(label, results.get(label), all_scores) for label in ('input', *results)]
     text = note(args, pictures)
     written = report.write_table(args.output, rows, text)
     report.write_grid(args.output / 'grid.png', pictures, scores, args.detail)
@@ -107,9 +123,11 @@ def find_test_images(args: argparse.Namespace, systems: Sequence[System]) -> dic
     return {(source / image).resolve(): ground_truth.find(image) for image in images}
 
 
-def result_of(system: System, images: Sequence[Path], args: argparse.Namespace) -> dict[str, Any]:
+def result_of(
+    system: System, images: Sequence[Path], args: argparse.Namespace, seed: int = 0
+) -> dict[str, Any]:
     """What training and measuring a system gave; what was done with these settings is reused."""
-    folder = result_folder(system.label, args)
+    folder = result_folder(system.label, args, seed)
     if args.fresh:
         shutil.rmtree(folder, ignore_errors=True)
     if args.measure:
@@ -136,8 +154,9 @@ def result_of(system: System, images: Sequence[Path], args: argparse.Namespace) 
     return trained | measured
 
 
-def result_folder(label: str, args: argparse.Namespace) -> Path:
-    return (args.output / label.replace('/', '_')).resolve()
+def result_folder(label: str, args: argparse.Namespace, seed: int = 0) -> Path:
+    name = label.replace('/', '_') + (f'_seed{seed}' if seed else '')
+    return (args.output / name).resolve()
 
 
 def once(title: str, path: Path, settings: str, compute: Callable[[], dict]) -> dict[str, Any]:
@@ -166,14 +185,14 @@ def train(system: System, folder: Path, args: argparse.Namespace) -> dict[str, A
 
 
 def compare_images(
-    images: dict[Path, Path], labels: Sequence[str], args: argparse.Namespace
+    images: dict[Path, Path], labels: Sequence[str], args: argparse.Namespace, seed: int = 0
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, dict[str, float]]]]:
     """The pictures {image: {input, systems, ground truth}}, uint8 RGB, and the metrics likewise."""
     protocol = IMAGE_PROTOCOLS[args.protocol]
     pictures, scores = {}, {}
     for path, gt_path in images.items():
         files = {'input': path}
-        files |= {k: result_folder(k, args) / IMAGES / f'{path.stem}.png' for k in labels}
+        files |= {k: result_folder(k, args, seed) / IMAGES / f'{path.stem}.png' for k in labels}
         columns = {name: read_image(file).colour for name, file in files.items()}
         gt = read_image(gt_path).colour
         scores[path.stem] = {name: measure(protocol, c, gt) for name, c in columns.items()}
@@ -182,27 +201,45 @@ def compare_images(
     return pictures, scores
 
 
-def row_of(label: str, result: dict[str, Any] | None, scores: dict[str, dict]) -> report.Row:
-    """A system's line of the table, without a result that of the degraded images themselves."""
+def row_of(
+    label: str, results: Sequence[dict[str, Any]] | None, scores: Sequence[dict[str, dict]]
+) -> report.Row:
+    """A system's line of the table, without results that of the degraded images themselves.
+
+    `results` and `scores` have an entry for each seed; with several, each metric's standard
+    deviation over them stands beside its mean, as `<metric>_std`.
+    """
     costs: report.Row = dict.fromkeys(COSTS)
-    if result is not None:
-        costs |= {
-            'parameters_m': result['parameters'] / 1e6,
-            'iterations': result['iterations'],
-            'training_minutes': result['seconds'] / 60,
-            'gflop': result['gflop'],
-            'seconds_per_image': statistics.fmean(result['seconds_per_image']),
-            'peak_mib': result['peak_mib'],
-        }
-    return {'system': label, **costs, **means([by_label[label] for by_label in scores.values()])}
+    if results is not None:
+        each = [
+            {
+                'parameters_m': result['parameters'] / 1e6,
+                'iterations': result['iterations'],
+                'training_minutes': result['seconds'] / 60,
+                'gflop': result['gflop'],
+                'seconds_per_image': statistics.fmean(result['seconds_per_image']),
+                'peak_mib': result['peak_mib'],
+            }
+            for result in results
+        ]
+        costs |= means(each) | {'iterations': round(means(each)['iterations'])}
+    of_seeds = [means([by_label[label] for by_label in seed.values()]) for seed in scores]
+    row: report.Row = {'system': label, **costs}
+    for metric, mean in means(of_seeds).items():
+        row[metric] = mean
+        if len(scores) > 1:
+            spread = statistics.stdev(found[metric] for found in of_seeds)
+            row[f'{metric}_std'] = None if results is None else spread
+    return row
 
 
 def note(args: argparse.Namespace, pictures: dict[str, dict[str, np.ndarray]]) -> str:
     """How the figures were made, in one paragraph."""
     limit = f'{args.iters:,} iterations' if args.iters else f'{args.minutes:g} minutes'
     height, width = next(iter(pictures.values()))['input'].shape[:2]
+    seeds = f', {args.seeds} seeds, means' if args.seeds > 1 else ''
     return (
-        f'Each system trained for {limit}; {len(pictures)} test images, {args.protocol}. '
+        f'Each system trained for {limit}{seeds}; {len(pictures)} test images, {args.protocol}. '
         f'GFLOP: all network calls of one restoration at {width} x {height}, a multiplication and '
         'an addition counted as two. Peak memory: of restoring, weights included.'
     )

@@ -23,11 +23,13 @@ from c2fdft_model.experiments.systems import (
     ComparisonError,
     read_system,
     read_systems,
+    seeded,
+    trained_on,
     validation_folders,
     with_budget,
 )
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 DEMO = 'options/demo_coarse.yml', 'options/demo_fine.yml'
 
 
@@ -124,6 +126,51 @@ def test_the_test_images_default_to_the_validation_set_on_disk():
     lq, gt = validation_folders([system], ROOT)
     assert (lq.name, gt.name) == ('input', 'target')
     assert validation_folders(demo(DEMO[0]), ROOT) is None
+
+
+def test_another_seed_is_that_of_every_stage_and_of_the_digest():
+    (system,) = demo('+'.join(DEMO))
+    first, other = seeded(system, 0), seeded(system, 2)
+    assert first is system
+    assert [stage['manual_seed'] for stage in system.stages] == [0, 0]
+    assert [stage['manual_seed'] for stage in other.stages] == [2, 2]
+    assert other.fingerprint(iters=3) != system.fingerprint(iters=3)
+
+
+def test_other_training_images_take_the_place_of_those_of_every_stage(tmp_path):
+    (system,) = demo('+'.join(DEMO))
+    folders = tmp_path / 'blurred', tmp_path / 'sharp'
+    with pytest.raises(ComparisonError, match='blurred: no such folder of training images'):
+        trained_on(system, *folders)
+    with pytest.raises(ComparisonError, match='give both folders'):
+        trained_on(system, folders[0], None)
+    for folder in folders:
+        folder.mkdir()
+    other = trained_on(system, *folders)
+    for stage in other.stages:
+        data = stage['datasets']['train']
+        assert (data['dataroot_lq'], data['dataroot_gt']) == tuple(map(str, folders))
+        assert data['io_backend'] == {'type': 'disk'}
+        assert data['gt_sizes']
+    assert other.fingerprint() != system.fingerprint()
+    assert system.stages[0]['datasets']['train']['io_backend'] == {'type': 'lmdb'}
+
+
+def test_the_row_of_several_seeds_has_their_mean_and_spread():
+    costs = {'parameters': 2e6, 'gflop': 3.0, 'peak_mib': 10.0}
+    results = [
+        {**costs, 'iterations': n, 'seconds': 60.0, 'seconds_per_image': [s, s]}
+        for n, s in ((10, 1.0), (20, 3.0))
+    ]
+    scores = [{'x': {'input': {'psnr': 10.0}, 'A': {'psnr': psnr}}} for psnr in (20.0, 22.0)]
+    row = compare.row_of('A', results, scores)
+    assert (row['psnr'], row['iterations'], row['seconds_per_image']) == (21.0, 15, 2.0)
+    assert row['psnr_std'] == pytest.approx(2**0.5)
+    degraded = compare.row_of('input', None, scores)
+    assert (degraded['psnr'], degraded['psnr_std'], degraded['gflop']) == (10.0, None, None)
+    assert list(degraded) == list(row)
+    assert '| PSNR (dB) | ± |' in report.markdown([degraded, row])
+    assert 'psnr_std' not in compare.row_of('A', results[:1], scores[:1])
 
 
 def test_flops_of_a_convolution_are_two_per_multiplication_and_addition():
@@ -304,12 +351,13 @@ def test_a_training_that_fails_is_shown_with_the_end_of_its_log(workplace, capsy
     [
         (['--iters', '2'], '--input DIR'),
         (['--iters', '2', '--input', 'nowhere', '--target', 'test/target'], 'nowhere'),
-        (['--iters', '2', '--input', 'test', '--target', 'test/target'], 'no images'),
+        (['--iters', '2', '--input', 'empty', '--target', 'test/target'], 'empty'),
     ],
 )
 def test_missing_test_images_are_said_before_anything_is_trained(
     arguments, words, workplace, capsys
 ):
+    (workplace / 'empty').mkdir()
     assert compare.main([*arguments, '-opt', 'edsr.yml']) == 2
     assert words in capsys.readouterr().err
     assert not (workplace / 'results').exists()
