@@ -14,7 +14,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -31,6 +31,7 @@ from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP, float32_fro
 from c2fdft_model.restoring.restore_jobs import JobError, RestoreJob, find_jobs
 from c2fdft_model.restoring.restorer import Restorer
 from c2fdft_model.restoring.results_record import ResultsRecord
+from c2fdft_model.restoring.tiling import Blend
 
 METRICS_HELP = 'measure against the ground truth in this folder, before the loss of JPEG or WebP'
 TEMPLATE_HELP = 'names of inputs, {} standing for what their ground truth shares: rain-{}'
@@ -59,6 +60,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--memory-budget', type=_positive, metavar='MB', help='for the network beside the image')
     add('--tile', type=_positive, metavar='PIXELS', help='for what is too large to be done whole')
     add('--tile-overlap', type=int, default=DEFAULT_TILE_OVERLAP, metavar='PIXELS')
+    add('--tile-blend', choices=get_args(Blend), default='smooth', help='how tiles are joined')
     files = parser.add_argument_group('files')
     add = files.add_argument
     add('--overwrite', action='store_true', help='restore also what is there already')
@@ -133,6 +135,7 @@ def build_restorer(args: argparse.Namespace) -> tuple[Restorer, dict[str, Any]]:
             args.memory_budget,
             args.tile,
             args.tile_overlap,
+            args.tile_blend,
         )
     except WeightsError as error:
         raise WeightsError(f'{args.weights}: {error}') from error
@@ -145,7 +148,7 @@ def build_restorer(args: argparse.Namespace) -> tuple[Restorer, dict[str, Any]]:
         process.timesteps,
     )
     print(f'Timesteps: {timesteps}; device: {device}; precision: {precision}')
-    names = ('seed', 'samples', 'precision', 'tile', 'tile_overlap')
+    names = ('seed', 'samples', 'precision', 'tile', 'tile_overlap', 'tile_blend')
     return restorer, {**opened.settings(), **{name: getattr(args, name) for name in names}}
 
 

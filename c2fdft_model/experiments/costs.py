@@ -68,7 +68,7 @@ def count_flops(network: nn.Module, inputs: tuple[Tensor, ...]) -> int:
     Counted on the meta device: that computes nothing, and counts a network that works in row bands
     like the same network in one piece.
     """
-    meta = copy.deepcopy(network).to('meta')
+    meta = copy.deepcopy(network).to('meta').eval()
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         meta(*(x.to('meta') for x in inputs))
     return counter.get_total_flops()

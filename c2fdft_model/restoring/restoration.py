@@ -14,7 +14,7 @@ from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.diffusion.sampling import Denoiser
 from c2fdft_model.restoring.description import DESCRIPTION_KEY, Description
-from c2fdft_model.restoring.tiling import tiled
+from c2fdft_model.restoring.tiling import Blend, Predict, tiled
 
 DEFAULT_TILE_OVERLAP = 64
 ROUNDING = 1e-4
@@ -34,6 +34,7 @@ def restore(
     memory_budget_mb: float | None = None,
     tile: int | None = None,
     tile_overlap: int = DEFAULT_TILE_OVERLAP,
+    tile_blend: Blend = 'smooth',
     eta: float | None = None,
     progress: Callable[[], object] | None = None,
 ) -> Tensor:
@@ -45,7 +46,8 @@ def restore(
     given: the number of network calls or the list of their 0-based timesteps.
     `noise_name` is one name, or one for each image of the batch. `samples` restorations from
     independent noise are averaged. With `tile` (pixels) every network call sees overlapping tiles
-    instead of the whole image. `progress` is called after every network call.
+    instead of the whole image; `tile_blend` says how they are joined (`tiling.Blend`). `progress`
+    is called after every network call.
 
     Raises ValueError for a wrong shape, type, range or setting.
     """
@@ -62,7 +64,8 @@ def restore(
     network_input = _network_input(batch.to(device=device, dtype=torch.float32), multiple)
     degraded, shape = network_input[:, :3], batch.shape[1:]
     with torch.no_grad(), inference_settings(network, process, precision, memory_budget_mb):
-        denoise = _conditioned(network, network_input, tile, tile_overlap, multiple, progress)
+        predict = _tiled(network, tile, tile_overlap, tile_blend, multiple)
+        denoise = _conditioned(predict, network_input, progress)
         total = _sample(process, denoise, degraded, names, shape, seed, 0)
         for number in range(1, samples):
             total += _sample(process, denoise, degraded, names, shape, seed, number)
@@ -186,13 +189,19 @@ def _sample_name(name: str, number: int) -> str:
     return name if number == 0 else f'{name} (sample {number})'
 
 
+def _tiled(
+    network: nn.Module, tile: int | None, overlap: int, blend: Blend, multiple: int
+) -> Predict:
+    """The network as a function of (cat(degraded, x_t), t), by tiles if there are to be any."""
+
+    def predict(joined: Tensor, t: Tensor) -> Tensor:
+        return network(joined, t).float()
+
+    return predict if tile is None else tiled(predict, tile, overlap, multiple, blend)
+
+
 def _conditioned(
-    network: nn.Module,
-    network_input: Tensor,
-    tile: int | None,
-    tile_overlap: int,
-    multiple: int,
-    progress: Callable[[], object] | None,
+    predict: Predict, network_input: Tensor, progress: Callable[[], object] | None
 ) -> Denoiser:
     """The network as a function of (x_t, t) alone, as samplers expect it.
 
@@ -200,14 +209,9 @@ def _conditioned(
     because large images leave no memory for a second copy.
     """
 
-    def predict(joined: Tensor, t: Tensor) -> Tensor:
-        return network(joined, t).float()
-
-    whole = predict if tile is None else tiled(predict, tile, tile_overlap, multiple)
-
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         network_input[:, 3:] = x_t
-        output = whole(network_input, torch.as_tensor(t, device=x_t.device).expand(x_t.shape[0]))
+        output = predict(network_input, torch.as_tensor(t, device=x_t.device).expand(x_t.shape[0]))
         if progress is not None:
             progress()
         return output

@@ -17,7 +17,7 @@ from c2fdft_model.restoring.restoration import (
     restore,
     size_multiple,
 )
-from c2fdft_model.restoring.tiling import check_tile
+from c2fdft_model.restoring.tiling import Blend, check_tile
 
 WARM_UP_SIDE = 16
 ALLOCATION_FAILED = ('out of memory', "can't allocate memory", 'not enough memory')
@@ -40,6 +40,7 @@ class Restorer:
     memory_budget_mb: float | None = None
     tile: int | None = None
     tile_overlap: int = DEFAULT_TILE_OVERLAP
+    tile_blend: Blend = 'smooth'
 
     def __post_init__(self) -> None:
         inputs = getattr(self.network, 'inp_channels', 6)
@@ -50,7 +51,8 @@ class Restorer:
                 'needs 6 and 3.'
             )
         if self.tile is not None:
-            check_tile(self.tile, self.tile_overlap, size_multiple(self.network))
+            multiple = size_multiple(self.network)
+            check_tile(self.tile, self.tile_overlap, multiple, self.tile_blend)
 
     @property
     def calls(self) -> int:

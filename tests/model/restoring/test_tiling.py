@@ -29,6 +29,36 @@ def test_weights_sum_to_one_at_every_pixel(size):
     torch.testing.assert_close(total, torch.ones(size))
 
 
+@pytest.mark.parametrize('size', [40, 72, 112, 120, 200])
+def test_equal_weights_sum_to_one_at_every_pixel(size):
+    total = torch.zeros(size)
+    for start, line in blend_weights(size, tile=64, overlap=48, blend='mean'):
+        total[start : start + len(line)] += line
+    torch.testing.assert_close(total, torch.ones(size))
+
+
+def test_the_mean_is_of_all_tiles_that_have_a_pixel():
+    number = iter(range(1, 100))
+
+    def numbered(part, t):
+        return torch.full_like(part, next(number))
+
+    result = tiled(numbered, 16, 8, 8, blend='mean')(torch.rand(1, 3, 16, 32), torch.zeros(1))
+    assert result[0, 0, 0, ::8].tolist() == [1, 1.5, 2.5, 3]
+
+
+def test_patches_may_overlap_by_more_than_half_where_their_mean_is_taken():
+    x = torch.rand(1, 6, 32, 40)
+    run = tiled(lambda part, t: part[:, 3:], 16, 12, 4, blend='mean')
+    torch.testing.assert_close(run(x, torch.zeros(1)), x[:, 3:])
+
+
+@pytest.mark.parametrize(('blend', 'complaint'), [('maen', 'did you mean "mean"'), ('mean', '64')])
+def test_impossible_blends_are_refused(blend, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        check_tile(64, 64, 8, blend)
+
+
 def test_weights_have_no_jump_where_a_tile_begins():
     (_, first), (_, second) = blend_weights(112, tile=64, overlap=16)
     assert second[0] < 0.01
