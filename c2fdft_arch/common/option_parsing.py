@@ -69,7 +69,7 @@ def as_meant(value: Any, hint: Any) -> Any:
     expected = set(_parts(hint))
     if value is False and 'off' in expected:  # YAML reads a bare `off` as False
         return 'off'
-    if str in expected or any(isinstance(part, str) for part in expected):
+    if str in expected or (isinstance(value, str) and value in expected):
         return value
     value = number(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -135,14 +135,14 @@ def problems(error: ValidationError, cls: type[Section], section: Any, path: str
                 if key in fields
                 else unknown_key(key, list(fields))
             )
-            found[': '.join([path, *names[:-1], text])] = []
+            found[_joined_keys([path, *names[:-1], text])] = []
         else:
-            where = ': '.join([path, *names]).replace(': [', '[')
+            where = _joined_keys([path, *names])
             found.setdefault(where, []).append(_sentence(each['msg'], each['input']))
     # Of a list that could be a single value as well, what is wrong in it says more.
     inside = {where.rpartition('[')[0] for where in found}
     return [
-        f'{where}: {_joined(texts)}' if texts else where
+        _joined_keys([where, _joined(texts)]) if texts else where
         for where, texts in found.items()
         if where not in inside
     ]
@@ -159,14 +159,21 @@ def _place(
             section = section[part]
         elif isinstance(part, str) and isinstance(section, Mapping):
             names.append(part)
-            section, field = section.get(part), cls.model_fields.get(part)
-            inner = [p for p in _parts(field.annotation) if _is_section(p)] if field else []
-            cls = inner[0] if inner and isinstance(section, Mapping) else cls
+            section = section.get(part)
+            cls = (inner_section(cls, part) if isinstance(section, Mapping) else None) or cls
     return names, cls
 
 
-def _is_section(hint: Any) -> bool:
-    return isinstance(hint, type) and issubclass(hint, Section)
+def _joined_keys(keys: Iterable[str]) -> str:
+    return ': '.join(key for key in keys if key).replace(': [', '[')
+
+
+def inner_section(cls: type[Section], key: str) -> type[Section] | None:
+    """The class of the section under a key of another, None if there is none."""
+    field = cls.model_fields.get(key)
+    parts = _parts(field.annotation) if field else ()
+    sections = (p for p in parts if isinstance(p, type) and issubclass(p, Section))
+    return next(sections, None)
 
 
 # Pydantic's words, and ours for people who read YAML rather than Python.

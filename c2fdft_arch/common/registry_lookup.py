@@ -9,20 +9,22 @@ from c2fdft_arch.common.messages import nearest
 from c2fdft_arch.common.option_parsing import OptionError, check_names
 
 
-def find_registered(registry: Iterable[tuple[str, Any]], name: object, path: str) -> Any:
+def find_registered(
+    registry: Iterable[tuple[str, Any]], name: object, path: str, what: str = 'architecture'
+) -> Any:
     """The entry `name` of a BasicSR registry, or `name`_basicsr, as BasicSR itself looks it up.
 
-    `path` is the section of the option file whose `type` it is. Raises OptionError, with the
-    nearest registered name, if there is no such entry.
+    `path` is the section of the option file whose `type` it is, `what` the kind of thing. Raises
+    OptionError, with the nearest registered name, if there is no such entry.
     """
     entries = dict(iter(registry))
     if not isinstance(name, str):
-        raise OptionError(f'{path}: type is missing; the name of an architecture is expected.')
+        raise OptionError(f'{path}: type is missing; the name of a registered {what} is expected.')
     for known in (name, f'{name}_basicsr'):
         if known in entries:
             return entries[known]
     raise OptionError(
-        f'{path}: type: {name} is not a registered architecture{nearest(name, entries)}. '
+        f'{path}: type: {name} is not a registered {what}{nearest(name, entries)}. '
         f'Registered: {", ".join(sorted(entries))}.'
     )
 

@@ -28,6 +28,7 @@ ROOMS = {
         ('training',),
         ('checkpointing',),
         ('validation',),
+        ('options',),
         ('plugin',),
         ('experiments', 'web'),
         ('commands',),

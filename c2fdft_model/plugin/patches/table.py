@@ -8,6 +8,7 @@ from c2fdft_model.plugin.patches.distutils_module import provide_distutils
 from c2fdft_model.plugin.patches.functional_tensor import provide_functional_tensor
 from c2fdft_model.plugin.patches.iterations import announce_iterations
 from c2fdft_model.plugin.patches.local_rank import accept_local_rank
+from c2fdft_model.plugin.patches.option_check import check_option_files
 from c2fdft_model.plugin.patches.patch import Patch
 from c2fdft_model.plugin.patches.process_group import launch_without_cuda
 from c2fdft_model.plugin.patches.resume import resume_without_cuda
@@ -19,6 +20,7 @@ AFTER_IMPORT = (
     accept_adamw,
     resume_without_cuda,
     accept_local_rank,
+    check_option_files,
     launch_without_cuda,
     distribute_without_cuda,
     name_wandb_runs,

@@ -1,0 +1,1 @@
+"""Whole option files: reading, checking before anything starts, and describing every key."""
