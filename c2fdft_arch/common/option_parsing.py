@@ -52,7 +52,8 @@ class Section(BaseModel):
     @classmethod
     def _without_nulls(cls, section: Any) -> Any:
         if isinstance(section, Mapping):
-            return {key: value for key, value in section.items() if value is not None}
+            known = cls.model_fields
+            return {k: v for k, v in section.items() if v is not None or k not in known}
         return section
 
     @field_validator('*', mode='before')
@@ -78,6 +79,8 @@ def as_meant(value: Any, hint: Any) -> Any:
 def number(value: Any) -> Any:
     """The number that a text writes, such as `1e-4`; everything else unchanged."""
     if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return int(value)
         with contextlib.suppress(ValueError):
             return float(value)
     return value

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.plugin import autoload
 
@@ -31,9 +32,11 @@ def run_pipeline(
     try:
         load()(os.getcwd())
     except C2FDFTError as error:
-        if len(str(error).splitlines()) > 1:  # with the traceback of a loader's worker
+        lines = str(error).splitlines()
+        if len(lines) > 1 and not isinstance(error, OptionError):  # of a loader's worker
             raise
-        print(f'error: {error}', file=sys.stderr)
+        for line in lines:
+            print(f'error: {type(error).__name__}: {line}', file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     return 0
 

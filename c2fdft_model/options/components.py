@@ -59,16 +59,15 @@ def component(
 
 
 def _as_expected(value: Any, parameter: inspect.Parameter) -> tuple[Any, str]:
-    """A value as a parameter expects it, judged by its default, and what is wrong with it."""
-    default, hint = parameter.default, parameter.annotation
+    """A value as a parameter expects it, judging by its default, and what is wrong with it."""
+    default = parameter.default
     if value is None or isinstance(value, Mapping):
         return value, ''
     if isinstance(default, bool):
         return value, '' if isinstance(value, bool) else f'{value!r} must be true or false.'
     if isinstance(default, str):
         return value, '' if isinstance(value, str) else f'{value!r} must be text.'
-    value = as_meant(value, hint) if hint in (int, int | None) else value
-    value = numbers(value)
+    value = numbers(value) if isinstance(default, float) else numbers(as_meant(value, None))
     is_number = isinstance(value, int | float | list) and not isinstance(value, bool)
     if isinstance(default, int | float) and not is_number:
         return value, f'{value!r} must be a number.'
