@@ -8,7 +8,7 @@ from typing import Any
 
 from c2fdft_arch.common import distributed
 from c2fdft_arch.common.option_parsing import OptionError
-from c2fdft_model.checkpointing.run_description import differences
+from c2fdft_model.restoring.description import differences
 
 PACKAGES = ('c2fdft', 'basicsr', 'torch', 'torchvision', 'numpy', 'opencv-python')
 MAY_DIFFER = ('path', 'dataroot_lq', 'dataroot_gt', 'meta_info_file')
