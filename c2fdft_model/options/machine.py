@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from c2fdft_model.restoring.weight_files.hub import is_hub_name
+
 SHARED_MEMORY = '/dev/shm'
 PREFETCH_FACTOR = 2  # batches that PyTorch's loader has each worker load ahead
 COPIES_PER_CHECKPOINT = {True: 4, False: 3}
@@ -52,8 +54,13 @@ def _files(opt: Mapping[str, Any]) -> Iterator[str]:
     path = opt['path']
     if not path.get('resume_state') and not _resumes(opt):
         for name, value in path.items():
-            if name.startswith('pretrain_network') and value and not Path(value).is_file():
+            if name.startswith('pretrain_network') and value and not _is_there(Path(value)):
                 yield f'path: {name}: there is no file {value} (looked for from {Path.cwd()}).'
+
+
+def _is_there(weights: Path) -> bool:
+    """Whether there is such a file or folder, or it could be a name on a hub."""
+    return weights.exists() or is_hub_name(weights)
 
 
 def _resumes(opt: Mapping[str, Any]) -> bool:

@@ -228,17 +228,9 @@ def test_a_loss_that_is_not_finite_in_one_rank_names_its_images_and_stops_all(se
     broken['train']['pixel_opt']['loss_weight'] = float('nan')
     file = tmp_path / 'broken.yml'
     file.write_text(yaml.safe_dump(broken))
-    port = free_port()
-    ranks = [
-        server.start(
-            given,
-            tmp_path / f'rank_{rank}.log',
-            cwd=tmp_path,
-            env=rank_environment(rank, 2, port),
-        )
-        for rank, given in enumerate([sound, [sound[0], '-opt', str(file), *arguments]])
-    ]
-    printed = wait_for_ranks(ranks, expect=1)
+    printed = end_with_two_files(
+        server, tmp_path, sound, file, {'c2fdft_model.options.ranks.MAY_DIFFER': ['path', 'train']}
+    )
     lines = [line for line in printed[0].splitlines() if 'skipped, ' in line]
     assert [re.findall(r'Iteration (\d) skipped, (.*?): ', line) for line in lines] == [
         [(str(i), 'l_noise, grad_norm not finite in rank 1')] for i in (1, 2)
@@ -248,6 +240,43 @@ def test_a_loss_that_is_not_finite_in_one_rank_names_its_images_and_stops_all(se
     assert lines[0].endswith(f'images: {drawn}.')
     assert all('TrainingDiverged: 2 iterations in a row' in text for text in printed)
     assert 'skipped, ' not in printed[1]
+
+
+def end_with_two_files(
+    server, folder: Path, command_line: list[str], second: Path, values: dict | None = None
+) -> list[str]:
+    """Start two ranks, the second with another option file; what each printed until it failed."""
+    port = free_port()
+    script, _, _, *arguments = command_line
+    ranks = [
+        server.start(
+            given,
+            folder / f'rank_{rank}.log',
+            cwd=folder,
+            env=rank_environment(rank, 2, port),
+            values=values,
+        )
+        for rank, given in enumerate([command_line, [script, '-opt', str(second), *arguments]])
+    ]
+    return wait_for_ranks(ranks, expect=1)
+
+
+@pytest.mark.subprocess
+def test_ranks_with_other_options_are_refused_before_anything_is_written(server, tmp_path):
+    run = TwoRanks(server, tmp_path)
+    sound = command(tmp_path, run.options, '--launcher', 'pytorch')
+    other = copy.deepcopy(run.options)
+    other['train']['optim_g']['lr'] = '1e-4'
+    other['diffusion']['num_diffusion_timesteps'] = 500
+    file = tmp_path / 'other.yml'
+    file.write_text(yaml.safe_dump(other))
+    for printed in end_with_two_files(server, tmp_path, sound, file):
+        for text in (
+            r'train: optim_g: lr is 0\.001 in rank 0 \(.*\) and 0\.0001 in rank 1',
+            r'num_diffusion_timesteps is None in rank 0 \(.*\) and 500 in rank 1',
+        ):
+            assert re.search(text, printed)
+    assert not (tmp_path / 'experiments').exists()
 
 
 @pytest.mark.subprocess
