@@ -3,6 +3,7 @@
 # what each stage bought on photographs that it has not seen.
 #
 #   bash scripts/demo.sh           sets up .venv if there is none; goes on where an earlier run ended
+#   bash scripts/demo.sh --paper   predicts the noise in four steps, as the paper does
 #   bash scripts/demo.sh --fresh   starts over (the environment stays)
 #   PYTHON=/path/to/python bash scripts/demo.sh    uses an environment that is there already
 set -euo pipefail

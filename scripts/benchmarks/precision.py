@@ -16,7 +16,7 @@ from benchmarks import Figures
 from c2fdft_model.experiments.basicsr_training import LOG, read_training, run_training
 from demo.data import prepare
 
-OPTIONS = Path(__file__).resolve().parents[2] / 'options' / 'demo_coarse.yml'
+OPTIONS = Path(__file__).resolve().parents[2] / 'options' / 'demo_paper_coarse.yml'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -520,7 +520,10 @@ def test_a_missing_result_is_named(images, tmp_path):
 
 def test_fresh_removes_the_demos_folders_and_no_others(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    mine = ['datasets/demo', 'results/demo', 'results/demo_test', 'experiments/demo_fine']
+    mine = [
+        'datasets/demo', 'results/demo', 'results/demo_test', 'experiments/demo_fine',
+        'results/demo_paper', 'experiments/demo_paper_fine',
+    ]  # fmt: skip
     others = ['datasets/train', 'results/derain_test', 'experiments/derain_fine']
     for folder in mine + others:
         (tmp_path / folder).mkdir(parents=True)
@@ -533,19 +536,24 @@ def test_the_fine_stage_depends_on_the_coarse_one(monkeypatch):
     monkeypatch.chdir(SCRIPTS.parent)
     fingerprints = {
         demo_main.training_stage(
-            'fine', demo_main.training_stage('coarse', data).fingerprint()
+            'demo', 'fine', demo_main.training_stage('demo', 'coarse', data).fingerprint()
         ).fingerprint()
         for data in ('one', 'other')
     }
     assert len(fingerprints) == 2
 
 
+@pytest.fixture(params=['demo', 'demo_paper'])
+def demo(request) -> str:
+    return request.param
+
+
 @pytest.fixture
-def tiny_demo(tmp_path, monkeypatch) -> Path:
+def tiny_demo(tmp_path, monkeypatch, demo) -> Path:
     """A folder with the demo's scripts and its options, shrunk, as the current folder."""
     (tmp_path / 'scripts').symlink_to(SCRIPTS)
     (tmp_path / 'options').mkdir()
-    for name in ('demo_coarse', 'demo_fine', 'demo_test'):
+    for name in (f'{demo}_coarse', f'{demo}_fine', f'{demo}_test'):
         opt = yaml.safe_load((SCRIPTS.parent / 'options' / f'{name}.yml').read_text())
         opt['network_g'].update(dim=8, num_blocks=[1, 1, 1, 1], heads=[1, 1, 1, 1])
         if 'train' in opt:
@@ -563,18 +571,18 @@ def tiny_demo(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.subprocess
-def test_the_demo_ends_with_table_picture_and_figures_and_reuses_them(tiny_demo, capfd):
-    demo_main.run()
+def test_the_demo_ends_with_table_picture_and_figures_and_reuses_them(tiny_demo, demo, capfd):
+    demo_main.run(demo)
     first = capfd.readouterr().out
-    summary = json.loads((tiny_demo / 'results' / 'demo' / 'summary.json').read_text())
+    summary = json.loads((tiny_demo / 'results' / demo / 'summary.json').read_text())
     assert set(summary['photos']) == {'rocket', 'motorcycle_right'}
     assert set(summary['mean']) == {'input', 'coarse', 'fine'}
     assert all(summary['seconds'][stage] > 0 for stage in ('coarse', 'fine', 'test'))
     assert 'iteration 2/2' in first
-    assert str(tiny_demo / 'results' / 'demo' / 'comparison.png') in first
-    assert cv2.imread(str(tiny_demo / 'results' / 'demo' / 'comparison.png')) is not None
+    assert str(tiny_demo / 'results' / demo / 'comparison.png') in first
+    assert cv2.imread(str(tiny_demo / 'results' / demo / 'comparison.png')) is not None
 
-    demo_main.run()
+    demo_main.run(demo)
     second = capfd.readouterr().out
     assert second.count('reused') == 5
     assert second.split('Held-out')[1] == first.split('Held-out')[1]

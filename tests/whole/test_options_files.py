@@ -255,7 +255,9 @@ def coarse_file_of(name: str) -> str:
     return name.replace('fine', 'coarse').replace('_1step', '')
 
 
-@pytest.mark.parametrize('task', [*TASKS, *(f'residual/{task}' for task in TASKS), 'demo'])
+@pytest.mark.parametrize(
+    'task', [*TASKS, *(f'residual/{task}' for task in TASKS), 'demo', 'demo_paper']
+)
 def test_the_test_file_loads_the_averaged_weights_of_the_fine_stage(task):
     path = load(f'{task}_test.yml')['path']
     fine = load(f'{task}_fine.yml')['name']
