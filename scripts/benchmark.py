@@ -5,10 +5,12 @@ Every figure is compared with a baseline that is measured in the same run.
 
 import argparse
 import importlib
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from c2fdft_arch.common.hardware import description
 from c2fdft_model.experiments.files import write_json
 
 BENCHMARKS = {
@@ -17,6 +19,8 @@ BENCHMARKS = {
     'precision': 'loss curves of the demo in bfloat16 and in float32',
     'restore': 'restoration: time and memory of a network call, against the plain network',
     'tiles': 'restoration by tiles: difference to the whole image, and time',
+    'export': 'exported networks: difference to the network',
+    'kernels': 'the C++ kernels: seconds to compile them',
 }
 
 
@@ -40,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments.options)
     figures, succeeded = module.run(options)
     if options.json:
-        write_json(options.json, figures)
+        given = sys.argv[1:] if argv is None else argv
+        command = f'python scripts/benchmark.py {shlex.join(given)}'
+        write_json(options.json, {'command': command, 'machine': description(), **figures})
     return 0 if succeeded else 1
 
 

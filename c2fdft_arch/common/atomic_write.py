@@ -72,7 +72,8 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
 
 def _create_beside(path: Path) -> Path:
     """Create an empty, hidden file of a name that no other writer has and nobody can guess."""
-    stem = os.fsencode(path.stem)[:_LONGEST_STEM].decode('utf-8', 'ignore')
+    whole_letters = os.fsencode(path.stem)[:_LONGEST_STEM].decode('utf-8', 'ignore')
+    stem = os.fsdecode(whole_letters.encode())
     suffix = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_SUFFIX else ''
     while True:
         temporary = path.with_name(f'.{stem}.{secrets.token_hex(4)}.tmp{suffix}')

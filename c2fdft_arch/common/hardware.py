@@ -1,6 +1,8 @@
 """What the machine can do."""
 
 import functools
+import os
+import platform
 from pathlib import Path
 
 import torch
@@ -32,8 +34,28 @@ def matmul_dtype(dtype: torch.dtype, device_type: str) -> torch.dtype:
 
 def cpu_flags() -> set[str]:
     """The feature flags of the first CPU as Linux names them; empty elsewhere."""
+    return set(_cpu_info('flags').split())
+
+
+def description() -> dict[str, str | int]:
+    """The CPU, its cores and the vector instructions that the kernels use, the GPU and PyTorch."""
+    flags = cpu_flags()
+    vectors = {'avx512_bf16': 'AVX512-BF16', 'avx512f': 'AVX-512', 'avx2': 'AVX2'}
+    found: dict[str, str | int] = {
+        'cpu': _cpu_info('model name') or platform.processor() or platform.machine(),
+        'cores': os.cpu_count() or 1,
+        'vectors': next((name for flag, name in vectors.items() if flag in flags), 'none'),
+        'torch': torch.__version__,
+    }
+    if torch.cuda.is_available():
+        found['gpu'] = torch.cuda.get_device_name()
+    return found
+
+
+def _cpu_info(key: str) -> str:
+    """An entry of the first CPU in Linux's list; empty elsewhere."""
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:
-        return set()
-    return next((set(line.split()) for line in lines if line.startswith('flags')), set())
+        return ''
+    return next((line.partition(':')[2].strip() for line in lines if line.startswith(key)), '')

@@ -73,10 +73,11 @@ def _possible(name: str) -> str:
 
 def _shortened(part: str) -> str:
     content = part.encode('utf-8', 'surrogateescape')
-    if len(content) <= LONGEST_NAME:
-        return part
-    digest = hashlib.sha256(content).hexdigest()[:8]
-    return f'{content[: LONGEST_NAME - 10].decode("utf-8", "ignore")}--{digest}'
+    if len(content) > LONGEST_NAME:
+        digest = hashlib.sha256(content).hexdigest()[:8]
+        start = content[: LONGEST_NAME - 10].decode('utf-8', 'ignore')
+        content = f'{start}--{digest}'.encode()
+    return os.fsdecode(content)  # as names of files are spelt in this locale
 
 
 def degraded_paths(dataset: Any) -> Sequence[str] | None:

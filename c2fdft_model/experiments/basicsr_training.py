@@ -24,7 +24,7 @@ def read_training(path: Path, root: Path) -> dict[str, Any]:
     Raises OptionError for a file that is missing or not a training's.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise OptionError(f'{path}: {error.strerror}.') from error
     options = yaml.safe_load(text)

@@ -11,7 +11,7 @@ from c2fdft_arch.common.atomic_write import write_bytes
 def read_json(path: Path) -> Any:
     """The content of a file, None if it is missing or no JSON."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError):
         return None
 

@@ -57,7 +57,7 @@ def end_of(log: Path) -> str:
 
 
 def _redirected(log: Path, function: Callable[..., Any], *arguments: Any) -> Any:
-    with log.open('w') as stream:
+    with log.open('w', encoding='utf-8') as stream:
         for descriptor in (1, 2):
             os.dup2(stream.fileno(), descriptor)
     try:

@@ -36,7 +36,7 @@ class System:
     def fingerprint(self, **settings: Any) -> str:
         """A digest of the option files and of what else determines the result."""
         changes = {'changes': self.changes} if self.changes else {}
-        return digest([[path.read_text() for path in self.files], settings | changes])
+        return digest([[path.read_text(encoding='utf-8') for path in self.files], settings | changes])
 
 
 def read_systems(specifications: Sequence[str], root: Path) -> list[System]:

@@ -67,7 +67,9 @@ def training_options(arguments: argparse.Namespace, folder: Path) -> dict[str, A
 def loss_curve(options: dict[str, Any], folder: Path) -> list[float]:
     """The loss of every iteration of one training."""
     run_training(options, folder)
-    found = re.findall(r'iter: *[\d,]+, .* l_noise: (\S+)', (folder / LOG).read_text())
+    found = re.findall(
+        r'iter: *[\d,]+, .* l_noise: (\S+)', (folder / LOG).read_text(encoding='utf-8')
+    )
     return [float(loss) for loss in found]
 
 

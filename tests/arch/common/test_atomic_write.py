@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -141,3 +143,15 @@ def test_an_error_names_the_file_that_was_to_be_written(tmp_path, failing):
         temporary.write_bytes(b'x')
     assert str(caught.value).endswith(f"'{path}'")
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith('.')] == []
+
+
+def test_names_that_the_locale_has_no_letters_for_are_written(tmp_path):
+    code = """
+import os, sys
+from c2fdft_arch.common.atomic_write import write_bytes
+write_bytes(os.path.join(sys.argv[1], os.fsdecode(b'\\xc3\\xbc\\xe9.png')), b'whole')
+"""
+    ascii_only = {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}
+    command = [sys.executable, '-c', code, str(tmp_path)]
+    subprocess.run(command, env={**os.environ, **ascii_only}, check=True)
+    assert os.listdir(os.fsencode(tmp_path)) == [b'\xc3\xbc\xe9.png']

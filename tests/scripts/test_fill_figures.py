@@ -1,0 +1,86 @@
+"""Figures in documents are those of the measurements that they name."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import pytest
+
+from helpers.documents import ROOT
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The script's module."""
+    monkeypatch.syspath_prepend(str(ROOT / 'scripts'))
+    return importlib.import_module('fill_figures')
+
+
+@pytest.fixture
+def project(figures, tmp_path, monkeypatch):
+    """A project of one document and two measurements."""
+    monkeypatch.setattr(figures, 'ROOT', tmp_path)
+    monkeypatch.setattr(figures, 'MEASUREMENTS', tmp_path / 'docs/measurements')
+    figures.MEASUREMENTS.mkdir(parents=True)
+    cases = [{'tile': 128, 'overlap': 16, 'psnr': 55.06}, {'tile': 256, 'overlap': 16, 'psnr': 61}]
+    (figures.MEASUREMENTS / 'tiles.json').write_text(json.dumps({'cases': cases, 'count': 2}))
+    photo = {v: {'psnr': 20.0 + k, 'ssim': 0.5} for k, v in enumerate(('input', 'coarse', 'fine'))}
+    summary = {'photos': {'rocket': photo}, 'seconds': {'coarse': 42.0, 'fine': 103.0}}
+    (figures.MEASUREMENTS / 'demo.json').write_text(json.dumps(summary))
+    return tmp_path
+
+
+def test_every_figure_of_a_document_is_as_measured(figures):
+    for path in figures.documents():
+        text = path.read_text(encoding='utf-8')
+        assert figures.filled(text) == text, f'{path.name}: run scripts/fill_figures.py'
+
+
+def test_every_measurement_says_how_it_was_made_and_is_used(figures):
+    texts = [path.read_text(encoding='utf-8') for path in figures.documents()]
+    used = set().union(*map(figures.measurements_in, texts))
+    files = {path.stem for path in figures.MEASUREMENTS.glob('*.json')}
+    assert used == files and files
+    for name in files:
+        content = figures.measurement(name)
+        assert content['command'] and content['machine']['cpu'], name
+
+
+def test_a_figure_is_filled_where_its_marks_are(figures, project):
+    readme = project / 'README.md'
+    readme.write_text(
+        'PSNR <!--=tiles:cases[tile=128,overlap=16].psnr:.1f-->?<!--=--> dB in '
+        '<!--=tiles:count:-->many<!--=--> cases.\n'
+    )
+    assert figures.main(['--check']) == 1
+    assert figures.main([]) == 0
+    assert '.1f-->55.1<!--=--> dB in <!--=tiles:count:-->2<!--=-->' in readme.read_text()
+    assert figures.main(['--check']) == 0
+
+
+def test_a_code_block_is_filled_with_what_the_demo_prints(figures, project):
+    readme = project / 'README.md'
+    readme.write_text('Before\n\n<!--=demo:output-->\n\n```\nold\n```\n\n```\nanother\n```\n')
+    assert figures.main([]) == 0
+    text = readme.read_text()
+    assert 'old' not in text and '```\nanother\n```' in text
+    assert 'fine is +2.00 dB from the rainy input and +1.00 dB from coarse' in text
+    assert 'time: coarse 42 s, fine 1 min 43 s' in text
+
+
+@pytest.mark.parametrize(
+    ('mark', 'message'),
+    [
+        ('<!--=none:count:-->1<!--=-->', 'none.json'),
+        ('<!--=tiles:cases[tile=9].psnr:.1f-->1<!--=-->', '0 entries have tile=9'),
+        ('<!--=tiles:cases[overlap=16].psnr:.1f-->1<!--=-->', '2 entries have overlap=16'),
+        ('<!--=tiles:psnr:.1f-->1<!--=-->', 'there is no psnr'),
+        ('<!--=demo:picture-->\n\n```\n```\n', 'picture is none of output'),
+    ],
+)
+def test_a_mark_without_a_measurement_is_named(figures, project, capsys, mark, message):
+    (project / 'README.md').write_text(mark)
+    assert figures.main([]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith('error: README.md: ') and message in error
