@@ -42,10 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     module.add_arguments(parser)
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures there')
     options = parser.parse_args(arguments.options)
+    at = arguments.options.index('--json') if options.json else len(arguments.options)
+    measured = arguments.options[:at] + arguments.options[at + 2 :]
     figures, succeeded = module.run(options)
     if options.json:
-        given = sys.argv[1:] if argv is None else argv
-        command = f'python scripts/benchmark.py {shlex.join(given)}'
+        command = shlex.join(['python', 'scripts/benchmark.py', arguments.benchmark, *measured])
         write_json(options.json, {'command': command, 'machine': description(), **figures})
     return 0 if succeeded else 1
 

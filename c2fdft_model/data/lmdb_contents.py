@@ -22,6 +22,8 @@ def read_meta_info(folder: str | Path) -> dict[str, tuple[int, int]]:
     Raises PairingError if there is no such LMDB, or it has no valid `meta_info.txt`.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise PairingError(f'{folder}: there is no such folder; {WRITE} writes one.')
     if not (folder / 'data.mdb').is_file():
         raise PairingError(f'{folder}: there is no LMDB (no data.mdb in it); {WRITE} writes one.')
     meta = folder / 'meta_info.txt'

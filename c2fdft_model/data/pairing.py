@@ -225,7 +225,8 @@ def _listed_files(path: str | Path, gt_folder: str | Path, gt_files: list[str]) 
         if not line.strip():
             continue
         candidates = (line.strip(), _SHAPE.sub('', line.strip()), line.split()[0])
-        names = [unicodedata.normalize('NFC', os.path.normpath(c)) for c in candidates]
+        paths = (os.path.normpath(candidate.replace('\\', '/')) for candidate in candidates)
+        names = [unicodedata.normalize('NFC', path) for path in paths]
         file = next((known[name] for name in names if name in known), None)
         if file is None:
             hint = nearest(names[1], known)

@@ -5,6 +5,7 @@ BasicSR's `LmdbMaker` can do neither, and its keys may hold no dot; the format i
 """
 
 import errno
+import glob
 import os
 import secrets
 import shutil
@@ -23,6 +24,7 @@ from c2fdft_model.data.lmdb.plan import StoreOptions, SubImage
 MAP_SIZE = 2**28
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+_FORMER = '.former'
 _FINGERPRINT, _META, _ORIGINS = 'fingerprint.txt', 'meta_info.txt', 'origins.tsv'
 
 
@@ -46,7 +48,9 @@ class LmdbWriter:
         self._environment: lmdb.Environment | None = None
         self._lock = _lock(self.path)
         try:
-            if not self._is_finished(digest, overwrite):
+            if self._is_finished(digest, overwrite):
+                self._remove_former()
+            else:
                 self._environment = self._open_partial(digest)
         except BaseException:
             self._lock.release()
@@ -118,15 +122,20 @@ class LmdbWriter:
             return
         self._environment.close()
         self._environment = None
-        former = self.path.with_name(f'.{self.path.name}.{secrets.token_hex(4)}.former')
+        former = self.path.with_name(f'.{self.path.name}.{secrets.token_hex(4)}{_FORMER}')
         with _write_errors_explained(self.path):
             if os.path.lexists(self.path):
                 os.rename(self.path, former)
             os.rename(self.partial, self.path)
             atomic_write.sync_folder(self.path.parent)
-        if former.is_symlink():
-            former.unlink()
-        shutil.rmtree(former, ignore_errors=True)
+        self._remove_former()
+
+    def _remove_former(self) -> None:
+        """Remove LMDBs that this one has replaced, now or in a run that was killed then."""
+        for former in self.path.parent.glob(f'.{glob.escape(self.path.name)}.*{_FORMER}'):
+            if former.is_symlink():
+                former.unlink()
+            shutil.rmtree(former, ignore_errors=True)
 
     def close(self) -> None:
         """Close the LMDB; what was put stays."""

@@ -38,7 +38,9 @@ def test_lmdb_without_meta_info_is_refused(tmp_path):
 
 
 def test_missing_lmdb_is_named(tmp_path):
-    with pytest.raises(PairingError, match=r'lq\.lmdb: there is no LMDB'):
+    with pytest.raises(
+        PairingError, match=r'lq\.lmdb: there is no such folder; `c2fdft prepare-lmdb`'
+    ):
         read_meta_info(tmp_path / 'lq.lmdb')
 
 

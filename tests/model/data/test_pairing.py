@@ -151,6 +151,7 @@ LQ_AND_GT = ('0.png', 'a/0.png', 'a b.png', 'c.jpg')
         ('0.png (64,64,3)', '0.png'),
         ('a/0.png (64, 64, 3)', 'a/0.png'),
         ('./a/0.png', 'a/0.png'),
+        ('a\\0.png (64,64,3)', 'a/0.png'),
         ('a b.png (64,64,3)', 'a b.png'),
         ('a b.png', 'a b.png'),
         ('c.jpg 64 64', 'c.jpg'),

@@ -257,6 +257,10 @@ def test_former_lmdbs_stay_until_both_new_ones_are_whole(tmp_path, folders):
     with pytest.raises(ImageReadError):
         write_pairs(sources, *paths, overwrite=True)
     assert [content(path) for path in paths] == former
+    paths[0].with_name('.input.lmdb.0000.former').mkdir()  # of a run that was killed
+    write_pairs(sources[:3], *paths, overwrite=True)
+    assert [len(content(path)) for path in paths] == [3, 3]
+    assert not list(paths[0].parent.glob('.*.former'))
 
 
 def test_a_disk_without_locks_is_written_to_with_a_warning(tmp_path, folders, monkeypatch, capsys):
