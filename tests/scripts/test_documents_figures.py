@@ -14,7 +14,7 @@ from helpers.documents import ROOT
 def figures(monkeypatch):
     """The script's module."""
     monkeypatch.syspath_prepend(str(ROOT / 'scripts'))
-    return importlib.import_module('fill_figures')
+    return importlib.import_module('documents.__main__')
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def project(figures, tmp_path, monkeypatch):
 def test_every_figure_of_a_document_is_as_measured(figures):
     for path in figures.documents():
         text = path.read_text(encoding='utf-8')
-        assert figures.filled(text) == text, f'{path.name}: run scripts/fill_figures.py'
+        assert figures.filled(text) == text, f'{path.name}: run python -m documents'
 
 
 def test_every_measurement_says_how_it_was_made_and_is_used(figures):

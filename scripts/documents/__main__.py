@@ -1,7 +1,7 @@
 """Fill the figures of README and docs/ from what commands have measured.
 
-    python scripts/fill_figures.py            write them into the documents
-    python scripts/fill_figures.py --check    only name those that differ; exit code 1 if any do
+    PYTHONPATH=scripts python -m documents            write them into the documents
+    PYTHONPATH=scripts python -m documents --check    only name those that differ; exit code 1
 
 A figure stands between marks that readers do not see:
 
@@ -23,7 +23,7 @@ from typing import Any
 from demo import report
 from demo.stages import readable
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MEASUREMENTS = ROOT / 'docs' / 'measurements'
 FIGURE = re.compile(r'<!--=(\w+):([^:>]+):([^>]*)-->(.*?)<!--=-->', re.DOTALL)
 BLOCK = re.compile(r'(<!--=(\w+):(\w+)-->\n\n?```\w*\n)(.*?)(?=^```$)', re.DOTALL | re.MULTILINE)
@@ -114,7 +114,9 @@ def documents() -> Iterator[Path]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fill or check the documents; the exit code is 1 if a figure differs or has no source."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog='python -m documents',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--check', action='store_true', help='write nothing')
     check = parser.parse_args(arguments).check

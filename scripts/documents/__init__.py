@@ -1,0 +1,1 @@
+"""README and docs/: their figures come from measurements."""
