@@ -20,6 +20,7 @@ from c2fdft_arch.common.option_parsing import OptionError, parse_section
 from c2fdft_arch.common.registry_lookup import check_network_options, constructor_in
 from c2fdft_model.checkpointing.checkpointing import Checkpointing
 from c2fdft_model.checkpointing.run_description import RunDescription
+from c2fdft_model.data.dataset_options import MAX_UNREADABLE
 from c2fdft_model.data.image_names import image_name
 from c2fdft_model.data.training_clock import training_clock
 from c2fdft_model.diffusion.named_noise import seed_for
@@ -37,6 +38,7 @@ from c2fdft_model.training.options import TrainOptions
 from c2fdft_model.training.set_up import build_stage, report_start, warn_of_skip
 from c2fdft_model.training.stages import stage_inputs
 from c2fdft_model.training.training_log import TrainingLog
+from c2fdft_model.training.unreadable import UNREADABLE_KEY, UnreadableImages
 from c2fdft_model.validation.memory_budget import check_memory_budget
 from c2fdft_model.validation.options import ValidationOptions
 from c2fdft_model.validation.result_files import write_png
@@ -122,6 +124,9 @@ class C2FDFTModel(SRModel):
         self.setup_optimizers()
         self.setup_schedulers()
         self.log = TrainingLog(self.opt)
+        train_set = self.opt['datasets']['train']
+        limit = train_set.get('max_unreadable', MAX_UNREADABLE)
+        self.unreadable = UnreadableImages(limit, get_root_logger().warning)
         networks = {'params': self.net_g} | ({'params_ema': self.net_g_ema} if self.ema else {})
         self.checkpointing = Checkpointing(
             self.run, options, networks, self.optimizers, self.schedulers, self.log, val.best_metric
@@ -169,8 +174,14 @@ class C2FDFTModel(SRModel):
         super().update_learning_rate(current_iter, warmup_iter=warmup_iter)
 
     def feed_data(self, data: dict[str, Any]) -> None:
-        """Take a batch. Raises RuntimeError if it was loaded for another training iteration."""
+        """Take a batch.
+
+        Raises RuntimeError if it was loaded for another training iteration, ImageReadError after
+        too many images that cannot be read.
+        """
         training_clock.check(data)
+        if self.is_train:
+            self.unreadable.record(data.get(UNREADABLE_KEY, ()))
         # Unlike BasicSR's own, this does not wait for the device.
         self.lq = data['lq'].to(self.device, non_blocking=True)
         if 'gt' in data:

@@ -8,13 +8,16 @@ from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils import data
 
+from c2fdft_arch.common.messages import one_line
 from c2fdft_arch.common.worker_signals import shield_worker
 from c2fdft_model.data.dataset_options import parse_dataset
 from c2fdft_model.data.epoch_length import epoch_samples
 from c2fdft_model.data.pair_reader import PairReader, find_pairs
-from c2fdft_model.data.sample_stream import SampleStream
+from c2fdft_model.data.sample_stream import ImageDraw, SampleStream
 from c2fdft_model.data.training_clock import ITERATION_KEY, LoaderPosition
+from c2fdft_model.images.image_io import ImageReadError
 from c2fdft_model.plugin.patches.iterations import announce_iterations
+from c2fdft_model.training.unreadable import UNREADABLE_KEY
 
 announce_iterations()
 
@@ -28,10 +31,11 @@ class PatchCyclePairedDataset(data.Dataset):
     the loader passes only say how many GPUs it loads for. In validation and test, whole images.
 
     Samples: `lq`, `gt` (3, H, W) RGB float32 in [0, 1]; `lq_path`, `gt_path`; in training also
-    `patch_cycle_iteration`, the iteration they were loaded for.
+    `patch_cycle_iteration`, the iteration they were loaded for, and `unreadable`, the images that
+    they stand in for, in words.
 
     Raises OptionError for options that cannot be, PairingError for images that do not pair, and
-    ImageReadError for a file that cannot be read.
+    ImageReadError for a file that cannot be read, in training if no pair can take its place.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
@@ -40,7 +44,7 @@ class PatchCyclePairedDataset(data.Dataset):
         self.options = parse_dataset(opt)
         self.is_train = self.options.phase == 'train'
         is_first_rank = get_dist_info()[0] == 0
-        self.pairs = find_pairs(self.options, self.options.check_images and is_first_rank)
+        self.pairs = find_pairs(self.options, self.options.check_images if is_first_rank else False)
         self.reader = PairReader(self.options)
         self.position = LoaderPosition()
         if self.is_train:
@@ -78,5 +82,18 @@ class PatchCyclePairedDataset(data.Dataset):
         return [
             sample | {ITERATION_KEY: iteration}
             for draw in (plan.draws[:1] if is_past_end else plan.draws)
-            for sample in self.reader.patches(self.pairs[draw.image], draw.crops, plan.patch_size)
+            for sample in self._patches(draw, plan.patch_size)
         ]
+
+    def _patches(self, draw: ImageDraw, patch_size: int) -> list[dict[str, Any]]:
+        """The samples of a draw, from the next pair if its own cannot be read."""
+        problems: list[str] = []
+        for k in range(1 + min(self.options.max_unreadable, len(self.pairs) - 1)):
+            pair = self.pairs[(draw.image + k) % len(self.pairs)]
+            try:
+                samples = self.reader.patches(pair, draw.crops, patch_size)
+            except ImageReadError as error:
+                problems.append(one_line(error))
+            else:
+                return [sample | {UNREADABLE_KEY: '\n'.join(problems)} for sample in samples]
+        raise ImageReadError('\n'.join(problems))

@@ -4,10 +4,11 @@
     c2fdft restore datasets/test/Rain100L/input results/Rain100L --weights W.pth \\
         --metrics datasets/test/Rain100L/target --protocol rain_y
 
-Images of any size from 1 x 1, RGB or grey, 8 or 16 bits; alpha, EXIF data and colour profile are
-kept. A result has the format of its source unless OUTPUT or --format say otherwise; --format png
-avoids the loss of JPEG. What is there already is skipped. Ends with 0 if every image was restored,
-1 if some could not be, 2 if nothing could be started.
+Images of any size from 1 x 1, RGB or grey, 8 or 16 bits; alpha, EXIF data, colour profile and
+whatever else belongs to them are kept, or named. A result has the format of its source unless
+OUTPUT or --format say otherwise; --format png avoids the loss of JPEG. What is there already is
+skipped. Ends with 0 if every image was restored with all that belongs to it, 1 if not, 2 if nothing
+could be started.
 """
 
 import argparse
@@ -78,8 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Restore, measure and report; the exit code is 0, 1 or 2 as the module says."""
     args = parse_arguments(arguments)
     unreadable: list[OSError] = []
+    left_out: list[str] = []
     try:
-        jobs = find_jobs(args.inputs, args.output, args.format, unreadable.append)
+        jobs = find_jobs(args.inputs, args.output, args.format, unreadable.append, left_out.append)
         gt = _ground_truth(args, jobs) if args.metrics else None
         restorer, settings = build_restorer(args)
         record = ResultsRecord(settings)
@@ -92,14 +94,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     protocol = IMAGE_PROTOCOLS[args.protocol]
     runner = JobRunner(restorer, protocol, gt, args.overwrite, args.compare, args.quality, record)
     runner.outcomes.failures += map(_unreadable, unreadable)
+    runner.outcomes.left_out += left_out
     try:
         runner.run(jobs)
     except KeyboardInterrupt:
         runner.outcomes.failures.append('interrupted; run the same command again to go on')
     print(runner.outcomes.report(protocol))
-    problems = runner.outcomes.failures + runner.outcomes.incomplete
-    _print_failures(problems)
-    return 1 if problems else 0
+    _print_failures(runner.outcomes.failures + runner.outcomes.incomplete)
+    return 0 if runner.outcomes.all_is_done else 1
 
 
 def _check_results(record: ResultsRecord, jobs: Sequence[RestoreJob]) -> None:

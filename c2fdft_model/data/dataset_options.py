@@ -17,6 +17,7 @@ from c2fdft_arch.common.option_parsing import (
 from c2fdft_model.data.patch_cycle import DATASET_TYPE, PatchCycle
 
 BACKENDS = ('lmdb', 'disk')
+MAX_UNREADABLE = 10
 _PATH = 'datasets: train'
 
 
@@ -55,8 +56,10 @@ class DatasetOptions(Section):
     """Turn and mirror patches, eight ways."""
     crops_per_image: PositiveInt = 1
     """Patches taken from one decoded image."""
-    check_images: bool = True
-    """Folders: read the headers of all files at the start."""
+    check_images: bool | Literal['decode'] = True
+    """Folders: read the headers of all files at the start; `decode`: decode all of them."""
+    max_unreadable: NotNegativeInt = MAX_UNREADABLE
+    """Training images that cannot be read, for which others stand in; one more ends it all."""
     batch_size_per_gpu: PositiveInt = 1
     """Batch size of BasicSR's loader: the largest of `mini_batch_sizes`."""
     num_worker_per_gpu: NotNegativeInt = 0

@@ -1,7 +1,6 @@
 """The images of pairs, found, read and cropped into samples."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import lmdb
@@ -11,18 +10,19 @@ import torch
 from c2fdft_model.data.dataset_options import DatasetOptions
 from c2fdft_model.data.image_listing import ListingError
 from c2fdft_model.data.lmdb_contents import pair_lmdbs
-from c2fdft_model.data.pair_sources import check_sizes
+from c2fdft_model.data.pair_sources import check_sizes, decoded_size
 from c2fdft_model.data.pairing import ImagePair, PairingError, listed_pairs, pair_folders
 from c2fdft_model.data.sample_stream import Crop
 from c2fdft_model.data.shared_lmdbs import open_shared
-from c2fdft_model.images.image_io import ImageReadError, pad_to, to_float
+from c2fdft_model.images.image_io import ImageReadError, image_size, read_bytes, to_float
 from c2fdft_model.images.indexed_png import IndexedPng, WholeImage, open_image
 
 OpenImage = IndexedPng | WholeImage
 
 
-def find_pairs(options: DatasetOptions, check_images: bool) -> list[ImagePair]:
-    """The pairs of a data set; `check_images` reads the headers of all files in folders.
+def find_pairs(options: DatasetOptions, check_images: bool | str) -> list[ImagePair]:
+    """The pairs of a data set; `check_images` reads the headers of all files in folders,
+    or decodes them (`decode`).
 
     Raises PairingError naming the data set for folders and images that do not pair.
     """
@@ -32,7 +32,7 @@ def find_pairs(options: DatasetOptions, check_images: bool) -> list[ImagePair]:
         raise PairingError(f'datasets: {options.name or options.phase}: {error}') from error
 
 
-def _find_pairs(options: DatasetOptions, check_images: bool) -> list[ImagePair]:
+def _find_pairs(options: DatasetOptions, check_images: bool | str) -> list[ImagePair]:
     lq, gt = options.dataroot_lq, options.dataroot_gt
     templates = options.filename_tmpl, options.filename_tmpl_gt
     if options.is_lmdb:
@@ -42,7 +42,8 @@ def _find_pairs(options: DatasetOptions, check_images: bool) -> list[ImagePair]:
     else:
         pairs = listed_pairs(options.meta_info_file, lq, gt, *templates)
     if check_images:
-        check_sizes(lq, gt, pairs, options.scale)
+        measure = decoded_size if check_images == 'decode' else image_size
+        check_sizes(lq, gt, pairs, options.scale, measure)
     return pairs
 
 
@@ -88,12 +89,7 @@ class PairReader:
 
     def _open_image(self, folder: str, name: str) -> OpenImage:
         path = os.path.join(folder, name)
-        try:
-            content = (
-                self._lmdb_entry(folder, name) if self.options.is_lmdb else Path(path).read_bytes()
-            )
-        except OSError as error:
-            raise ImageReadError(f'{path}: {error.strerror or error}.') from error
+        content = self._lmdb_entry(folder, name) if self.options.is_lmdb else read_bytes(path)
         if content is None:
             raise ImageReadError(f'{folder}: there is no image of the key {name}.')
         return open_image(content, path)
@@ -137,7 +133,10 @@ class PairReader:
 def _patch(image: OpenImage, top: int, left: int, size: int) -> np.ndarray:
     """A square of an image; of a smaller image, what there is, reflected."""
     patch = image.crop(top, left, min(size, image.height), min(size, image.width))
-    return pad_to(patch, size, size)
+    missing = size - patch.shape[0], size - patch.shape[1]
+    if missing == (0, 0):
+        return patch
+    return np.pad(patch, ((0, missing[0]), (0, missing[1]), (0, 0)), mode='reflect')
 
 
 def _to_tensor(image: np.ndarray) -> torch.Tensor:

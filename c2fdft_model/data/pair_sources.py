@@ -12,6 +12,9 @@ from c2fdft_arch.common.messages import printable
 from c2fdft_model.data.pairing import SHOWN, ImagePair, PairingError
 from c2fdft_model.images.image_io import ImageReadError, image_size, read_rgb
 
+MeasureSize = Callable[[Path], tuple[int, int]]
+"""Height and width of an image file; raises ImageReadError."""
+
 
 @dataclass(frozen=True)
 class PairSource:
@@ -29,29 +32,50 @@ class PairSource:
     load: Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
+def decoded_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image, all of which is decoded. Raises ImageReadError."""
+    height, width = read_rgb(path).shape[:2]
+    return height, width
+
+
 def check_sizes(
-    lq_folder: str | Path, gt_folder: str | Path, pairs: Sequence[ImagePair], scale: int = 1
+    lq_folder: str | Path,
+    gt_folder: str | Path,
+    pairs: Sequence[ImagePair],
+    scale: int = 1,
+    measure: MeasureSize = image_size,
 ) -> list[tuple[int, int]]:
-    """Read the headers of all files; returns height and width of each clean image.
+    """Read the headers of all files, or what `measure` reads; returns the clean images' sizes.
+
+    Sizes are (height, width).
 
     Raises PairingError naming the files that are no images, and pairs of different sizes.
     """
-    found = sizes_or_problems(lq_folder, gt_folder, pairs, scale)
+    found = sizes_or_problems(lq_folder, gt_folder, pairs, scale, measure)
     raise_if_any([text for text in found if isinstance(text, str)], 'pairs cannot be used')
     return [size for size in found if not isinstance(size, str)]
 
 
 def sizes_or_problems(
-    lq_folder: str | Path, gt_folder: str | Path, pairs: Sequence[ImagePair], scale: int = 1
+    lq_folder: str | Path,
+    gt_folder: str | Path,
+    pairs: Sequence[ImagePair],
+    scale: int = 1,
+    measure: MeasureSize = image_size,
 ) -> list[tuple[int, int] | str]:
     """For each pair, height and width of its clean image, or in words why it cannot be used."""
 
     def check(pair: ImagePair) -> tuple[int, int] | str:
         lq, gt = Path(lq_folder, pair.lq), Path(gt_folder, pair.gt)
-        try:
-            lq_size, gt_size = image_size(lq), image_size(gt)
-        except ImageReadError as error:
-            return str(error)
+        sizes, problems = [], []
+        for path in (lq, gt):
+            try:
+                sizes.append(measure(path))
+            except ImageReadError as error:
+                problems.append(str(error))
+        if problems:
+            return ' '.join(problems)
+        lq_size, gt_size = sizes
         if (lq_size[0] * scale, lq_size[1] * scale) == gt_size:
             return gt_size
         names = printable(lq), printable(gt)

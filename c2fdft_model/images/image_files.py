@@ -1,44 +1,46 @@
-"""Image files in and out, with everything kept that a restoration does not change.
-
-Alpha, bit depth, grey, EXIF (with the orientation) and the ICC profile pass through.
-"""
+"""Image files in and out, with everything kept that a restoration does not change, or named."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-import warnings
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from c2fdft_arch.common import atomic_write
 from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_arch.common.messages import one_line
-from c2fdft_model.images.exif import Exif, exif_of, read_exif, with_exif
+from c2fdft_model.images import image_io, indexed_png, tiff
 from c2fdft_model.images.image_io import FORMATS, three_channels, to_float
-from c2fdft_model.images.images_16bit import (
-    UnsupportedImageError,
-    check_length,
-    read_png16,
-    read_tiff16,
-    tiff_icc_profile,
-    write_png16,
-    write_tiff,
-)
-from c2fdft_model.images.orientation import INVERSE, UPRIGHT
+from c2fdft_model.images.tiff import INVERSE, UPRIGHT
 
-READABLE = tuple(dict.fromkeys(FORMATS.values()))
 LARGEST_SIDE = {'JPEG': 65500, 'WEBP': 16383}
+LONGEST_IN_JPEG = 65000
+"""Bytes of EXIF data, XMP, IPTC data or comment."""
+NAMES = {
+    'exif': 'EXIF data',
+    'icc': 'colour profile',
+    'xmp': 'XMP',
+    'dpi': 'resolution',
+    'iptc': 'IPTC data',
+    'comment': 'comment',
+    'text': 'text',
+}
+"""What belongs to an image beside its pixels: fields of a record, and what messages call them."""
+HELD = {'WEBP': ('exif', 'icc', 'xmp'), 'TIFF': tuple(NAMES)[:5], 'JPEG': tuple(NAMES)[:6]}
+"""The fields that a format can hold; PNG holds all."""
+_IPTC = b'8BIM\x04\x04'
+_XMP_TEXT, _IPTC_TEXT = 'XML:com.adobe.xmp', 'Raw profile type iptc'
 
 
 class ImageFileError(C2FDFTError, ValueError):
-    """A file cannot be read or written; the message says which, why and what to do."""
+    """A file cannot be written; the message says which, why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -48,40 +50,43 @@ class ImageRecord:
     colour: np.ndarray
     """(H, W, 3) float32 RGB in [0, 1]; of a grey image three equal channels."""
     alpha: np.ndarray | None = None
-    """(H, W) of `depth` bits, as in the file."""
+    """(H, W) of `depth` bits, as in the file; the colours are not multiplied by it."""
     depth: int = 8
     """Bits per channel, 8 or 16."""
     grey: bool = False
-    orientation: int = 1
-    """EXIF orientation of the file, 1 to 8."""
-    exif: bytes | None = None
-    """EXIF data as they stand in a file, with the orientation."""
-    icc: bytes | None = None
-    frames: int = 1
-    """Images in the file, of which this is the first."""
+    exif: bytes = b''
+    """EXIF data, with the orientation in which the pixels were and will be stored."""
+    icc: bytes = b''
+    xmp: bytes = b''
+    iptc: bytes = b''
+    dpi: tuple[float, float] | None = None
+    comment: bytes = b''
+    text: Mapping[str, str] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
     """What the file holds beside the image and could not be read."""
 
 
 def is_image_name(path: Path) -> bool:
-    """Whether a file's name ends like those that are read."""
+    """Whether a file's name ends like those that are written."""
     return path.suffix.lower() in FORMATS
 
 
 def read_image(path: str | os.PathLike[str]) -> ImageRecord:
-    """Read a PNG, JPEG, TIFF or WebP file. Raises ImageFileError."""
-    path = Path(path)
-    content = _read_bytes(path)
-    try:
-        with (
-            _no_pixel_limit(),
-            contextlib.suppress(UnidentifiedImageError),
-            Image.open(io.BytesIO(content), formats=READABLE) as image,
-        ):
-            return _decode(image, content)
-        return _tiff_of_others(content)
-    except Exception as error:  # the decoders raise all kinds for damaged files
-        raise _unreadable(path, error) from error
+    """Read an image file with all that belongs to it. Raises ImageReadError."""
+    data = image_io.read_bytes(path)
+    with image_io.naming(str(path)):
+        header = image_io.read_header(io.BytesIO(data), data)
+        image_io.check_size(header, len(data))
+        pixels, image = image_io.decode(data, header)
+        found = _of_others(image, header) if header.kind != 'TIFF' and image else _of_tiff(data)
+    channels = pixels.shape[2]
+    return ImageRecord(
+        colour=_colours(pixels),
+        alpha=np.ascontiguousarray(pixels[:, :, -1]) if channels in (2, 4) else None,
+        depth=8 * pixels.dtype.itemsize,
+        grey=channels < 3,
+        **found,
+    )
 
 
 def write_image(
@@ -90,20 +95,25 @@ def write_image(
     """Write a PNG, JPEG, TIFF or WebP file, as its name ends; folders are made as needed.
 
     JPEG and WebP have 8 bits; their `quality` is 1 to 100, and 100 is lossless for WebP. Returns
-    what belongs to the record and could not be kept. Raises ImageFileError.
+    the names of what belongs to the record and could not be kept. Raises ImageFileError.
     """
     path = Path(path)
     check_writable(path, record)
     kind = _kind(path)
     try:
-        content, lost = _encode_what_is_possible(record, kind, quality)
+        held, lost = _held_by(kind, record)
+        try:
+            content = _encode(held, kind, quality)
+        except (ValueError, TypeError, LookupError, struct.error):  # something beside the image
+            held, more = _without(held, [name for name in NAMES if getattr(held, name)])
+            content, lost = _encode(held, kind, quality), lost + more
         atomic_write.write_bytes(path, content)
     except MemoryError:
         raise
     except Exception as error:
         reason = getattr(error, 'strerror', None) or one_line(error)
         raise ImageFileError(f'{path} cannot be written: {reason}.') from error
-    return lost
+    return tuple(dict.fromkeys(lost))
 
 
 def check_writable(path: Path, record: ImageRecord) -> None:
@@ -140,117 +150,59 @@ def _kind(path: Path) -> str:
     return FORMATS[path.suffix.lower()]
 
 
-def _unreadable(path: Path, error: Exception) -> ImageFileError:
-    if isinstance(error, UnsupportedImageError):
-        return ImageFileError(f'{path} {error}.')
-    if isinstance(error, MemoryError):
-        return ImageFileError(f'{path} does not fit into the memory.')
-    # the text of other errors is about a decoder's own variables
-    told = isinstance(error, (OSError, ValueError, SyntaxError, zlib.error))
-    reason = one_line(error) if told else 'its data contradict each other'
-    return ImageFileError(f'{path} is damaged or cut short ({reason}): copy or save it again.')
-
-
-def _read_bytes(path: Path) -> bytes:
+def _of_tiff(data: bytes) -> dict[str, Any]:
+    """The fields of a record that TIFF tags give."""
+    with tiff.opened(io.BytesIO(data)) as file:
+        page, tags = file.pages[0], file.pages[0].tags
+        found = {'icc': tags.valueof(34675), 'xmp': tags.valueof(700), 'iptc': tags.valueof(33723)}
+        found = {name: bytes(value) for name, value in found.items() if value}
+        found.setdefault('iptc', _iptc_in(bytes(tags.valueof(34377) or b'')))
+        dpi = page.get_resolution('inch') if 282 in tags and tags.valueof(296) != 1 else None
+        lost = _further_images(len(file.pages)) + _of_cmyk(page.photometric == 5, found)
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        reasons: dict[type[OSError], str] = {
-            FileNotFoundError: ': no such file',
-            IsADirectoryError: ' is a folder, not an image',
-            PermissionError: ': no permission to read it',
-        }
-        reason = reasons.get(type(error), f' cannot be read: {error.strerror or error}')
-        raise ImageFileError(f'{path}{reason}.') from error
-    if not content:
-        raise ImageFileError(f'{path} is empty (0 bytes): copy it again.')
-    return content
+        exif = tiff.extract_exif(data)
+    except Exception:  # of many kinds
+        exif, lost = b'', [*lost, NAMES['exif']]
+    return found | {'dpi': dpi, 'exif': exif, 'lost': tuple(lost)}
 
 
-@contextlib.contextmanager
-def _no_pixel_limit() -> Iterator[None]:
-    """Lift Pillow's guard against huge images: the user has named the file."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-
-
-def _decode(image: Image.Image, content: bytes) -> ImageRecord:
+def _of_others(image: Image.Image, header: image_io.Header) -> dict[str, Any]:
+    """The fields of a record that Pillow's image and the header give."""
+    info, text = image.info, dict(getattr(image, 'text', {}))
+    text.pop(_XMP_TEXT, None)
+    profile = bytes.fromhex(''.join(text.pop(_IPTC_TEXT, '').split('\n')[3:]))
     # cameras put previews into their JPEG files, which Pillow then calls MPO
-    frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
-    depth = _depth(image, content)
-    exif = exif_of(image, content)
-    orientation = exif.orientation or 1
-    icc = image.info.get('icc_profile')
-    is_tiff = image.format == 'TIFF'
-    if is_tiff:
-        check_length(content)
-    # also where OpenCV decodes the pixels, since it lets truncated files pass
-    image.load()
-    if depth == 8:
-        pixels = _eight_bit_pixels(image)
-        if is_tiff:
-            orientation = 1  # Pillow turns TIFF upright by itself, and no other
-        if image.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV'):
-            icc = None  # it describes colours that the result does not have
-    elif is_tiff:
-        pixels = read_tiff16(content)
-    else:
-        pixels = read_png16(content, image.info.get('transparency'))
-    return _record(UPRIGHT[orientation](pixels), exif, icc, frames)
+    lost = [] if image.format == 'MPO' else _further_images(getattr(image, 'n_frames', 1))
+    lost += [NAMES['exif']] if header.exif is None else []
+    found = {
+        'exif': header.exif or b'',
+        'icc': info.get('icc_profile') or b'',
+        'xmp': info.get('xmp', b''),
+        'iptc': (info.get('photoshop') or {}).get(0x0404) or _iptc_in(profile),
+        'dpi': info.get('dpi'),
+        'comment': info.get('comment', b''),
+        'text': text,
+    }
+    lost += _of_cmyk(image.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV'), found)
+    return found | {'lost': tuple(lost)}
 
 
-def _depth(image: Image.Image, content: bytes) -> int:
-    if image.format == 'PNG':
-        return 16 if content[24] == 16 else 8
-    if image.format != 'TIFF':
-        return 8
-    bits = max(image.tag_v2.get(258, (1,)))  # type: ignore[attr-defined]
-    sample_format = max(image.tag_v2.get(339, (1,)))  # type: ignore[attr-defined]
-    if bits > 16 or sample_format != 1:
-        raise UnsupportedImageError(
-            f'has {bits} bits per channel{", of floating point" if sample_format == 3 else ""}: '
-            'save it with 8 or 16'
-        )
-    return 16 if bits == 16 else 8
+def _further_images(count: int) -> list[str]:
+    return [f'{count - 1} further images of the file'] if count > 1 else []
 
 
-def _eight_bit_pixels(image: Image.Image) -> np.ndarray:
-    has_alpha = image.has_transparency_data
-    grey = image.mode in ('1', 'L', 'LA', 'La')
-    mode = ('LA' if has_alpha else 'L') if grey else ('RGBA' if has_alpha else 'RGB')
-    pixels = np.asarray(image.convert(mode))
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
-
-
-def _tiff_of_others(content: bytes) -> ImageRecord:
-    """A 16-bit TIFF that Pillow does not know, such as grey with alpha."""
-    try:
-        exif = read_exif(content).with_legal_orientation()
-    except Exception:
-        reason = 'is not an image: give PNG, JPEG, TIFF or WebP files'
-        raise UnsupportedImageError(reason) from None
-    pixels = UPRIGHT[exif.orientation or 1](read_tiff16(content))
-    return _record(pixels, exif, tiff_icc_profile(content), 1)
-
-
-def _record(pixels: np.ndarray, exif: Exif, icc: bytes | None, frames: int) -> ImageRecord:
-    channels = pixels.shape[2]
-    return ImageRecord(
-        colour=_colours(pixels),
-        alpha=np.ascontiguousarray(pixels[:, :, -1]) if channels in (2, 4) else None,
-        depth=8 * pixels.dtype.itemsize,
-        grey=channels < 3,
-        orientation=exif.orientation or 1,
-        exif=exif.to_bytes() if exif.tags else None,
-        icc=icc,
-        frames=frames,
-        lost=exif.lost,
+def _of_cmyk(is_cmyk: bool, found: dict[str, Any]) -> list[str]:
+    """What is lost of colours that become RGB; their profile, which describes others, goes."""
+    return (
+        ['CMYK colours (now RGB)'] + [NAMES['icc']] * bool(found.pop('icc', b'')) if is_cmyk else []
     )
+
+
+def _iptc_in(resources: bytes) -> bytes:
+    """The IPTC data among Photoshop's resources."""
+    at = resources.find(_IPTC) + len(_IPTC) + 2  # behind an empty name
+    length = int.from_bytes(resources[at : at + 4], 'big')
+    return resources[at + 4 : at + 4 + length] if _IPTC in resources else b''
 
 
 def _colours(pixels: np.ndarray) -> np.ndarray:
@@ -258,46 +210,81 @@ def _colours(pixels: np.ndarray) -> np.ndarray:
     return to_float(three_channels(pixels if pixels.shape[2] > 2 else pixels[:, :, :1]))
 
 
-def _encode_what_is_possible(
-    record: ImageRecord, kind: str, quality: int
-) -> tuple[bytes, tuple[str, ...]]:
-    """A file's content and what it lacks; what cannot be written beside the image is left out."""
-    exif = _exif_to_write(record, kind)
-    lost = exif.lost if exif else record.lost
-    try:
-        return _encode(record, kind, quality, exif), lost
-    except MemoryError:
-        raise
-    except Exception:
-        if exif is None and record.icc is None:
-            raise
-    # without EXIF data the image has to be stored upright
-    bare = replace(record, icc=None, orientation=1)
-    return _encode(bare, kind, quality, None), (*lost, 'EXIF data', 'colour profile')
+def _held_by(kind: str, record: ImageRecord) -> tuple[ImageRecord, list[str]]:
+    """What a format can hold of a record, and the names of the rest."""
+    too_long = [
+        name
+        for name in ('exif', 'xmp', 'iptc', 'comment')
+        if kind == 'JPEG' and len(getattr(record, name)) > LONGEST_IN_JPEG
+    ]
+    foreign = [name for name in NAMES if name not in HELD.get(kind, NAMES)]
+    held, lost = _without(record, [n for n in NAMES if n in too_long + foreign])
+    shallow = ['16 bits per channel'] if record.depth > 8 and kind in LARGEST_SIDE else []
+    return held, [*record.lost, *lost, *shallow]
 
 
-def _exif_to_write(record: ImageRecord, kind: str) -> Exif | None:
-    if record.exif is None and record.orientation == 1:
-        return None
-    exif = read_exif(record.exif) if record.exif else Exif()
-    exif = replace(exif, lost=record.lost).with_orientation(record.orientation)
-    return exif.shortened(65533) if kind == 'JPEG' else exif  # bytes, with the header
+def _without(record: ImageRecord, fields: list[str]) -> tuple[ImageRecord, list[str]]:
+    given = [name for name in fields if getattr(record, name)]
+    nothing: dict[str, Any] = dict.fromkeys(given, b'')
+    return replace(record, **nothing), [NAMES[name] for name in given]
 
 
-def _encode(record: ImageRecord, kind: str, quality: int, exif: Exif | None) -> bytes:
-    turned_back = UPRIGHT[INVERSE[record.orientation]](_file_pixels(record, kind))
-    pixels = np.ascontiguousarray(turned_back)
+def _encode(record: ImageRecord, kind: str, quality: int) -> bytes:
+    orientation, _ = image_io.read_exif(record.exif)
+    pixels = np.ascontiguousarray(UPRIGHT[INVERSE[orientation]](_file_pixels(record, kind)))
+    resources = _IPTC + struct.pack('>HI', 0, len(record.iptc)) + record.iptc
+    resources += b'\0' * (len(resources) % 2)
     if kind == 'TIFF':
-        content = write_tiff(pixels, record.icc, exif.layout.order if exif else '<')
-        return with_exif(content, exif) if exif else content
-    exif_bytes = exif.to_bytes() if exif else b''
+        tags = [(700, 1, record.xmp), (33723, 7, record.iptc)]
+        return tiff.write_tiff(
+            pixels,
+            record.exif,
+            [(tag, kind, len(value), value, True) for tag, kind, value in tags if value],
+            iccprofile=record.icc or None,
+            resolution=record.dpi or None,
+            resolutionunit='inch' if record.dpi else None,
+        )
+    options: dict[str, Any] = {'icc_profile': record.icc, 'dpi': record.dpi or None}
+    options['exif'] = tiff.HEADER + record.exif if record.exif else b''
+    if kind == 'PNG':
+        options['pnginfo'] = _png_texts(record, resources)
+    else:  # a format ignores the options that it does not have
+        options |= {'xmp': record.xmp, 'comment': record.comment, 'quality': quality}
+        options |= {'subsampling': 0, 'lossless': quality == 100, 'exact': True}
+        start = b'Photoshop 3.0\0' + resources
+        options['extra'] = (
+            b'\xff\xed' + struct.pack('>H', 2 + len(start)) + start if record.iptc else b''
+        )
     if pixels.dtype == np.uint16:
-        return write_png16(pixels, record.icc, exif_bytes)
+        # Pillow writes 8 bits, but whatever belongs to them
+        other, png = (
+            _saved(np.zeros((1, 1, 1), np.uint8), kind, options),
+            indexed_png.encode(pixels, 6),
+        )
+        return png[:33] + other[33 : other.rindex(b'IDAT') - 4] + png[33:]
+    return _saved(pixels, kind, options)
+
+
+def _saved(pixels: np.ndarray, kind: str, options: Mapping[str, Any]) -> bytes:
+    file = io.BytesIO()
     image = Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[:, :, 0])
-    options = {'quality': quality, 'subsampling': 0, 'lossless': quality == 100, 'exact': True}
-    file = io.BytesIO()  # a format ignores the options that it does not have
-    image.save(file, kind, icc_profile=record.icc, exif=exif_bytes, **options)
+    image.save(
+        file, kind, **{name: value for name, value in options.items() if value not in (None, b'')}
+    )
     return file.getvalue()
+
+
+def _png_texts(record: ImageRecord, resources: bytes) -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    if record.xmp:
+        info.add_itxt(_XMP_TEXT, record.xmp.decode())
+    if record.iptc:
+        info.add_text(_IPTC_TEXT, f'\niptc\n{len(resources):8d}\n{resources.hex()}\n', zip=True)
+    if record.comment:
+        info.add_text('Comment', record.comment.decode('utf-8', 'replace'))
+    for key, value in record.text.items():
+        info.add_text(key, value)
+    return info
 
 
 def _file_pixels(record: ImageRecord, kind: str) -> np.ndarray:

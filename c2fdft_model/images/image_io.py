@@ -1,47 +1,61 @@
-"""Image files as they are in the wild, decoded to RGB the same way everywhere.
+"""Image files, decoded the same way for training, testing, evaluating and restoring.
 
-Grey, palette, transparent (alpha is dropped), 16-bit, EXIF-rotated and CMYK files become arrays
-(H, W, 3), RGB, uint8 or uint16, stored values. OpenCV decodes the common formats; Pillow, what
-OpenCV cannot decode or decodes wrongly. A file takes the same route wherever it is read.
+Pixels are stored values, uint8 or uint16, RGB. OpenCV decodes what training reads most, because it
+is fast; tifffile, TIFF of 16 bits; Pillow, which gives the same pixels as OpenCV, all else.
 """
 
 import contextlib
 import io
+import os
 import re
+import stat
 import struct
 from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL import Image
 
 from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_arch.common.free_memory import free_memory
 from c2fdft_arch.common.messages import one_line
-from c2fdft_model.images import png
-from c2fdft_model.images.orientation import ORIENTATION_TAG, UPRIGHT
+from c2fdft_model.images import tiff
+from c2fdft_model.images.tiff import UPRIGHT, UnsupportedImageError
 
 FORMATS = {
     '.png': 'PNG',
-    '.jpg': 'JPEG',
-    '.jpeg': 'JPEG',
-    '.tif': 'TIFF',
-    '.tiff': 'TIFF',
+    **dict.fromkeys(('.jpg', '.jpeg', '.jpe', '.jfif'), 'JPEG'),
+    **dict.fromkeys(('.tif', '.tiff'), 'TIFF'),
     '.webp': 'WEBP',
 }
 """Endings of names and their formats: what is written, and read with all that belongs to it."""
-IMAGE_SUFFIXES = (*FORMATS, '.bmp', '.ppm', '.pgm')
+IMAGE_SUFFIXES = (*FORMATS, '.bmp', '.ppm', '.pgm', '.pnm', '.gif', '.jp2', '.avif')
 """Endings of all files whose pixels are read."""
+CAMERA_SUFFIXES = ('.dng', '.cr2', '.cr3', '.nef', '.arw', '.orf', '.raf', '.rw2')
+NOT_READ_SUFFIXES = ('.heic', '.heif', '.jxl', '.psd', '.exr', *CAMERA_SUFFIXES)
+"""Endings of images that are not read."""
+KINDS = (*dict.fromkeys(FORMATS.values()), 'BMP', 'PPM', 'GIF', 'JPEG2000', 'AVIF')
+"""What Pillow calls the formats that are read; a file's content tells which it is."""
+NOT_READ = {
+    'a HEIC image': rb'....ftyp(he|mif1|msf1)',
+    'a JPEG XL image': rb'\xff\x0a|\0\0\0\x0cJXL ',
+    'a Photoshop document': rb'8BPS',
+    'a web page': rb'(?i)\s*<(!doctype|html)',
+    'a pointer of Git LFS, which "git lfs pull" replaces by the image': rb'version https://git-lfs',
+}
+LARGEST = 2**30
+"""Pixels; OpenCV decodes no more."""
+DENSEST = 1600
+"""So many bytes of pixels are in no byte of a file, but of flat WebP, JPEG 2000 and AVIF files."""
+MOST_EXIF_SEGMENTS = 256
+CHECKED = 2**28
+"""Bytes; for less, the free memory is not looked up."""
 
-_JPEG = b'\xff\xd8\xff'
-_BIG_TIFF = (b'II+\0', b'MM\0+')
-_TIFF = (b'II*\0', b'MM\0*', *_BIG_TIFF)
 _PNM_HEADER = re.compile(rb'P([56])\s(\d+)\s(\d+)\s(\d+)\s')
-_RGB_FLAG = getattr(cv2, 'IMREAD_COLOR_RGB', None)
-_AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-_BROKEN = (OSError, ValueError, SyntaxError, KeyError, struct.error, Image.DecompressionBombError)
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_END = {'PNG': b'IEND', 'JPEG': b'\xff\xd9'}
+_FAST = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 class ImageReadError(C2FDFTError, OSError):
@@ -50,77 +64,101 @@ class ImageReadError(C2FDFTError, OSError):
     kind = 'unreadable'
 
 
+class Header(NamedTuple):
+    """What a file says of its image, as stored."""
+
+    kind: str
+    height: int
+    width: int
+    channels: int = 3
+    depth: int = 8
+    orientation: int = 1
+    exif: bytes | None = b''
+    """None if they are damaged."""
+
+
 @contextlib.contextmanager
-def _naming(name: str) -> Iterator[None]:
+def naming(name: str) -> Iterator[None]:
     """Turn the errors of files and decoders into an ImageReadError with the file's name."""
     try:
         yield
     except ImageReadError:
         raise
-    except (*_BROKEN, cv2.error) as error:
-        if isinstance(error, UnidentifiedImageError):
-            reason = 'not an image file of a known format'
-        else:
-            damage = f'truncated or damaged image ({one_line(error).rstrip(".")})'
-            reason = getattr(error, 'strerror', None) or damage
-        raise ImageReadError(f'{name}: {reason}.') from error
+    except Exception as error:  # decoders raise all kinds for damaged files
+        reason = f'truncated or damaged image ({one_line(error).rstrip(".")})'
+        if isinstance(error, UnsupportedImageError):
+            reason = str(error)
+        elif isinstance(error, MemoryError):
+            reason = 'it does not fit into memory'
+        raise ImageReadError(f'{name}: {getattr(error, "strerror", None) or reason}.') from error
 
 
-def read_rgb(path: str | Path) -> np.ndarray:
+def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:
     """Read an image file: (H, W, 3), RGB, uint8 or uint16.
 
     Raises ImageReadError if the file is missing, truncated or not an image.
     """
-    with _naming(str(path)):
-        return decode_rgb(Path(path).read_bytes(), str(path))
+    return decode_rgb(read_bytes(path), str(path))
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a regular file. Raises ImageReadError, also for pipes, devices and folders."""
+    with naming(str(path)), _opened(path) as stream:
+        return stream.read()
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width that decoding would give, from the header of a file.
+
+    Raises ImageReadError if the file is missing or no image.
+    """
+    with naming(str(path)), _opened(path) as stream:
+        header = read_header(stream)
+        size = (header.height, header.width)
+        return size if header.orientation < 5 else (size[1], size[0])
 
 
 def decode_rgb(data: bytes, name: str) -> np.ndarray:
     """Decode the bytes of an image file: (H, W, 3), RGB, uint8 or uint16.
 
     An uncompressed file (PPM) is not copied: the result is a read-only view of `data`. `name` is
-    for messages.
-
-    Raises ImageReadError if the bytes are truncated or no image.
+    for messages. Raises ImageReadError if the bytes are truncated or no image.
     """
-    if not data:
-        raise ImageReadError(f'{name}: the file is empty.')
-    with _naming(name):
-        if data[:2] == b'P6':
-            return _view_ppm(data, name)
-        if data.startswith(png.SIGNATURE):
-            _check_end(data, b'IEND')
-            return _oriented(_decode_with_opencv(data, name), data, b'eXIf')
-        if data.startswith(_JPEG) and jpeg_components(data) != 4:
-            _check_end(data, b'\xff\xd9')
-            return _oriented(_decode_with_opencv(data, name), data, b'Exif\0\0')
-        if data[:4] in _TIFF:
-            return _decode_tiff(data, name)
-        if data[:2] in (b'BM', b'P5'):
-            return _decode_with_opencv(data, name)
-        return _decode_with_pillow(data, name)
+    with naming(name):
+        if data[:2] == b'P6' and (pixels := _view_ppm(data)) is not None:
+            return pixels
+        header = read_header(io.BytesIO(data), data)
+        check_size(header, len(data))
+        if header.kind in ('PNG', 'BMP', 'PPM') or (header.kind == 'JPEG' and header.channels < 4):
+            if _END.get(header.kind, b'') not in data[-4096:]:
+                _open_with_pillow(io.BytesIO(data)).load()  # some OpenCV versions fill it up
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _FAST)
+            if pixels is not None and pixels.dtype in (np.uint8, np.uint16):
+                return np.ascontiguousarray(UPRIGHT[header.orientation](pixels))
+        pixels, _ = decode(data, header)
+        return three_channels(pixels if pixels.shape[2] > 2 else pixels[:, :, :1])
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """Height and width that decoding would give, from the header of a file.
+def decode(data: bytes, header: Header) -> tuple[np.ndarray, Image.Image | None]:
+    """Upright pixels (H, W, 1 to 4), grey or RGB, then alpha, and Pillow's image if it was used.
 
-    Raises ImageReadError if the file is missing or no image.
+    Alpha is straight. Raises errors of all kinds.
     """
-    with _naming(str(path)), open(path, 'rb') as stream:
-        start = stream.read(64)
-        stream.seek(0)
-        if header := _PNM_HEADER.match(start):
-            return int(header[3]), int(header[2])
-        if start[:4] in _TIFF:
-            tags = _tiff_tags(stream)
-            width, height, orientation = tags[256], tags[257], tags.get(ORIENTATION_TAG, 1)
-        else:
-            with Image.open(stream) as image:
-                width, height = image.size
-                # Asked for what is not in the header, Pillow would decode a PNG to look for it.
-                known = image.format != 'PNG' or 'exif' in image.info
-                orientation = image.getexif().get(ORIENTATION_TAG, 1) if known else 1
-        return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+    if header.kind == 'TIFF':
+        with tiff.opened(io.BytesIO(data)) as file:
+            tiff.check_length(file.pages[0], len(data))
+            if header.depth == 16:
+                pixels = tiff.read_pixels(file.pages[0], data)
+                return UPRIGHT[header.orientation](pixels), None
+    if header.exif is None:  # damage over which Pillow might spend hours
+        data = data.replace(tiff.HEADER, bytes(len(tiff.HEADER)))
+    image = _open_with_pillow(io.BytesIO(data))
+    image.load()
+    if header.kind == 'TIFF':  # Pillow turns these upright, and no others
+        return _pixels_of(image), image
+    is_deep = header.kind == 'PNG' and header.depth == 16
+    pixels = _decode_png16(data, header, image) if is_deep else _pixels_of(image)
+    return UPRIGHT[header.orientation](pixels), image
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
@@ -129,115 +167,156 @@ def to_float(image: np.ndarray) -> np.ndarray:
     return np.divide(image, scale, dtype=np.float32, order='C')
 
 
-def pad_to(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Reflect an image (H, W, C) at its lower and right edge until it has at least this size."""
-    missing = (max(0, height - image.shape[0]), max(0, width - image.shape[1]))
-    if missing == (0, 0):
-        return image
-    return np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode='reflect')
-
-
-def encode_ppm(image: np.ndarray) -> bytes:
-    """An uncompressed PPM file of an RGB image (H, W, 3), uint8 or uint16."""
-    height, width = image.shape[:2]
-    header = f'P6\n{width} {height}\n{np.iinfo(image.dtype).max}\n'.encode()
-    return header + image.astype(image.dtype.newbyteorder('>')).tobytes()
-
-
-def jpeg_components(data: bytes) -> int:
-    """Colour components of a JPEG file (1 grey, 3 colour, 4 CMYK), 0 if the header is broken."""
-    place = 2
-    while place + 9 < len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return data[place + 9]
-        if marker == 0xFF:
-            place += 1
-        else:
-            place += 2 + int.from_bytes(data[place + 2 : place + 4], 'big')
-    return 0
-
-
-def _decode_with_opencv(data: bytes, name: str) -> np.ndarray:
-    flag = cv2.IMREAD_COLOR if _RGB_FLAG is None else _RGB_FLAG
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | _AS_STORED)
-    if image is None or image.dtype not in (np.uint8, np.uint16):
-        return _decode_with_pillow(data, name)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if _RGB_FLAG is None else image
-
-
-def _decode_tiff(data: bytes, name: str) -> np.ndarray:
-    # Pillow reads 8 bits in every layout but no 16-bit colour; OpenCV swaps the channels of 16-bit
-    # colour if asked for RGB and multiplies by alpha, unless it is to leave everything as stored.
-    tags = _tiff_tags(io.BytesIO(data))
-    if tags.get(258, (8,))[0] != 16 or tags.get(339, (1,))[0] != 1:
-        return _decode_with_pillow(data, name)
-    if tags.get(277, 1) > 1 and tags.get(284, 1) == 2:
-        raise ImageReadError(
-            f'{name}: 16-bit TIFF with separate colour planes is not supported; save it as PNG.'
-        )
-    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if stored is None or stored.dtype != np.uint16:
-        return _decode_with_pillow(data, name)
-    return three_channels(stored[..., None] if stored.ndim == 2 else stored[..., [2, 1, 0]])
-
-
-def _tiff_tags(stream: BinaryIO) -> ImageFileDirectory_v2:
-    header = stream.read(8)
-    header += stream.read(8) if header[:4] in _BIG_TIFF else b''
-    tags = ImageFileDirectory_v2(header)
-    stream.seek(tags.next)
-    tags.load(stream)
-    if 256 not in tags or 257 not in tags:
-        raise ValueError('no image size')
-    return tags
-
-
-def _decode_with_pillow(data: bytes, name: str) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as opened:
-        image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith('I'):
-            values = np.asarray(image)
-            if values.min() < 0 or values.max() > 65535:
-                raise ImageReadError(f'{name}: values beyond 16 bits are not supported.')
-            return three_channels(values.astype(np.uint16)[..., None])
-        if image.mode == 'F':
-            raise ImageReadError(
-                f'{name}: floating-point images are not supported; save it with 8 or 16 bits.'
-            )
-        if image.mode in ('RGBA', 'LA', 'PA', 'P'):
-            return three_channels(np.asarray(image.convert('RGBA')))
-        return np.array(image.convert('RGB'))
-
-
 def three_channels(image: np.ndarray) -> np.ndarray:
     """The first three channels of (H, W, 3 or more); of (H, W, 1), the one repeated; contiguous."""
     return np.ascontiguousarray(np.broadcast_to(image[..., :3], (*image.shape[:2], 3)))
 
 
-def _view_ppm(data: bytes, name: str) -> np.ndarray:
+def read_header(stream: BinaryIO, start: bytes | None = None) -> Header:
+    """What a file says of its image; `start` are its bytes, if they have been read already."""
+    start = stream.read(2**16) if start is None else start
+    stream.seek(0)
+    kind = _kind(start)
+    if kind == 'PPM' and (pnm := _PNM_HEADER.match(start)):
+        return Header(kind, int(pnm[3]), int(pnm[2]))
+    if kind == 'JPEG':
+        return _jpeg_header(start) or _jpeg_header(stream.read()) or Header(kind, 0, 0)
+    if kind == 'TIFF':
+        return _tiff_header(stream)
+    if kind == 'PNG':
+        width, height, depth, colours = struct.unpack_from('>IIBB', start, 16)
+        exif = _exif_of_png(stream) if b'eXIf' in start else b''
+        return Header(kind, height, width, _PNG_CHANNELS.get(colours, 1), depth, *read_exif(exif))
+    image = _open_with_pillow(stream)
+    channels, exif = len(image.getbands()), image.info.get('exif', b'')
+    return Header(kind, *image.size[::-1], channels, 8, *read_exif(exif))
+
+
+def check_size(header: Header, length: int) -> None:
+    """Raise an error if a file of so many bytes cannot hold the image, or the memory cannot."""
+    pixels, size = header.height * header.width, f'{header.width} x {header.height} pixels'
+    if pixels > LARGEST:
+        raise UnsupportedImageError(f'{size} are more than can be read ({LARGEST})')
+    is_dense = header.kind not in ('WEBP', 'JPEG2000', 'AVIF') and header.depth >= 8
+    if is_dense and pixels * header.channels * header.depth // 8 > DENSEST * length:
+        raise ValueError(f'{length} bytes are too few for {size}')
+    needed = pixels * (header.channels * header.depth // 4 + 12)  # twice, and as float32
+    if needed > CHECKED and (free := free_memory()) is not None and needed > free:
+        need = f'{size} need {needed / 2**30:.1f} GiB of memory'
+        raise UnsupportedImageError(f'{need}, and {free / 2**30:.1f} GiB are free')
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    if os.fspath(path).lower().endswith(CAMERA_SUFFIXES):  # TIFF files of a preview, as it seems
+        raise UnsupportedImageError("a camera's raw file, which is not read")
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsupportedImageError('it is no regular file but a folder, a pipe or a device')
+    if status.st_size == 0:
+        raise UnsupportedImageError('the file is empty')
+    if status.st_size > CHECKED and status.st_size > (free_memory() or status.st_size):
+        raise UnsupportedImageError('the file is larger than the memory that is free')
+    with open(path, 'rb') as stream:
+        yield stream
+
+
+def _kind(start: bytes) -> str:
+    Image.init()
+    for kind in KINDS:
+        accept = Image.OPEN[kind][1] if kind in Image.OPEN else None
+        if accept and accept(start[:32]) is True:
+            return kind
+    for what, beginning in NOT_READ.items():
+        if re.match(beginning, start, re.DOTALL):
+            raise UnsupportedImageError(f'it is {what}')
+    raise UnsupportedImageError('not an image file of a known format')
+
+
+def _open_with_pillow(stream: BinaryIO) -> Image.Image:
+    """Pillow's image without its guard against large ones, which is one for all threads."""
+    kind = _kind(stream.read(32))
+    stream.seek(0)
+    return Image.OPEN[kind][0](stream, '')
+
+
+def read_exif(exif: bytes) -> tuple[int, bytes | None]:
+    """The orientation in EXIF data, and these without header and thumbnail; None for damaged."""
+    if not exif:
+        return 1, exif
+    try:
+        exif = exif.removeprefix(tiff.HEADER)
+        with tiff.opened(io.BytesIO(exif)) as file:
+            return tiff.orientation(file.pages[0].tags), tiff.without_thumbnail(exif)
+    except Exception:  # cameras write what they like
+        return 1, None
+
+
+def _jpeg_header(data: bytes) -> Header | None:
+    place, exif = 2, list[bytes]()
+    while place + 10 < len(data) and data[place] == 0xFF:
+        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], 'big')
+        content = data[place + 4 : place + 2 + length]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(content) > 5:
+            _, height, width, channels = struct.unpack_from('>BHHB', content)
+            # Pillow takes time that grows with the square of this number
+            found = read_exif(b''.join(exif)) if len(exif) < MOST_EXIF_SEGMENTS else (1, None)
+            return Header('JPEG', height, width, channels, 8, *found)
+        if marker == 0xE1 and content.startswith(tiff.HEADER):
+            exif.append(content[len(tiff.HEADER) :])
+        place += 1 if marker == 0xFF else 2 + length
+    return None
+
+
+def _tiff_header(stream: BinaryIO) -> Header:
+    with tiff.opened(stream) as file:
+        page = file.pages[0]
+        if page.bitspersample > 16 or page.sampleformat not in (1, 4):
+            of = ', of floating point' if page.sampleformat == 3 else ''
+            bits = f'{page.bitspersample} bits per channel{of}'
+            raise UnsupportedImageError(f'it has {bits}; save it with 8 or 16')
+        size, orientation = (page.imagelength, page.imagewidth), tiff.orientation(page.tags)
+        return Header('TIFF', *size, page.samplesperpixel, page.bitspersample, orientation)
+
+
+def _exif_of_png(stream: BinaryIO) -> bytes:
+    image = _open_with_pillow(stream)
+    if 'exif' not in image.info:
+        image.load()  # they follow the pixels
+    return image.info.get('exif', b'')
+
+
+def _decode_png16(data: bytes, header: Header, image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+    # OpenCV gives blue first, and grey with alpha as blue, green, red with alpha
+    order = {1: [0], 2: [0, 3], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[header.channels]
+    pixels = np.atleast_3d(pixels)[:, :, order]
+    if header.channels in (2, 4) or 'transparency' not in image.info:
+        return pixels
+    opaque = (pixels != np.asarray(image.info['transparency'])).any(axis=2, keepdims=True)
+    return np.concatenate([pixels, opaque * np.uint16(65535)], axis=2)
+
+
+def _pixels_of(image: Image.Image) -> np.ndarray:
+    if image.mode == 'F':
+        raise UnsupportedImageError('floating point is not supported; save it with 8 or 16 bits')
+    if image.mode.startswith('I'):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise UnsupportedImageError('values beyond 16 bits are not supported')
+        return values.astype(np.uint16)[:, :, None]
+    mode = 'L' if image.mode in ('1', 'L', 'LA', 'La') else 'RGB'
+    alpha = 'A' if image.has_transparency_data else ''
+    return np.atleast_3d(np.asarray(image.convert(mode + alpha)))
+
+
+def _view_ppm(data: bytes) -> np.ndarray | None:
     header = _PNM_HEADER.match(data[:64])
     if header is None or int(header[4]) not in (255, 65535):
-        return _decode_with_pillow(data, name)
+        return None
     width, height = int(header[2]), int(header[3])
     kind = np.dtype(np.uint8 if int(header[4]) == 255 else '>u2')
-    needed = width * height * 3 * kind.itemsize
-    if len(data) - header.end() < needed:
-        raise ImageReadError(f'{name}: the file is truncated.')
+    if len(data) - header.end() < width * height * 3 * kind.itemsize:
+        raise ValueError(f'{len(data)} bytes are too few for {width} x {height} pixels')
     pixels = np.frombuffer(data, kind, width * height * 3, header.end()).reshape(height, width, 3)
     return pixels if kind.itemsize == 1 else pixels.astype(np.uint16)
-
-
-def _check_end(data: bytes, mark: bytes) -> None:
-    # Some OpenCV versions fill up a truncated file without a word.
-    if mark not in data[-4096:]:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-
-
-def _oriented(image: np.ndarray, data: bytes, marker: bytes) -> np.ndarray:
-    if marker not in data:
-        return image
-    with Image.open(io.BytesIO(data)) as opened:
-        orientation = opened.getexif().get(ORIENTATION_TAG, 1)
-    return np.ascontiguousarray(UPRIGHT.get(orientation, UPRIGHT[1])(image))

@@ -2,8 +2,10 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -20,6 +22,7 @@ from c2fdft_model.images.image_files import (
     read_image,
     write_image,
 )
+from c2fdft_model.images.image_io import NOT_READ_SUFFIXES
 from c2fdft_model.restoring.comparison import measure, side_by_side
 from c2fdft_model.restoring.restore_jobs import RestoreJob
 from c2fdft_model.restoring.restorer import Restorer
@@ -42,8 +45,18 @@ class Outcomes:
     incomplete: list[str] = field(default_factory=list)
     """Of images that are restored, why they were not measured or compared."""
     metrics: list[dict[str, float]] = field(default_factory=list)
+    reduced: int = 0
+    """Results without something that belongs to their source."""
+    left_out: list[str] = field(default_factory=list)
+    """Files in the folders that were given which are not read."""
     measured_lossy: int = 0
     """Images whose metrics are those of a JPEG or WebP file that was there already."""
+
+    @property
+    def all_is_done(self) -> bool:
+        """Whether every image was restored with all that belongs to it."""
+        is_image = any(name.lower().endswith(NOT_READ_SUFFIXES) for name in self.left_out)
+        return not (self.failures or self.incomplete or self.reduced or is_image)
 
     def seconds_per_image(self) -> str:
         """The mean, as in `1.5 s per image`; empty before the first image."""
@@ -59,7 +72,14 @@ class Outcomes:
         line += f', {len(self.failures)} failed'
         if self.incomplete:
             line += f'; {len(self.incomplete)} of the restored not measured or compared'
+        if self.reduced:
+            line += f'; {self.reduced} without all that belongs to their source (see the warnings)'
         lines = [line]
+        if self.left_out:
+            kinds = Counter(Path(name).suffix.lower() or 'without ending' for name in self.left_out)
+            counts = ', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))
+            names = printable(shortened(self.left_out))
+            lines.append(f'left out, since such files are not read: {counts} ({names})')
         if count := len(self.metrics):
             means = {name: sum(m[name] for m in self.metrics) / count for name in protocol.metrics}
             lines.append(f'{protocol.name}  {format_metrics(means)}  (mean of {count})')
@@ -170,10 +190,9 @@ class JobRunner:
         self.outcomes.seconds.append(seconds)
         height, width = degraded.colour.shape[:2]
         line = f'{job.source} -> {job.target}  {width} x {height}, {seconds:.1f} s'
-        if degraded.frames > 1:
-            line += f' (the first of {degraded.frames} frames)'
         if lost:
-            names = shortened(list(dict.fromkeys(lost)), shown=5)
+            self.outcomes.reduced += 1
+            names = shortened(lost, shown=8)
             tqdm.write(f'warning: {job.target}: without {names}', file=sys.stderr)
         return line, quantised(restored, job.target)
 

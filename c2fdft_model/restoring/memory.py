@@ -1,11 +1,9 @@
-"""How much memory there is, and how much a restoration needs."""
-
-import re
-from pathlib import Path
+"""How much memory a device has, and how much a restoration needs."""
 
 import torch
 from torch import nn
 
+from c2fdft_arch.common.free_memory import free_memory
 from c2fdft_model.restoring.restoration import size_multiple
 
 MIB = 2**20
@@ -13,12 +11,6 @@ BYTES_PER_PIXEL = 100
 """Taken during a network call by the image, the network's input and the sampler's maps."""
 BYTES_PER_PIXEL_AND_CHANNEL = 22
 """Taken by `DFT` in a network call, for each channel of its first level (measured; float32)."""
-
-CGROUP = '/sys/fs/cgroup'
-CGROUP_LIMITS = (
-    (f'{CGROUP}/memory.max', f'{CGROUP}/memory.current'),
-    (f'{CGROUP}/memory/memory.limit_in_bytes', f'{CGROUP}/memory/memory.usage_in_bytes'),
-)
 
 
 def available_memory_mb(device: torch.device) -> float | None:
@@ -29,8 +21,8 @@ def available_memory_mb(device: torch.device) -> float | None:
         return (free + reusable) / MIB
     if device.type != 'cpu':
         return None
-    known = [free for free in (_free_of_machine(), *map(_free_of_cgroup, CGROUP_LIMITS)) if free]
-    return min(known) / MIB if known else None
+    free_bytes = free_memory()
+    return None if free_bytes is None else free_bytes / MIB
 
 
 def needed_memory_mb(
@@ -50,20 +42,3 @@ def needed_memory_mb(
     if hasattr(network, 'dim'):
         return outside + seen[0] * seen[1] * network.dim * BYTES_PER_PIXEL_AND_CHANNEL / MIB
     return None
-
-
-def _free_of_machine() -> int | None:
-    try:
-        meminfo = Path('/proc/meminfo').read_text(encoding='ascii')
-    except OSError:
-        return None
-    free = re.search(r'^MemAvailable:\s*(\d+)', meminfo, re.MULTILINE)
-    return int(free[1]) * 1024 if free else None
-
-
-def _free_of_cgroup(files: tuple[str, str]) -> int | None:
-    try:
-        limit, used = (Path(file).read_text(encoding='ascii').strip() for file in files)
-        return max(int(limit) - int(used), 1)
-    except (OSError, ValueError):  # no such group, or the limit is "max"
-        return None

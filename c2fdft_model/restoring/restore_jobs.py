@@ -3,7 +3,7 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,27 +42,30 @@ class RestoreJob:
 
 
 def find_jobs(
-    inputs: Sequence[str], output: str, suffix: str | None = None, on_error: OnError | None = None
+    inputs: Sequence[str],
+    output: str,
+    suffix: str | None = None,
+    on_error: OnError | None = None,
+    left_out: Callable[[str], object] = str,
 ) -> list[RestoreJob]:
     """The jobs for files, folders (with their subfolders) and glob patterns, in order.
 
     `output` is a file name if the only input is a file and the name ends like an image's; otherwise
     it is a folder, in which the inputs' subfolders are repeated. `suffix` (`.png`) replaces the
-    endings of the inputs. `on_error` is called for subfolders that cannot be read, which are left
-    out. Raises JobError if there is nothing to do or a result would replace an input or another
-    result.
+    endings of the inputs; without it, files of formats that are not written become PNG. `on_error`
+    is called for subfolders that cannot be read, which are left out, and `left_out` with the path
+    of each file in a folder that is not read. Raises JobError if there is nothing to do or a result
+    would replace an input or another result.
     """
     target = Path(output)
-    found = [pair for given in inputs for pair in _sources(given, target, on_error)]
+    found = [pair for given in inputs for pair in _sources(given, target, on_error, left_out)]
     if len(inputs) == 1 and Path(inputs[0]).is_file() and _is_file_name(output):
         _check_file(target, suffix)
         targets = dict.fromkeys(found, target)
     else:
         _check_folder(target)
-        targets = {
-            (source, relative): target / (relative.with_suffix(suffix) if suffix else relative)
-            for source, relative in found
-        }
+        names = _result_names([relative for _, relative in found], suffix)
+        targets = {pair: target / name for pair, name in zip(found, names, strict=True)}
     _check_targets(targets)
     comparisons = _comparisons(targets)
     return [
@@ -71,12 +74,35 @@ def find_jobs(
     ]
 
 
-def _sources(given: str, output: Path, on_error: OnError | None) -> Iterator[tuple[Path, Path]]:
+def _result_names(files: Sequence[Path], suffix: str | None) -> list[Path]:
+    """What the results are called: as the files, with another ending where it has to be.
+
+    Of files that differ by an ending which is not written, `a.bmp` and `a.gif`, each keeps it.
+    """
+    preferred = [
+        file.with_suffix(suffix or (file.suffix if is_image_name(file) else '.png'))
+        for file in files
+    ]
+    counts = Counter(preferred)
+    return [
+        name
+        if suffix or is_image_name(file) or counts[name] == 1
+        else file.with_name(f'{file.name}.png')
+        for file, name in zip(files, preferred, strict=True)
+    ]
+
+
+def _sources(
+    given: str, output: Path, on_error: OnError | None, left_out: Callable[[str], object]
+) -> Iterator[tuple[Path, Path]]:
     path = Path(given)
     if path.is_dir():
         # Earlier results below the input are no inputs.
         inside = [] if output.exists() and output.samefile(path) else [output]
-        for name in list_images(path, without=inside, on_error=on_error).images:
+        listing = list_images(path, without=inside, on_error=on_error)
+        for name in listing.others:
+            left_out(str(path / name))
+        for name in listing.images:
             yield path / name, Path(name)
     elif os.path.lexists(path):
         yield path, Path(path.name)

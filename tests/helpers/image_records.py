@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from c2fdft_model.images.image_files import ImageFileError, ImageRecord, read_image
+from c2fdft_model.images.image_files import ImageRecord, read_image
+from c2fdft_model.images.image_io import ImageReadError
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
 CHANNELS = {'L': 1, 'LA': 2, 'RGB': 3, 'RGBA': 4}
 FILES = [('.jpg', 8), ('.png', 8), ('.tif', 8), ('.webp', 8), ('.png', 16), ('.tif', 16)]
 """Endings of names and bits per channel."""
+
+
+class FullDisk(io.FileIO):
+    """A file, in place of `open`, on a disk that has room for ten bytes."""
+
+    def write(self, content):
+        super().write(content[:10])
+        raise OSError(28, 'No space left on device')
 
 
 def pixels_of(height, width, channels, depth=8, seed=0):
@@ -26,7 +37,7 @@ def exif_with(tags, byteorder='<'):
     exif.endian = byteorder
     for tag, value in tags.items():
         exif[tag] = value
-    return exif.tobytes()
+    return exif.tobytes().removeprefix(b'Exif\0\0')
 
 
 def tags_of(content):
@@ -56,7 +67,7 @@ def assert_same(read, written):
 
 
 def refusal(path):
-    with pytest.raises(ImageFileError) as caught:
+    with pytest.raises(ImageReadError) as caught:
         read_image(path)
     message = str(caught.value)
     assert str(path) in message

@@ -11,9 +11,16 @@ import numpy as np
 
 from c2fdft_model.data.pair_sources import PairSource
 from c2fdft_model.images import indexed_png
-from c2fdft_model.images.image_io import ImageReadError, encode_ppm
+from c2fdft_model.images.image_io import ImageReadError
 
 MAX_KEY = 480  # LMDB allows 511 bytes; the numbers of sub-images need a few more
+
+
+def encode_ppm(image: np.ndarray) -> bytes:
+    """An uncompressed PPM file of an RGB image (H, W, 3), uint8 or uint16."""
+    height, width = image.shape[:2]
+    header = f'P6\n{width} {height}\n{np.iinfo(image.dtype).max}\n'.encode()
+    return header + image.astype(image.dtype.newbyteorder('>')).tobytes()
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,10 @@ def verify_pairs(
 
         def compare(source: PairSource) -> list[str]:
             images = sub_images(source, options)
-            lq, gt = load_pair(source)
+            try:
+                lq, gt = load_pair(source)
+            except ImageReadError as error:
+                return [str(error)]
             return [
                 *_differences(lq_lmdb, lq_path, images, lq),
                 *_differences(gt_lmdb, gt_path, images, gt),

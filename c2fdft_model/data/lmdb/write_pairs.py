@@ -16,6 +16,7 @@ from c2fdft_model.data.lmdb.plan import StoreOptions, fingerprint, load_pair, su
 from c2fdft_model.data.lmdb.writer import LmdbWriter
 from c2fdft_model.data.pair_sources import PairSource
 from c2fdft_model.data.pairing import PairingError
+from c2fdft_model.images.image_io import ImageReadError
 
 COMMIT_BYTES = 64 * 2**20
 
@@ -49,7 +50,8 @@ def write_pairs(
 
     Images are decoded and encoded in parallel. `progress` is told how many entries were added.
 
-    Raises ImageReadError naming a file that cannot be read, LmdbWriteError if it cannot be stored.
+    Raises ImageReadError naming all files that cannot be read, after the others have been stored,
+    and LmdbWriteError if they cannot be stored.
     """
     options = options or StoreOptions()
     started = time.monotonic()
@@ -69,10 +71,14 @@ def write_pairs(
             stored = writer.stored(stored)
         progress(len(stored))
         missing = {source.name: source for source, image in planned if image.key not in stored}
-        for batch in _batches(ordered_map(encode, missing.values(), threads)):
+        problems: list[str] = []
+        for batch in _batches(ordered_map(encode, missing.values(), threads), problems):
             writers[0].put([(key, lq) for key, lq, _ in batch])
             writers[1].put([(key, gt) for key, _, gt in batch])
             progress(sum(key not in stored for key, _, _ in batch))
+        if problems:
+            listed = '\n  '.join(problems)
+            raise ImageReadError(f'{len(problems)} pairs cannot be read:\n  {listed}')
         for writer, side in zip(writers, ('lq', 'gt'), strict=True):
             origins = [
                 f'{i.key}\t{printable(getattr(s, side))}\t{i.top},{i.left}' for s, i in planned
@@ -83,19 +89,26 @@ def write_pairs(
     return Summary(len(sources), len(images), len(stored), time.monotonic() - started)
 
 
-def _encode_pair(source: PairSource, options: StoreOptions) -> Encoded:
-    lq, gt = load_pair(source)
+def _encode_pair(source: PairSource, options: StoreOptions) -> Encoded | str:
+    """The entries of a pair, or in words why it cannot be read."""
+    try:
+        lq, gt = load_pair(source)
+    except ImageReadError as error:
+        return str(error)
     return [
         (image.key, options.encode(image.crop(lq)), options.encode(image.crop(gt)))
         for image in sub_images(source, options)
     ]
 
 
-def _batches(results: Iterable[Encoded]) -> Iterator[Encoded]:
-    """Entries of several images together, as large as one commit should be."""
+def _batches(results: Iterable[Encoded | str], problems: list[str]) -> Iterator[Encoded]:
+    """Entries of several images together, as large as one commit should be; texts go elsewhere."""
     batch: Encoded = []
     size = 0
     for entries in results:
+        if isinstance(entries, str):
+            problems.append(entries)
+            continue
         batch += entries
         size += sum(len(lq) + len(gt) for _, lq, gt in entries)
         if size >= COMMIT_BYTES:

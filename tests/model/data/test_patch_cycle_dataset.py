@@ -17,10 +17,11 @@ from basicsr.data import build_dataset
 from PIL import Image
 
 from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_model.data.lmdb.plan import encode_ppm
 from c2fdft_model.data.pairing import PairingError
 from c2fdft_model.data.training_clock import ITERATION_KEY, TrainingClock, training_clock
 from c2fdft_model.images import indexed_png
-from c2fdft_model.images.image_io import ImageReadError, encode_ppm
+from c2fdft_model.images.image_io import ImageReadError
 from helpers.paired_data import (
     begin,
     dataset_opt,
@@ -231,11 +232,11 @@ def test_file_that_is_truncated_behind_its_header_is_named_when_read(folders, tm
     path = tmp_path / 'gt' / '002.png'
     path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(ImageReadError, match=r'gt/002\.png: truncated'):
-        batch_of(dataset_opt(folders), 1)
+        batch_of(dataset_opt(folders, max_unreadable=0), 1)
 
 
 def test_file_that_vanished_is_named(folders, tmp_path):
-    section = dataset_opt(folders)
+    section = dataset_opt(folders, max_unreadable=0)
     dataset = build_dataset(section)
     (tmp_path / 'lq' / '004.png').unlink()
     begin(training_opt(section))
@@ -246,7 +247,7 @@ def test_file_that_vanished_is_named(folders, tmp_path):
 def test_errors_of_workers_name_the_file_too(folders, tmp_path):
     path = tmp_path / 'gt' / '002.png'
     path.write_bytes(path.read_bytes()[:-60])
-    section = dataset_opt(folders)
+    section = dataset_opt(folders, max_unreadable=0)
     loader = torch.utils.data.DataLoader(build_dataset(section), batch_size=6, num_workers=1)
     begin(training_opt(section))
     with pytest.raises(ImageReadError, match=r'gt/002\.png: truncated'):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from c2fdft_arch.common import free_memory
 from c2fdft_model.restoring import memory
 from c2fdft_model.restoring.memory import available_memory_mb, needed_memory_mb
 
@@ -23,8 +24,8 @@ def machine(tmp_path, monkeypatch):
     limit, used = tmp_path / 'max', tmp_path / 'current'
     limit.write_text(f'{2 * 2**30}\n')
     used.write_text(f'{2**29}\n')
-    monkeypatch.setattr(memory, 'CGROUP_LIMITS', ((str(limit), str(used)),))
-    monkeypatch.setattr(memory, '_free_of_machine', lambda: 3 * 2**30)
+    monkeypatch.setattr(free_memory, 'CGROUP_LIMITS', ((str(limit), str(used)),))
+    monkeypatch.setattr(free_memory, '_free_of_machine', lambda: 3 * 2**30)
     return limit
 
 
@@ -39,7 +40,7 @@ def test_a_group_without_limit_leaves_the_machine(machine):
 
 def test_nothing_is_known_where_nothing_tells(machine, monkeypatch):
     machine.unlink()
-    monkeypatch.setattr(memory, '_free_of_machine', lambda: None)
+    monkeypatch.setattr(free_memory, '_free_of_machine', lambda: None)
     assert available_memory_mb(CPU) is None
 
 

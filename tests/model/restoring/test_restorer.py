@@ -40,9 +40,9 @@ def test_an_image_is_restored_as_the_function_does():
 
 
 def test_what_belongs_to_the_file_is_kept():
-    given = image_record(depth=16, icc=b'profile', orientation=6, alpha=np.zeros((9, 13)))
+    given = image_record(depth=16, icc=b'profile', exif=b'turned', alpha=np.zeros((9, 13)))
     restored = Restorer(PixelNoise(), DDPMProcess())(given, 'a')
-    assert (restored.depth, restored.icc, restored.orientation) == (16, b'profile', 6)
+    assert (restored.depth, restored.icc, restored.exif) == (16, b'profile', b'turned')
     assert restored.alpha is given.alpha
 
 

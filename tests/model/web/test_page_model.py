@@ -78,16 +78,16 @@ def png_of_size(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ('name', 'content', 'message'),
     [
-        ('letter.jpg', b'%PDF-1.7\n1 0 obj', 'letter.jpg is not an image'),
+        ('letter.jpg', b'%PDF-1.7\n1 0 obj', 'letter.jpg: not an image'),
         ('letter.pdf', b'%PDF-1.7\n1 0 obj', 'letter.pdf: the name ends like no image'),
-        ('photo.png', b'', 'photo.png is empty'),
+        ('photo.png', b'', 'photo.png: the file is empty'),
         (
             'photo.png',
             png_of_size(1001, 1000),
             'photo.png has 1001 x 1000 pixels: the page',
         ),
-        ('photo.png', png_of_size(40000, 40000), 'photo.png is too large: the page takes 1'),
-        ('photo.png', png_of_size(10, 10), 'photo.png is damaged or cut short'),
+        ('photo.png', png_of_size(40000, 40000), 'photo.png has 40000 x 40000 pixels: the page'),
+        ('photo.png', png_of_size(10, 10), 'photo.png: truncated or damaged image'),
     ],
     ids=['PDF as JPEG', 'PDF', 'empty', 'too large', 'far too large', 'cut short'],
 )
