@@ -20,6 +20,7 @@ from c2fdft_model.checkpointing.checkpoint_files import (
     other_network,
     saved_iterations,
 )
+from c2fdft_model.checkpointing.overrides import override_state
 from c2fdft_model.checkpointing.random_states import random_states, restore_random_states
 from c2fdft_model.checkpointing.run_description import RUN_KEY, ResumeError, RunDescription
 from c2fdft_model.checkpointing.signal_handler import SignalHandler
@@ -225,6 +226,8 @@ class Checkpointing:
             with_fusion_of(optimizer, saved)
             for optimizer, saved in zip(self.optimizers, state['optimizers'], strict=True)
         ]
+        overrides = self.options.override_on_resume
+        override_state(state, self.optimizers, self.schedulers, overrides)
         load_optimizers(state)
         saved_random_states = state.get('random_states', [])
         if len(saved_random_states) == distributed.world_size():

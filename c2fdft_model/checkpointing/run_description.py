@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from c2fdft_arch.common import distributed
-from c2fdft_arch.common.option_parsing import OptionError, parse_section
+from c2fdft_arch.common.option_parsing import OptionError, Section, parse_section
 from c2fdft_arch.common.registry_lookup import constructor_in
 from c2fdft_model.checkpointing.checkpoint_files import read_training_state
+from c2fdft_model.checkpointing.overrides import is_overridden
 from c2fdft_model.data.dataset_options import DatasetOptions
 from c2fdft_model.data.patch_cycle import DATASET_TYPE
 from c2fdft_model.data.training_clock import training_clock
@@ -21,13 +22,12 @@ from c2fdft_model.restoring.checkpoint import WeightsError
 from c2fdft_model.restoring.description import (
     FindConstructor,
     built_arguments,
-    defaults,
     describe,
     differences,
     plain,
 )
 from c2fdft_model.restoring.weights import load_into
-from c2fdft_model.training.options import MixingOptions, TrainOptions
+from c2fdft_model.training.options import TrainOptions
 
 logger = logging.getLogger('basicsr')
 RUN_KEY = 'run'
@@ -42,9 +42,10 @@ MUST_BE_EQUAL = (
 )  # fmt: skip
 """A state of another network, target, stage, optimiser or schedule cannot be resumed."""
 TAKEN_FROM_STATE = ('train: optim_g', 'train: scheduler', 'manual_seed')
-"""Loaded with the state, so that a change in the option file has no effect."""
+"""Loaded with the state; a change has no effect but by `train: override_on_resume`."""
 FREE_TO_CHANGE = (
     'train: total_iter', 'train: checkpoint', 'train: max_bad_iterations', 'train: keep_last',
+    'train: override_on_resume',
 )  # fmt: skip
 """Options that do not change what the remaining iterations compute."""
 SAME_SCHEDULERS = {'MultiStepRestartLR': 'MultiStepLR'}
@@ -120,6 +121,9 @@ class RunDescription:
             return
         for note in self._compare(saved):
             logger.warning(f'The resumed run was started with other options. {note}.')
+        keys = self.options['train'].get('override_on_resume') or ()
+        for name in ('optim_g', 'scheduler'):  # of which later states of this run tell
+            self.options['train'][name] = _in_effect(name, saved, self.options, keys)
         # Without manual_seed, BasicSR draws a new seed at every start.
         self.opt['manual_seed'] = self.options['manual_seed'] = saved['manual_seed']
         training_clock.start(self.opt)
@@ -167,14 +171,22 @@ def check_same_run(
     Raises ResumeError for another network, stage, optimiser or schedule.
     """
     fatal, notes = [], []
+    overrides = given['train'].get('override_on_resume') or ()
     before, now = (with_defaults(run, find_architecture) for run in (saved, given))
     for path, old, new in differences(before, now):
         values = ('not given' if value is None else value for value in (old, new))
         text = '{}: {} when the state was written, {} now'.format(path, *values)
-        if _is_under(path, MUST_BE_EQUAL):
+        key = path.removeprefix('train: ').replace(': ', '.')
+        if is_overridden(key, overrides) and key != 'optim_g.type':
+            notes.append(f'{text}; the new one is used, as train: override_on_resume says')
+        elif _is_under(path, MUST_BE_EQUAL):
             fatal.append(text)
         elif _is_under(path, TAKEN_FROM_STATE):
-            notes.append(f'{text}; the one of the state is used')
+            key = 'scheduler' if key.startswith('scheduler') else key
+            way = f' (to use the new one, set train: override_on_resume: [{key}])'
+            notes.append(
+                f'{text}; the one of the state is used{way if path != "manual_seed" else ""}'
+            )
         elif not _is_under(path, FREE_TO_CHANGE):
             notes.append(f'{text}; the new one is used')
     if fatal:
@@ -187,33 +199,44 @@ def check_same_run(
 
 
 def with_defaults(run: Mapping[str, Any], find_architecture: FindConstructor) -> dict[str, Any]:
-    """A run's description with every key that its options leave out, as far as it is known."""
-    train = _filled(TrainOptions, run['train'])
-    train['mixing_augs'] = _filled(MixingOptions, run['train'].get('mixing_augs'))
+    """A run's description, parsed: with every key that its options leave out, if it is known."""
+    train = _parsed(TrainOptions, run['train'], 'train')
     train['optim_g'] = built_arguments(
-        train.get('optim_g', {}), lambda name: getattr(torch.optim, name, None)
+        train['optim_g'], lambda name: getattr(torch.optim, name, None)
     )
-    scheduler = dict(train.get('scheduler', {}))
-    scheduler['type'] = SAME_SCHEDULERS.get(scheduler.get('type', ''), scheduler.get('type'))
-    diffusion = _filled(DiffusionOptions, run['diffusion'])
+    kind = train['scheduler'].get('type')
+    train['scheduler']['type'] = SAME_SCHEDULERS.get(kind, kind)
+    diffusion = _parsed(DiffusionOptions, run['diffusion'], 'diffusion')
     if diffusion['process'] == 'ir_sde':
-        diffusion['ir_sde'] = _filled(IRSDEOptions, diffusion['ir_sde'])
+        diffusion['ir_sde'] = diffusion['ir_sde'] or _parsed(IRSDEOptions, {}, 'ir_sde')
     data = run['datasets: train']
-    if data.get('type') == DATASET_TYPE:
-        data = {k: v for k, v in _filled(DatasetOptions, data).items() if k in DATA_OPTIONS}
+    if data.get('type') == DATASET_TYPE:  # without its folders, which may differ
+        filled = DatasetOptions.model_construct(**data)
+        data = plain(filled.model_dump(include=set(DATA_OPTIONS), warnings=False))
     return {
         **run,
         'network_g': built_arguments(run['network_g'], find_architecture),
-        'train': {**train, 'scheduler': scheduler},
+        'train': train,
         'diffusion': diffusion,
         'datasets: train': data,
     }
 
 
-def _filled(cls: type, section: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A section of the option file with the defaults of the dataclass that it is parsed into."""
-    given = {name: value for name, value in (section or {}).items() if value is not None}
-    return {**defaults(cls), **given}
+def _parsed(cls: type[Section], section: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The values of a parsed section, without keys that only another version knows."""
+    known = {name: value for name, value in section.items() if name in cls.model_fields}
+    return plain(parse_section(cls, known, path).model_dump())
+
+
+def _in_effect(
+    name: str, saved: Mapping[str, Any], given: Mapping[str, Any], overrides: Sequence[str]
+) -> dict[str, Any]:
+    """The optimiser's or schedule's options that a resumed run trains with."""
+    old, new = saved['train'].get(name, {}), given['train'].get(name, {})
+    if is_overridden(name, overrides):
+        return new
+    changed = {k: v for k, v in new.items() if is_overridden(f'{name}.{k}', overrides)}
+    return {**old, **changed}
 
 
 def _is_under(path: str, sections: Sequence[str]) -> bool:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from c2fdft_arch.common.option_parsing import OptionError, PositiveInt, Section
+from c2fdft_arch.common.option_parsing import OptionError, PositiveInt, Section, check_names
 
 
 class MixingOptions(Section):
@@ -62,8 +62,14 @@ class TrainOptions(Section):
     keep_last: PositiveInt | None = None
     """Keep the newest K checkpoints and training states; all by default."""
 
+    override_on_resume: tuple[str, ...] = ()
+    """What a resumed training takes from the options and not from its state: `optim_g`, single
+    arguments such as `optim_g.lr`, `scheduler`."""
+
     @model_validator(mode='after')
     def _fits_together(self) -> 'TrainOptions':
+        known = ['scheduler', 'optim_g', *(f'optim_g.{k}' for k in self.optim_g if k != 'type')]
+        check_names(self.override_on_resume, known, 'train: override_on_resume')
         if self.compile and self.checkpoint == 'blocks':
             raise OptionError(
                 'train: checkpoint: blocks cannot be combined with compile: true, which decides by '

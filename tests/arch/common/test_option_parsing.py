@@ -59,6 +59,10 @@ def test_the_process_of_the_options_calls_the_network_at_their_timesteps():
         ({'ssim_opt': {'type': 'SSIMLoss'}}, ['ssim_opt', 'fine']),
         ({'grad_steps': 2}, ['grad_steps', 'fine']),
         ({'checkpoint': 'steps'}, ['checkpoint', 'none and blocks']),
+        (
+            {'override_on_resume': ['optim_g.rl']},
+            ['override_on_resume', 'did you mean "optim_g.lr"'],
+        ),
     ],
 )
 def test_an_error_names_the_key_the_value_and_what_is_allowed(changes, words):

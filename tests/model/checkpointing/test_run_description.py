@@ -26,6 +26,7 @@ OPT = {
         'optim_g': {'type': 'AdamW', 'lr': 3e-4, 'betas': (0.9, 0.999)},
         'scheduler': {'type': 'CosineAnnealingRestartCyclicLR', 'periods': [30, 70]},
         'accumulate': 1,
+        'pixel_opt': {'type': 'L1Loss'},
     },
     'diffusion': {'beta_schedule': 'linear'},
     'datasets': {
@@ -173,6 +174,31 @@ def test_another_schedule_or_world_size_is_said_with_both_values_and_which_is_us
 )
 def test_a_change_that_alters_no_iteration_is_not_mentioned(path):
     assert check_same_run(describe_run(OPT), changed(path, 5)) == []
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'key'),
+    [
+        ('train: optim_g: lr', 1e-4, 'optim_g.lr'),
+        ('train: scheduler: periods', [50, 50], 'scheduler'),
+        ('train: scheduler: type', 'MultiStepLR', 'scheduler'),
+    ],
+)
+def test_override_on_resume_is_the_way_out_that_the_note_names(path, value, key):
+    other = changed(path, value)
+    if 'type' not in path:
+        (note,) = check_same_run(describe_run(OPT), other)
+        assert note.endswith(f'(to use the new one, set train: override_on_resume: [{key}])')
+    other['train']['override_on_resume'] = [key]
+    (note,) = check_same_run(describe_run(OPT), other)
+    assert note.endswith('the new one is used, as train: override_on_resume says')
+
+
+def test_another_optimiser_cannot_be_overridden():
+    other = changed('train: optim_g', {'type': 'Adam', 'lr': 3e-4})
+    other['train']['override_on_resume'] = ['optim_g']
+    with pytest.raises(ResumeError, match='optim_g: type'):
+        check_same_run(describe_run(OPT), other)
 
 
 def test_a_key_that_only_one_side_has_is_a_difference():
