@@ -1,9 +1,10 @@
-"""The last check before a start: this machine, the other ranks, and what metrics load."""
+"""The last check before a start: this machine, the data, the other ranks, and what metrics load."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from c2fdft_model.evaluation.perceptual import MetricUnavailable, check_metrics
+from c2fdft_model.options.data_sets import data_set_problems
 from c2fdft_model.options.machine import disk_warning, machine_problems
 from c2fdft_model.options.ranks import check_ranks
 
@@ -15,7 +16,7 @@ def check_start(
 
     `opt` as BasicSR has parsed them, `given` as in the file. Returns warnings. Raises OptionError.
     """
-    problems = list(machine_problems(opt, parameters))
+    problems = list(machine_problems(opt, parameters)) or list(data_set_problems(opt))
     try:
         check_metrics((opt.get('val') or {}).get('metrics'))
     except MetricUnavailable as error:
