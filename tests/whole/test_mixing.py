@@ -143,7 +143,9 @@ def saved_weights(folder: Path, label: str = 'net_g_latest') -> dict:
 
 
 def assert_finite(saved: dict) -> None:
-    for weights in saved.values():
+    networks = [weights for name, weights in saved.items() if name.startswith('params')]
+    assert networks
+    for weights in networks:
         assert all(torch.isfinite(value).all() for value in weights.values())
 
 
