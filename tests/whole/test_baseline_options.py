@@ -18,6 +18,7 @@ from basicsr.utils.options import ordered_yaml
 
 from c2fdft_arch.common.option_parsing import parse_section
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
+from c2fdft_model.experiments.measuring import flops_per_restoration, load_model, restore
 from helpers.paired_data import write_noise_folders
 
 pytestmark = pytest.mark.skipif(
@@ -260,8 +261,18 @@ def test_a_training_file_trains_two_iterations(name, images, tmp_path, monkeypat
     run(opt, tmp_path, basicsr_train, monkeypatch)
     models = tmp_path / 'experiments' / opt['name'] / 'models'
     saved = torch.load(models / 'net_g_latest.pth', weights_only=True)
-    assert set(saved) == {'params', 'params_ema'}
+    assert {'params', 'params_ema'} <= set(saved) <= {'params', 'params_ema', 'description'}
     assert all(torch.isfinite(value).all() for value in saved['params'].values())
+    compare_can_measure(opt, models / 'net_g_latest.pth', next((tmp_path / 'train').rglob('*.png')))
+
+
+def compare_can_measure(opt: dict, weights: Path, image: Path) -> None:
+    """What `compare` does with a trained system: load, restore, count its operations."""
+    model = load_model(opt, str(weights))
+    restored, seconds = restore(model, image)
+    assert restored.shape == (3, *cv2.imread(str(image)).shape[:2])
+    assert seconds > 0
+    assert flops_per_restoration(model, image) > 0
 
 
 @pytest.mark.parametrize('name', TEST_FILES)
