@@ -1,0 +1,64 @@
+"""docs/quickstart.ipynb runs from its first cell to its last, and what it shows is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip('nbformat')
+nbclient = pytest.importorskip('nbclient')
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / 'docs' / 'quickstart.ipynb'
+
+
+@pytest.fixture(scope='module')
+def executed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('notebook')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('PYTHONPATH', str(NOTEBOOK.parents[1]))
+        patch.setenv('TMPDIR', str(folder))
+        patch.setenv('OMP_NUM_THREADS', '1')
+        patch.setenv('CUDA_VISIBLE_DEVICES', '')
+        notebook = nbformat.read(NOTEBOOK, as_version=4)
+        where = {'metadata': {'path': folder}}
+        nbclient.NotebookClient(notebook, timeout=300, resources=where).execute()
+    return notebook
+
+
+def printed(notebook) -> str:
+    outputs = [output for cell in notebook.cells for output in cell.get('outputs', [])]
+    return '\n'.join(output.get('text', '') for output in outputs)
+
+
+@pytest.mark.subprocess
+def test_the_network_trains_and_restores(executed):
+    text = printed(executed)
+    assert 'iter:      50' in text
+    assert '1 restored' in text
+    assert 'Traceback' not in text
+
+
+@pytest.mark.subprocess
+def test_the_restored_photograph_is_better_than_the_noisy_one(executed):
+    before, after = re.search(
+        r'PSNR: ([\d.]+) dB before, ([\d.]+) dB after', printed(executed)
+    ).groups()
+    assert float(after) > float(before) + 0.7
+
+
+@pytest.mark.subprocess
+def test_the_photographs_are_shown(executed):
+    last = executed.cells[-1]
+    assert 'image/png' in {kind for output in last.outputs for kind in output.get('data', {})}
+
+
+def test_what_is_kept_has_no_outputs():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    assert all(
+        not cell.outputs and cell.execution_count is None
+        for cell in notebook.cells
+        if cell.cell_type == 'code'
+    )
