@@ -1,5 +1,6 @@
 """Restores image files: a file, a folder with its subfolders, or a pattern.
 
+    c2fdft restore photo.jpg restored.png --model denoise
     c2fdft restore photo.jpg restored.png --weights net_g_latest.pth
     c2fdft restore datasets/test/Rain100L/input results/Rain100L --weights W.pth \\
         --metrics datasets/test/Rain100L/target --protocol rain_y
@@ -39,7 +40,9 @@ TEMPLATE_HELP = 'names of inputs, {} standing for what their ground truth shares
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = command_parser('restore', __doc__, 'INPUT [INPUT ...] OUTPUT --weights W [options]')
+    parser = command_parser(
+        'restore', __doc__, 'INPUT [INPUT ...] OUTPUT (--weights W | --model M) [options]'
+    )
     add = parser.add_argument
     add('inputs', nargs='+', metavar='INPUT', help='files, folders or quoted patterns')
     add('output', metavar='OUTPUT', help='a folder, or a file name for a single image')

@@ -24,6 +24,7 @@ from c2fdft_model.restoring.description import (
     with_description,
 )
 from c2fdft_model.restoring.weights import build_network
+from c2fdft_model.zoo import model_names, model_path
 
 PAPERS_SETTINGS = 'T = 1000, linear, prediction noise, 4 network calls, with time embedding'
 
@@ -65,12 +66,12 @@ def add_weights_arguments(parser: Any, positional: bool = False) -> None:
             'weights', type=Path, metavar='FILE', help='checkpoint, safetensors, folder or hub name'
         )
     else:
-        add(
-            '--weights',
-            required=True,
-            type=Path,
-            help='checkpoint, safetensors, folder or hub name',
+        group = parser.add_mutually_exclusive_group(required=True)
+        group.add_argument(
+            '--weights', type=Path, help='checkpoint, safetensors, folder or hub name'
         )
+        ships = ', '.join(model_names()) or 'none'
+        group.add_argument('--model', metavar='NAME', help=f'a model that ships: {ships}')
     add('--param-key', help='key of the checkpoint (default: params_ema, else params)')
     add(
         '--opt',
@@ -83,11 +84,16 @@ def add_weights_arguments(parser: Any, positional: bool = False) -> None:
 def open_weights(args: argparse.Namespace, **sampler: Any) -> OpenedWeights:
     """Read the checkpoint that the arguments name and build its network, on the CPU.
 
+    `--model` becomes the path of its checkpoint in `weights`.
+
     Settings come from the command line (`sampler`: keys of `diffusion`, None where not given), then
     from the option file, then from what the weights say of themselves, then from the paper.
 
-    Raises WeightsError, OptionError, or ValueError for a file that is no option file.
+    Raises WeightsError, OptionError, UnknownModelError, or ValueError for a file that is no option
+    file.
     """
+    if getattr(args, 'model', None):
+        args.weights = model_path(args.model)
     options = read_options(args.opt)
     checkpoint = read_checkpoint(args.weights, args.param_key)
     given = {key: dict(options.get(key) or {}) for key in ('network_g', 'diffusion')}

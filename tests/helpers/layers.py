@@ -24,6 +24,7 @@ ROOMS = {
         ('images',),
         ('data',),
         ('evaluation',),
+        ('zoo',),
         ('restoring',),
         ('training',),
         ('checkpointing',),

@@ -1,0 +1,1 @@
+"""Training data and figures of the models that ship."""
