@@ -20,7 +20,7 @@ from typing import Any, get_args
 
 import torch
 
-from c2fdft_arch.common.messages import one_line
+from c2fdft_arch.common.messages import one_line, printable
 from c2fdft_arch.inference.settings import InferenceSettings
 from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.commands.weights_arguments import add_weights_arguments, announce, open_weights
@@ -168,7 +168,7 @@ def _unreadable(error: OSError) -> str:
 
 def _print_failures(failures: Iterable[str]) -> None:
     for failure in failures:
-        print(f'failed: {failure}', file=sys.stderr)
+        print(printable(f'failed: {failure}'), file=sys.stderr)
 
 
 def find_device(name: str) -> torch.device:

@@ -132,7 +132,7 @@ class JobRunner:
                     line = f'failed: {failure}'
                 # up to the end of the image, which may have been skipped
                 bar.update(number * calls - bar.n)
-                tqdm.write(line)
+                tqdm.write(printable(line))
 
     def _run_job(self, job: RestoreJob, step: Callable[[], object]) -> str:
         """Restore one image unless its result exists, compare, measure; returns what to print."""
@@ -193,7 +193,7 @@ class JobRunner:
         if lost:
             self.outcomes.reduced += 1
             names = shortened(lost, shown=8)
-            tqdm.write(f'warning: {job.target}: without {names}', file=sys.stderr)
+            tqdm.write(printable(f'warning: {job.target}: without {names}'), file=sys.stderr)
         return line, quantised(restored, job.target)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from c2fdft_arch.common.hardware import description
 from c2fdft_model.experiments.files import write_json
 from c2fdft_model.experiments.images import write_png
 from c2fdft_model.experiments.pictures import cell, label
@@ -85,9 +86,11 @@ def gains(scores: Scores) -> str:
     )
 
 
-def write_summary(path: Path, scores: Scores, seconds: Mapping[str, float]) -> None:
-    """Write scores, means and the seconds of the stages as JSON."""
+def write_summary(path: Path, scores: Scores, seconds: Mapping[str, float], command: str) -> None:
+    """Write scores, means, the seconds of the stages, command and machine as JSON."""
     summary = {
+        'command': command,
+        'machine': description(),
         'photos': {photo: _rounded(by_version) for photo, by_version in scores.items()},
         'mean': _rounded(mean_scores(scores)),
         'seconds': {stage: round(value, 1) for stage, value in seconds.items()},

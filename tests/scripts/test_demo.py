@@ -474,11 +474,14 @@ def test_the_gains_are_differences_of_means():
 
 def test_the_summary_has_the_agreed_form(tmp_path):
     seconds = {'coarse': 100.0, 'fine': 200.0, 'test': 10.0}
-    report.write_summary(tmp_path / 'demo' / 'summary.json', SCORES, seconds)
+    report.write_summary(
+        tmp_path / 'demo' / 'summary.json', SCORES, seconds, 'bash scripts/demo.sh'
+    )
     summary = json.loads((tmp_path / 'demo' / 'summary.json').read_text())
     assert summary['photos'] == SCORES
     assert summary['mean']['fine'] == {'psnr': 21.5, 'ssim': 0.7}
     assert summary['seconds'] == seconds
+    assert summary['command'] == 'bash scripts/demo.sh' and summary['machine']['cpu']
 
 
 def test_the_picture_shows_four_columns_and_two_rows_per_photograph(images, tmp_path):
