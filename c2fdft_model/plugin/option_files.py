@@ -31,7 +31,7 @@ def copy_options(checkout: Path, force: bool = False) -> dict[Path, str]:
     folder = checkout if is_options else checkout / 'options'
     source = option_folder()
     outcomes = {}
-    for path in sorted(source.rglob('*.yml')):
+    for path in sorted([*source.rglob('*.yml'), source / 'schema.json']):
         copy = folder / path.relative_to(source)
         if copy.exists() and copy.read_bytes() == path.read_bytes():
             outcomes[copy] = UNCHANGED

@@ -34,13 +34,14 @@ class TrainOptions(Section):
     pixel_opt: Mapping[str, Any] | None = None
     """Coarse: loss of the prediction. Fine: loss of the image in [-1, 1]."""
     ssim_opt: Mapping[str, Any] | None = None
-    """Fine: structural loss of the image in [0, 1]."""
+    """Fine: structural loss of the image in [0, 1], e.g. `{type: SSIMLoss, loss_weight: 0.84,
+    data_range: 1.0}`."""
     perceptual_opt: Mapping[str, Any] | None = None
     """Fine: BasicSR's perceptual loss of the image in [0, 1]."""
     warmup_iter: int = -1
     """Iterations of linear warm-up; -1 for none."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay of the averaged weights, per update."""
+    """Decay of the averaged weights, with which validation and test sample; 0 for none."""
     mixing_augs: MixingOptions = MixingOptions()
     """Mixup."""
     use_grad_clip: bool = False
@@ -54,13 +55,15 @@ class TrainOptions(Section):
     accumulate: PositiveInt = 1
     """Split each batch into N parts and add up their gradients."""
     amp: Literal['off', 'bf16'] = 'off'
-    """Matrix products and convolutions in bfloat16."""
+    """`bf16`: matrix products and convolutions in bfloat16; on a CPU without hardware for it, float32
+    and a warning."""
     compile: bool = False
-    """Compile the network with torch.compile."""
+    """Compile the network with torch.compile; not together with `checkpoint: blocks`."""
     max_bad_iterations: PositiveInt = 20
     """Stop after so many iterations in a row with a loss or gradient that is not finite."""
     keep_last: PositiveInt | None = None
-    """Keep the newest K checkpoints and training states; all by default."""
+    """Keep the newest K checkpoints, and the newest one that a finite iteration has followed; all
+    by default."""
 
     override_on_resume: tuple[str, ...] = ()
     """What a resumed training takes from the options and not from its state: `optim_g`, single
