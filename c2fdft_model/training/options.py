@@ -55,8 +55,8 @@ class TrainOptions(Section):
     accumulate: PositiveInt = 1
     """Split each batch into N parts and add up their gradients."""
     amp: Literal['off', 'bf16'] = 'off'
-    """`bf16`: matrix products and convolutions in bfloat16; on a CPU without hardware for it, float32
-    and a warning."""
+    """`bf16`: matrix products and convolutions in bfloat16; on a CPU without hardware for it,
+    float32 and a warning."""
     compile: bool = False
     """Compile the network with torch.compile; not together with `checkpoint: blocks`."""
     max_bad_iterations: PositiveInt = 20

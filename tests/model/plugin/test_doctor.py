@@ -112,7 +112,8 @@ def test_options_are_copied_into_a_checkout(tmp_path, capsys):
     (tmp_path / 'basicsr').mkdir()
     assert main(['options', str(tmp_path)]) == 0
     source = option_folder()
-    names = sorted(path.relative_to(source) for path in source.rglob('*.yml'))
+    files = [*source.rglob('*.yml'), source / 'schema.json']
+    names = sorted(path.relative_to(source) for path in files)
     assert (tmp_path / 'options' / 'derain_fine.yml').is_file()
     for name in names:
         assert (tmp_path / 'options' / name).read_bytes() == (source / name).read_bytes()
