@@ -36,6 +36,12 @@ class DFT(PlainDFT):
     checkpoint_blocks = False
     """True: keep only the blocks' inputs for the backward pass, and compute the rest again."""
 
+    kernels = 'auto'
+    """What computes training steps: `auto`, `torch` or `triton`; see `chosen_kernels`."""
+
+    cuda_graphs = True
+    """Whether training calls on a GPU are recorded and replayed; see `training.cuda_graphs`."""
+
     exportable = False
     """True: always compute as `PlainDFT` does, in operations that exporters understand."""
 
@@ -85,6 +91,7 @@ class DFT(PlainDFT):
         memory_budget_mb: float | None = None,
         band_pixels: int | None = None,
         float32_from: float | None = None,
+        kernels: str = 'auto',
     ) -> Iterator[None]:
         """Evaluate with these settings inside a `with` block; see `InferenceSettings`.
 
@@ -92,8 +99,10 @@ class DFT(PlainDFT):
         evaluations need is kept until the end of the block, for the next ones. Raises ValueError
         for a value that is not allowed.
         """
-        settings = InferenceSettings(precision, memory_budget_mb, band_pixels, float32_from)
-        token = _settings.set({**_settings.get(), self: (settings, Workspace())})
+        settings = InferenceSettings(
+            precision, memory_budget_mb, band_pixels, float32_from, kernels
+        )
+        token = _settings.set({**_settings.get(), self: (settings, Workspace(keep_graphs=True))})
         try:
             yield
         finally:
@@ -121,9 +130,9 @@ class DFT(PlainDFT):
         with torch.autocast(x.device.type, enabled=False):
             if self._needs_gradients(x):
                 # Whoever restores images needs none of that room.
-                from c2fdft_arch.training.network import TrainingForward
+                from c2fdft_arch.training.network import training_forward
 
-                return TrainingForward(self, t, dtype, self.checkpoint_blocks)(x)
+                return training_forward(self, x, t, dtype)
             with torch.no_grad():
                 return evaluate(self, x, t, self.inference, self._workspace or Workspace())
 

@@ -287,5 +287,6 @@ class C2FDFTModel(SRModel):
             samples=self.val_options.samples,
             precision=self.val_options.precision,
             memory_budget_mb=self.val_options.memory_budget_mb,
+            kernels=self.val_options.kernels,
         )
         network.train(was_training)

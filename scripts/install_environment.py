@@ -162,10 +162,24 @@ def install_basicsr() -> None:
         pip('install', '--no-build-isolation', str(tree))
 
 
+def write_basicsr_wheel(folder: str) -> None:
+    """Build BasicSR's wheel, which is for any Python, in `folder`."""
+    with tempfile.TemporaryDirectory(prefix='c2fdft-basicsr-') as temporary:
+        tree = unpack_basicsr(Path(temporary))
+        patch_setup(tree)
+        pip('wheel', '-q', '--no-deps', '--no-build-isolation', '-w', folder, str(tree))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--extras', default='', help='extras of the project, separated by commas')
-    extras = [name for name in parser.parse_args().extras.split(',') if name]
+    add = parser.add_argument
+    add('--extras', default='', help='extras of the project, separated by commas')
+    add('--basicsr-wheel', metavar='FOLDER', help="only build BasicSR's wheel there (gpu_kit.sh)")
+    arguments = parser.parse_args()
+    extras = [name for name in arguments.extras.split(',') if name]
+    if arguments.basicsr_wheel:
+        write_basicsr_wheel(arguments.basicsr_wheel)
+        return
     if version_of('pip') is None:  # it installs the rest, and reads TOML for Python 3.10
         subprocess.run([sys.executable, '-m', 'ensurepip', '--upgrade'], check=True)
     if all(map(is_met, requirements(extras))) and installed_from_here():

@@ -1,16 +1,43 @@
 """Collective operations that also work in a single process, where they do nothing."""
 
 import contextlib
-from typing import Any
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+Item = TypeVar('Item')
+
 
 def is_distributed() -> bool:
     """Whether this process belongs to a process group."""
     return distributed.is_available() and distributed.is_initialized()
+
+
+@contextlib.contextmanager
+def process_group() -> Iterator[None]:
+    """The process group of processes that torchrun has started; nothing where there is one only."""
+    if int(os.environ.get('WORLD_SIZE', '1')) < 2 or is_distributed():
+        yield
+        return
+    distributed.init_process_group('gloo')
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def local_rank() -> int:
+    """Number of this process on its machine, from 0."""
+    return int(os.environ.get('LOCAL_RANK', '0'))
+
+
+def shard(items: Sequence[Item]) -> Sequence[Item]:
+    """This rank's share: every n-th."""
+    return items[rank() :: world_size()]
 
 
 def rank() -> int:

@@ -1,12 +1,17 @@
 """Chooses how the network is evaluated without gradients.
 
-That is: in which dtype, how many images at a time, and whether by kernels in C++ or by PyTorch's
-operations.
+That is: in which dtype, how many images at a time, and whether by kernels in C++ or in Triton, by
+PyTorch's operations, or compiled.
 """
+
+import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from c2fdft_arch.common.kernel_choice import chosen_kernels
+from c2fdft_arch.inference.cuda_graphs import GraphedEvaluation
 from c2fdft_arch.inference.memory_plan import MemoryPlan
 from c2fdft_arch.inference.native_network import NativeEvaluation
 from c2fdft_arch.inference.row_band_network import RowBandEvaluation
@@ -29,11 +34,42 @@ def evaluate(
         plan = MemoryPlan(
             network.dim, network.ffn_factor, height, width, settings, x.device, float(timestep)
         )
-        found = plan.native_kernels()
-        if found is None:
-            evaluation = RowBandEvaluation(network, timestep[None], plan, workspace)
-        else:
-            evaluation = NativeEvaluation(network, timestep[None], plan, workspace, *found)
+        evaluation = evaluation_of(network, timestep[None], plan, workspace)
         for images in (t == timestep).nonzero().flatten().split(plan.chunk_size):
             result[images] = evaluation(x if len(images) == b else x[images])
     return result
+
+
+def evaluation_of(
+    network: PlainDFT, t: Tensor, plan: MemoryPlan, workspace: Workspace
+) -> Callable[[Tensor], Tensor]:
+    """The evaluation that a plan chooses, for images that share their timestep t (1,)."""
+    kernels = chosen_kernels(plan.settings.kernels, plan.device, 'inference')
+    if kernels == 'triton':
+        # Triton may be missing.
+        from c2fdft_arch.inference.triton_network import TritonEvaluation
+
+        return GraphedEvaluation.of(TritonEvaluation, network, t, plan, workspace)
+    if kernels == 'compile':
+        return compiled(network, t, plan.dtype, workspace)
+    found = plan.native_kernels() if plan.settings.kernels == 'auto' else None
+    if found is None:
+        return GraphedEvaluation.of(RowBandEvaluation, network, t, plan, workspace)
+    return NativeEvaluation(network, t, plan, workspace, *found)
+
+
+def compiled(
+    network: PlainDFT, t: Tensor, dtype: torch.dtype, workspace: Workspace
+) -> Callable[[Tensor], Tensor]:
+    """The plain network, compiled for each size that occurs, for images that share t (1,)."""
+    programs = {} if workspace.graphs is None else workspace.graphs
+    key = 'compiled', network
+    if key not in programs:
+        forward = functools.partial(PlainDFT.forward, network)
+        programs[key] = torch.compile(forward, dynamic=False)
+
+    def evaluate(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+            return programs[key](x, t.expand(len(x))).float()
+
+    return evaluate

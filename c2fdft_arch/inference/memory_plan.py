@@ -26,7 +26,7 @@ MIB = 2**20
 FLOAT32_BYTES = torch.float32.itemsize
 # Elements of the feature maps of a row band (measured). On a CPU a larger band leaves the caches,
 # and in a smaller one calling the operations takes too large a part of the time.
-BAND_ELEMENTS_CPU, BAND_ELEMENTS_GPU = 3 * 2**17, 2**24
+BAND_ELEMENTS_CPU, BAND_ELEMENTS_GPU = 3 * 2**17, 2**26
 # Pixels of the small images of a batch that are evaluated at a time.
 CHUNK_PIXELS_CPU, CHUNK_PIXELS_GPU = 128 * 128, 1024 * 1024
 # Weights of a level in another dtype or layout: at most this many times the largest kernel.

@@ -8,6 +8,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +24,9 @@ class Workspace(threading.local):
     most of what is computed in it. Every thread has memory of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_graphs: bool = False) -> None:
         self._buffers: dict[tuple[str, torch.device], Tensor] = {}
+        self.graphs: dict[Any, Any] | None = {} if keep_graphs else None
 
     def take(
         self, name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device

@@ -33,6 +33,9 @@ class InferenceSettings:
     at the first call, t = 999, and 9 times at the second of four. Only where noise is predicted:
     infinity, which no timestep reaches, suits the other targets."""
 
+    kernels: str = 'auto'
+    """What computes the blocks: `auto`, `torch`, `triton` or `compile`; see `chosen_kernels`."""
+
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ValueError(

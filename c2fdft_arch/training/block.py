@@ -27,6 +27,8 @@ Both take x, T, the cast cache and then the parameters from top to bottom, and g
 that order. The kernels in C++ have functions of the same arguments (`native_branches`).
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,26 +42,12 @@ from c2fdft_arch.network.attention_matrices import (
 )
 from c2fdft_arch.network.layer_norm import layer_norm, layer_norm_backward
 from c2fdft_arch.network.plain_dft import DiffusionTransformerBlock
+from c2fdft_arch.training.cast_cache import CastCache
 from c2fdft_arch.training.native_branches import (
     NativeAttentionBranch,
     NativeFeedForwardBranch,
     NativeTraining,
 )
-
-
-class CastCache:
-    """Weights in the dtype of matrix products, each converted once per training step."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self._converted: dict[Tensor, Tensor] = {}
-
-    def __call__(self, weight: Tensor | None) -> Tensor | None:
-        if weight is None or weight.dtype == self.dtype:
-            return weight
-        if weight not in self._converted:
-            self._converted[weight] = weight.detach().to(self.dtype)
-        return self._converted[weight]
 
 
 def apply_block(
@@ -70,20 +58,35 @@ def apply_block(
 ) -> Tensor:
     """DFTB of feature maps x (B, H, W, C) in float32; `time_embedding` is T (B, C) or None.
 
-    `backend` is NativeTraining for the kernels in C++, CastCache for PyTorch's operations.
+    `backend` is NativeTraining for the kernels in C++, TritonTraining for those in Triton, and
+    CastCache for PyTorch's operations.
     """
     attention, ffn = block.attn, block.ffn
     norm1, norm2 = block.norm1.body, block.norm2.body
-    native = isinstance(backend, NativeTraining)
-    x = (NativeAttentionBranch if native else AttentionBranch).apply(
+    attention_branch, feed_forward_branch = branches(backend)
+    x = attention_branch.apply(
         x, time_embedding, backend, norm1.weight, norm1.bias, attention.qkv.weight,
         attention.qkv.bias, attention.qkv_dwconv.weight, attention.qkv_dwconv.bias,
         attention.temperature, attention.project_out.weight, attention.project_out.bias,
     )  # fmt: skip
-    return (NativeFeedForwardBranch if native else FeedForwardBranch).apply(
+    return feed_forward_branch.apply(
         x, time_embedding, backend, norm2.weight, norm2.bias, ffn.project_in.weight,
         ffn.project_in.bias, ffn.project_out.weight, ffn.project_out.bias,
     )  # fmt: skip
+
+
+def branches(backend: CastCache | NativeTraining) -> tuple[Any, Any]:
+    """The autograd functions of a block's halves that a backend computes."""
+    if isinstance(backend, NativeTraining):
+        return NativeAttentionBranch, NativeFeedForwardBranch
+    if type(backend) is not CastCache:  # Triton need not be installed
+        from c2fdft_arch.training.triton_branches import (
+            TritonAttentionBranch,
+            TritonFeedForwardBranch,
+        )
+
+        return TritonAttentionBranch, TritonFeedForwardBranch
+    return AttentionBranch, FeedForwardBranch
 
 
 class AttentionBranch(torch.autograd.Function):

@@ -1,7 +1,7 @@
 """The network evaluated for training: channels-last, with fused blocks.
 
-Blocks and 3x3 convolutions are computed by the kernels in C++ where there are any
-(`native_branches`), else in PyTorch's operations (`block`).
+Blocks are computed by the kernels in C++ (`native_branches`), which also compute 3x3 convolutions,
+by those in Triton (`triton_branches`) or in PyTorch's operations (`block`).
 """
 
 import functools
@@ -13,10 +13,31 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from c2fdft_arch.common.hardware import matmul_dtype
+from c2fdft_arch.common.kernel_choice import chosen_kernels
 from c2fdft_arch.native.structures import SHUFFLE, UNSHUFFLE
 from c2fdft_arch.network.plain_dft import PlainDFT
-from c2fdft_arch.training.block import CastCache, apply_block
+from c2fdft_arch.training.block import apply_block
+from c2fdft_arch.training.cast_cache import CastCache
+from c2fdft_arch.training.cuda_graphs import graphed_training
 from c2fdft_arch.training.native_branches import NativeTraining
+
+
+def training_forward(network: PlainDFT, x: Tensor, t: Tensor, dtype: torch.dtype) -> Tensor:
+    """Predict the noise (B, 3, H, W) in x (B, 6, H, W) at timesteps t (B,), differentiably.
+
+    On a GPU the call is recorded as CUDA graphs, unless the network says `cuda_graphs = False`, or
+    it is a replica of `DataParallel`, whose weights are new ones in every call.
+    """
+    checkpoint_blocks, kernels = network.checkpoint_blocks, network.kernels
+
+    def forward(x: Tensor, t: Tensor) -> Tensor:
+        return TrainingForward(network, t, dtype, checkpoint_blocks, kernels)(x)
+
+    recordable = x.is_cuda and not torch.cuda.is_current_stream_capturing()
+    if not (recordable and network.cuda_graphs and network.output.weight.is_leaf):
+        return forward(x, t)
+    key = dtype, checkpoint_blocks, kernels, t.dtype, torch.are_deterministic_algorithms_enabled()
+    return graphed_training(network)(network, forward, x, t, key)
 
 
 class TrainingForward:
@@ -28,14 +49,21 @@ class TrainingForward:
     """
 
     def __init__(
-        self, network: PlainDFT, t: Tensor, dtype: torch.dtype, checkpoint_blocks: bool
+        self,
+        network: PlainDFT,
+        t: Tensor,
+        dtype: torch.dtype,
+        checkpoint_blocks: bool,
+        kernels: str = 'auto',
     ) -> None:
-        dtype = matmul_dtype(dtype, network.output.weight.device.type)
+        device = network.output.weight.device
+        dtype = matmul_dtype(dtype, device.type)
         self.network = network
         self.time_embeddings = network.embeddings(t)
-        self.casts = CastCache(dtype)
-        self.native = NativeTraining.of(network, dtype)
-        self.native_fp32 = NativeTraining.of(network, torch.float32)
+        self.casts = cast_cache(chosen_kernels(kernels, device, 'training'), dtype)
+        with_native = kernels == 'auto'
+        self.native = NativeTraining.of(network, dtype) if with_native else None
+        self.native_fp32 = NativeTraining.of(network, torch.float32) if with_native else None
         self.checkpoint_blocks = checkpoint_blocks
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -107,6 +135,15 @@ class TrainingForward:
             dtype = torch.float32 if reduce is None else y.dtype
             joined = torch.cat([y.to(dtype), skip.to(dtype)], dim=3)
         return joined if reduce is None else self.convolve(reduce, joined).float()
+
+
+def cast_cache(kernels: str, dtype: torch.dtype) -> CastCache:
+    """The backend of blocks that the kernels in C++ do not compute."""
+    if kernels != 'triton':
+        return CastCache(dtype)
+    from c2fdft_arch.training.triton_branches import TritonTraining  # Triton may be missing
+
+    return TritonTraining(dtype)
 
 
 def channels_first(operation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -8,8 +8,9 @@
 Images of any size from 1 x 1, RGB or grey, 8 or 16 bits; alpha, EXIF data, colour profile and
 whatever else belongs to them are kept, or named. A result has the format of its source unless
 OUTPUT or --format say otherwise; --format png avoids the loss of JPEG. What is there already is
-skipped. Ends with 0 if every image was restored with all that belongs to it, 1 if not, 2 if nothing
-could be started.
+skipped. `torchrun --nproc_per_node=N scripts/restore.py …` shares the images out among N
+processes, with a GPU each if there are any. Ends with 0 if every image was restored with all that
+belongs to it, 1 if not, 2 if nothing could be started.
 """
 
 import argparse
@@ -20,6 +21,8 @@ from typing import Any, get_args
 
 import torch
 
+from c2fdft_arch.common import distributed
+from c2fdft_arch.common.kernel_choice import KERNELS
 from c2fdft_arch.common.messages import one_line, printable
 from c2fdft_arch.inference.settings import InferenceSettings
 from c2fdft_model.commands.parsers import command_parser
@@ -28,7 +31,7 @@ from c2fdft_model.evaluation.ground_truth import GroundTruthIndex
 from c2fdft_model.evaluation.image_protocols import IMAGE_PROTOCOLS
 from c2fdft_model.images.image_files import FORMATS
 from c2fdft_model.restoring.checkpoint import WeightsError
-from c2fdft_model.restoring.job_runner import EXPECTED_ERRORS, JobRunner
+from c2fdft_model.restoring.job_runner import EXPECTED_ERRORS, JobRunner, Outcomes
 from c2fdft_model.restoring.restoration import DEFAULT_TILE_OVERLAP, float32_from
 from c2fdft_model.restoring.restore_jobs import JobError, RestoreJob, find_jobs
 from c2fdft_model.restoring.restorer import Restorer
@@ -60,7 +63,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     machine = parser.add_argument_group('machine')
     add = machine.add_argument
     add('--precision', choices=('auto', 'fp32', 'bf16'), default='auto')
-    add('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: auto)')
+    add('--device', default='auto', help='auto, cpu, cuda, cuda:N, mps or xpu (default: auto)')
+    add('--kernels', choices=KERNELS, default='auto', help='what computes the network')
     add('--memory-budget', type=_positive, metavar='MB', help='for the network beside the image')
     add('--tile', type=_positive, metavar='PIXELS', help='for what is too large to be done whole')
     add('--tile-overlap', type=int, default=DEFAULT_TILE_OVERLAP, metavar='PIXELS')
@@ -81,6 +85,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> int:
     """Restore, measure and report; the exit code is 0, 1 or 2 as the module says."""
     args = parse_arguments(arguments)
+    with distributed.process_group():
+        return _restore(args)
+
+
+def _restore(args: argparse.Namespace) -> int:
+    """This process's share of the images; the first process reports what became of all."""
+    first = distributed.rank() == 0
     unreadable: list[OSError] = []
     left_out: list[str] = []
     try:
@@ -91,20 +102,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not args.overwrite:
             _check_results(record, jobs)
     except (*EXPECTED_ERRORS, RuntimeError) as error:
-        print(f'error: {one_line(error)}', file=sys.stderr)
-        _print_failures(map(_unreadable, unreadable))
+        if first:
+            print(f'error: {one_line(error)}', file=sys.stderr)
+            _print_failures(map(_unreadable, unreadable))
         return 2
     protocol = IMAGE_PROTOCOLS[args.protocol]
     runner = JobRunner(restorer, protocol, gt, args.overwrite, args.compare, args.quality, record)
-    runner.outcomes.failures += map(_unreadable, unreadable)
-    runner.outcomes.left_out += left_out
+    if first:
+        runner.outcomes.failures += map(_unreadable, unreadable)
+        runner.outcomes.left_out += left_out
     try:
-        runner.run(jobs)
+        # Every process has the same list: what others have written must not change it.
+        runner.run(distributed.shard(distributed.broadcast_object(jobs)), show_progress=first)
     except KeyboardInterrupt:
         runner.outcomes.failures.append('interrupted; run the same command again to go on')
-    print(runner.outcomes.report(protocol))
-    _print_failures(runner.outcomes.failures + runner.outcomes.incomplete)
-    return 0 if runner.outcomes.all_is_done else 1
+    outcomes = Outcomes.merged(distributed.gather_objects(runner.outcomes))
+    if first:
+        print(outcomes.report(protocol))
+        _print_failures(outcomes.failures + outcomes.incomplete)
+    return 0 if outcomes.all_is_done else 1
 
 
 def _check_results(record: ResultsRecord, jobs: Sequence[RestoreJob]) -> None:
@@ -114,7 +130,7 @@ def _check_results(record: ResultsRecord, jobs: Sequence[RestoreJob]) -> None:
             f'{len(others)} of {len(jobs)} results are there already and were made otherwise '
             f'({others[0]}): give another OUTPUT, or --overwrite to restore them again.'
         )
-    if unknown := record.unknown(jobs):
+    if (unknown := record.unknown(jobs)) and distributed.rank() == 0:
         print(
             f'warning: {unknown} results are there already, and nothing says what made them; '
             '--overwrite restores them again',
@@ -123,7 +139,7 @@ def _check_results(record: ResultsRecord, jobs: Sequence[RestoreJob]) -> None:
 
 
 def build_restorer(args: argparse.Namespace) -> tuple[Restorer, dict[str, Any]]:
-    """The network of the checkpoint with the settings of the command line, announced.
+    """The network of the checkpoint with the settings of the command line, announced once.
 
     Also returns what results depend on, in plain types.
     """
@@ -141,18 +157,20 @@ def build_restorer(args: argparse.Namespace) -> tuple[Restorer, dict[str, Any]]:
             args.tile,
             args.tile_overlap,
             args.tile_blend,
+            args.kernels,
         )
     except WeightsError as error:
         raise WeightsError(f'{args.weights}: {error}') from error
-    print(f'Weights: {opened.checkpoint}')
-    announce(opened)
-    timesteps = ', '.join(map(str, process.timesteps))
-    precision = _precision(
-        InferenceSettings(args.precision, float32_from=float32_from(process)),
-        device,
-        process.timesteps,
-    )
-    print(f'Timesteps: {timesteps}; device: {device}; precision: {precision}')
+    if distributed.rank() == 0:
+        print(f'Weights: {opened.checkpoint}')
+        announce(opened)
+        timesteps = ', '.join(map(str, process.timesteps))
+        precision = _precision(
+            InferenceSettings(args.precision, float32_from=float32_from(process)),
+            device,
+            process.timesteps,
+        )
+        print(f'Timesteps: {timesteps}; device: {device}; precision: {precision}')
     names = ('seed', 'samples', 'precision', 'tile', 'tile_overlap', 'tile_blend')
     return restorer, {**opened.settings(), **{name: getattr(args, name) for name in names}}
 
@@ -174,9 +192,11 @@ def _print_failures(failures: Iterable[str]) -> None:
 def find_device(name: str) -> torch.device:
     """The device of `--device`. Raises ValueError for one that cannot be used here."""
     if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+        name = 'cuda' if torch.cuda.is_available() else 'cpu'
     try:
         device = torch.device(name)
+        if name == 'cuda':  # of several processes each takes a GPU of its own
+            device = torch.device('cuda', distributed.local_rank() % torch.cuda.device_count())
         torch.zeros(1, device=device).item()
     except Exception as error:  # backends raise all kinds
         reason = one_line(error).partition('. ')[0].rstrip('.')

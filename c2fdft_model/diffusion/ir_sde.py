@@ -199,4 +199,5 @@ class IRSDEProcess(DiffusionProcess):
 
 def _per_image(values: Tensor, like: Tensor) -> Tensor:
     """float64 values (B,) or (1,) as factors of the images (B, C, H, W) `like`."""
-    return values.view(-1, 1, 1, 1).to(device=like.device, dtype=like.dtype)
+    # Converted first: not every device has float64.
+    return values.view(-1, 1, 1, 1).to(like.dtype).to(like.device)

@@ -83,8 +83,10 @@ class NoiseSchedule:
 
     def levels(self, t: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), (B, 1, 1, 1), for timesteps t (B,)."""
-        alpha_bar = self.alpha_bar.to(t.device, non_blocking=True)[t].view(-1, 1, 1, 1)
-        return alpha_bar.sqrt().to(dtype), (1 - alpha_bar).sqrt().to(dtype)
+        # Not every device has float64: converted on the CPU.
+        signal, noise = self.alpha_bar.sqrt().to(dtype), (1 - self.alpha_bar).sqrt().to(dtype)
+        signal, noise = (v.to(t.device, non_blocking=True)[t] for v in (signal, noise))
+        return signal.view(-1, 1, 1, 1), noise.view(-1, 1, 1, 1)
 
 
 def antithetic_timesteps(

@@ -4,7 +4,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,15 @@ class Outcomes:
         is_image = any(name.lower().endswith(NOT_READ_SUFFIXES) for name in self.left_out)
         return not (self.failures or self.incomplete or self.reduced or is_image)
 
+    @staticmethod
+    def merged(parts: 'Sequence[Outcomes]') -> 'Outcomes':
+        """What became of the jobs of several processes."""
+        merged = Outcomes()
+        for part in parts:
+            for f in fields(Outcomes):
+                setattr(merged, f.name, getattr(merged, f.name) + getattr(part, f.name))
+        return merged
+
     def seconds_per_image(self) -> str:
         """The mean, as in `1.5 s per image`; empty before the first image."""
         count = len(self.seconds)
@@ -110,7 +119,7 @@ class JobRunner:
     """Where what made the results is noted."""
     outcomes: Outcomes = field(default_factory=Outcomes)
 
-    def run(self, jobs: Sequence[RestoreJob]) -> None:
+    def run(self, jobs: Sequence[RestoreJob], show_progress: bool = True) -> None:
         """Do every job; `outcomes` says what became of it.
 
         Prints a line for each image, and shows a bar with a tick for each network call, the
@@ -119,7 +128,8 @@ class JobRunner:
         calls = self.restorer.calls
         if any(self.overwrite or not job.target.exists() for job in jobs):
             self.restorer.warm_up()
-        with tqdm(total=len(jobs) * calls, bar_format=BAR, disable=None) as bar:
+        hidden = None if show_progress else True  # None: where there is no terminal
+        with tqdm(total=len(jobs) * calls, bar_format=BAR, disable=hidden) as bar:
             for number, job in enumerate(jobs, 1):
                 bar.set_description_str(f'image {number}/{len(jobs)}', refresh=False)
                 rate = self.outcomes.seconds_per_image()

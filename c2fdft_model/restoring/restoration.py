@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from c2fdft_arch.common.option_parsing import parse_section
+from c2fdft_arch.common.kernel_choice import check_kernels, check_precision
+from c2fdft_arch.common.option_parsing import OptionError, parse_section
 from c2fdft_arch.common.padding import pad_to_multiple
 from c2fdft_model.diffusion.named_noise import named_noise, seed_for
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
@@ -36,6 +37,7 @@ def restore(
     tile_overlap: int = DEFAULT_TILE_OVERLAP,
     tile_blend: Blend = 'smooth',
     eta: float | None = None,
+    kernels: str = 'auto',
     progress: Callable[[], object] | None = None,
 ) -> Tensor:
     """Restore degraded images by sampling from noise that depends only on their names.
@@ -46,8 +48,9 @@ def restore(
     given: the number of network calls or the list of their 0-based timesteps.
     `noise_name` is one name, or one for each image of the batch. `samples` restorations from
     independent noise are averaged. With `tile` (pixels) every network call sees overlapping tiles
-    instead of the whole image; `tile_blend` says how they are joined (`tiling.Blend`). `progress`
-    is called after every network call.
+    instead of the whole image; `tile_blend` says how they are joined (`tiling.Blend`). `kernels`
+    chooses what computes the network (`InferenceSettings`). `progress` is called after every
+    network call.
 
     Raises ValueError for a wrong shape, type, range or setting.
     """
@@ -63,7 +66,10 @@ def restore(
     multiple = size_multiple(network)
     network_input = _network_input(batch.to(device=device, dtype=torch.float32), multiple)
     degraded, shape = network_input[:, :3], batch.shape[1:]
-    with torch.no_grad(), inference_settings(network, process, precision, memory_budget_mb):
+    with (
+        torch.no_grad(),
+        inference_settings(network, process, precision, memory_budget_mb, kernels),
+    ):
         predict = _tiled(network, tile, tile_overlap, tile_blend, multiple)
         denoise = _conditioned(predict, network_input, progress)
         total = _sample(process, denoise, degraded, names, shape, seed, 0)
@@ -92,15 +98,28 @@ def inference_settings(
     process: DiffusionProcess,
     precision: str,
     memory_budget_mb: float | None,
+    kernels: str = 'auto',
 ) -> contextlib.AbstractContextManager[None]:
-    """Give the network its precision and memory budget during a restoration, if it has any."""
+    """Give the network its precision, memory budget and kernels during a restoration, if it can.
+
+    Raises OptionError for kernels that the device or the network cannot be computed by.
+    """
+    device = next(network.parameters()).device
+    check_kernels(kernels, device)
+    check_precision(precision, device, 'precision')
     settings = getattr(network, 'inference_settings', None)
     if settings is None:
+        if kernels not in ('auto', 'torch'):
+            raise OptionError(
+                f'kernels: {kernels} is not possible for {type(network).__name__}; allowed here '
+                'are auto and torch.'
+            )
         return contextlib.nullcontext()
     return settings(
         precision=precision,
         memory_budget_mb=memory_budget_mb,
         float32_from=float32_from(process),
+        kernels=kernels,
     )
 
 

@@ -41,6 +41,7 @@ class Restorer:
     tile: int | None = None
     tile_overlap: int = DEFAULT_TILE_OVERLAP
     tile_blend: Blend = 'smooth'
+    kernels: str = 'auto'
 
     def __post_init__(self) -> None:
         inputs = getattr(self.network, 'inp_channels', 6)
@@ -53,6 +54,8 @@ class Restorer:
         if self.tile is not None:
             multiple = size_multiple(self.network)
             check_tile(self.tile, self.tile_overlap, multiple, self.tile_blend)
+        with inference_settings(self.network, self.process, self.precision, None, self.kernels):
+            pass  # raises for what is not possible, before the first image
 
     @property
     def calls(self) -> int:
@@ -81,7 +84,7 @@ class Restorer:
         multiple = size_multiple(self.network)
         side = -(-WARM_UP_SIDE // multiple) * multiple
         device = next(self.network.parameters()).device
-        settings = self.network, self.process, self.precision, self.memory_budget_mb
+        settings = self.network, self.process, self.precision, self.memory_budget_mb, self.kernels
         quiet = contextlib.suppress(RuntimeError, ValueError, MemoryError)
         # Whatever fails here fails in an image as well, whose name belongs to it.
         with quiet, torch.no_grad(), inference_settings(*settings):
@@ -90,7 +93,9 @@ class Restorer:
                 self.network(x, torch.tensor([timestep], device=device))
 
     def _check_memory(self, height: int, width: int) -> None:
-        with inference_settings(self.network, self.process, self.precision, self.memory_budget_mb):
+        with inference_settings(
+            self.network, self.process, self.precision, self.memory_budget_mb, self.kernels
+        ):
             needed = needed_memory_mb(self.network, height, width, self.tile)
         free = available_memory_mb(next(self.network.parameters()).device)
         if needed is not None and free is not None and needed > free:

@@ -59,6 +59,14 @@ class TrainOptions(Section):
     float32 and a warning."""
     compile: bool = False
     """Compile the network with torch.compile; not together with `checkpoint: blocks`."""
+    kernels: Literal['auto', 'torch', 'triton', 'compile'] = 'auto'
+    """What computes the network: PyTorch's operations, Triton's kernels on a GPU, torch.compile;
+    `auto` takes what was measured to be fastest on the GPU, and on a CPU the kernels in C++."""
+    cuda_graphs: Literal['auto', True, False] = 'auto'
+    """Record the network's calls on a GPU and replay them, which spares the host; `auto`: in the
+    coarse stage."""
+    deterministic: bool = False
+    """Deterministic algorithms on a GPU, so that a resumed training ends with the same bits."""
     max_bad_iterations: PositiveInt = 20
     """Stop after so many iterations in a row with a loss or gradient that is not finite."""
     keep_last: PositiveInt | None = None
@@ -69,15 +77,27 @@ class TrainOptions(Section):
     """What a resumed training takes from the options and not from its state: `optim_g`, single
     arguments such as `optim_g.lr`, `scheduler`."""
 
+    @property
+    def compiled(self) -> bool:
+        """Whether torch.compile compiles the network."""
+        return self.compile or self.kernels == 'compile'
+
+    @property
+    def records_calls(self) -> bool:
+        """Whether calls on a GPU are recorded as CUDA graphs."""
+        if self.cuda_graphs == 'auto':
+            return self.stage == 'coarse'
+        return self.cuda_graphs
+
     @model_validator(mode='after')
     def _fits_together(self) -> 'TrainOptions':
         known = ['scheduler', 'optim_g', *(f'optim_g.{k}' for k in self.optim_g if k != 'type')]
         check_names(self.override_on_resume, known, 'train: override_on_resume')
-        if self.compile and self.checkpoint == 'blocks':
+        if self.compiled and self.checkpoint == 'blocks':
             raise OptionError(
-                'train: checkpoint: blocks cannot be combined with compile: true, which decides by '
-                'itself what to evaluate again; allowed with it are none and, with stage: fine, '
-                'steps.'
+                'train: checkpoint: blocks cannot be combined with compile: true or kernels: '
+                'compile, which decides by itself what to evaluate again; allowed with it are none '
+                'and, with stage: fine, steps.'
             )
         if self.stage == 'fine':
             if not (self.pixel_opt or self.ssim_opt or self.perceptual_opt):

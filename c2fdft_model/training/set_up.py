@@ -1,6 +1,7 @@
 """The start of a training: what the options ask for is built, and what looks wrong is said."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from c2fdft_arch.common.hardware import has_fast_bf16
+from c2fdft_arch.common.kernel_choice import check_kernels, check_precision
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.training.options import TrainOptions
@@ -25,8 +27,11 @@ def build_stage(
 ) -> Stage:
     """The stage with its losses, each of which `build_loss` makes from its section.
 
-    Raises OptionError if the network cannot checkpoint its blocks and the options ask for it.
+    Raises OptionError if the options ask for what the network or the device cannot do.
     """
+    choose_kernels(options, network, device)
+    if options.deterministic:
+        use_deterministic_algorithms()
     if options.checkpoint == 'blocks':
         if not hasattr(network, 'checkpoint_blocks'):
             raise OptionError(
@@ -38,7 +43,7 @@ def build_stage(
     def losses(**sections: Mapping[str, Any] | None) -> dict[str, nn.Module]:
         return {name: build_loss(dict(s)).to(device) for name, s in sections.items() if s}
 
-    settings = {'bf16': options.amp == 'bf16', 'compiled': options.compile}
+    settings = {'bf16': options.amp == 'bf16', 'compiled': options.compiled}
     if options.stage == 'coarse':
         return CoarseStage(network, process, losses(noise=options.pixel_opt)['noise'], **settings)
     return FineStage(
@@ -65,6 +70,30 @@ def warn_of_skip(prediction: str, skip: str | None) -> None:
             f'network_g: skip: {skip} with diffusion: prediction: {prediction}: the network must '
             f'learn to remove the {skip} image again; skip: {suitable} suits this prediction.'
         )
+
+
+def choose_kernels(options: TrainOptions, network: nn.Module, device: torch.device) -> None:
+    """Have the network computed as the options say; raises OptionError if it cannot be."""
+    try:
+        check_kernels(options.kernels, device)
+        check_precision('bf16' if options.amp == 'bf16' else 'fp32', device, 'amp')
+    except OptionError as error:
+        raise OptionError(f'train: {error}') from error
+    if hasattr(network, 'kernels'):
+        network.kernels = options.kernels  # type: ignore[assignment]
+        network.cuda_graphs = options.records_calls  # type: ignore[assignment]
+    elif options.kernels in ('torch', 'triton'):
+        raise OptionError(
+            f'train: kernels: {options.kernels} is not possible for network_g: '
+            f'{type(network).__name__}; allowed here are auto and compile.'
+        )
+
+
+def use_deterministic_algorithms() -> None:
+    """Have the same training give the same bits on a GPU; operations that cannot raise an error."""
+    os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
 
 
 def report_start(options: TrainOptions, pretrained: bool, device_type: str) -> None:

@@ -27,6 +27,8 @@ class ValidationOptions(Section):
     """Average this many samplings."""
     precision: Literal['auto', 'fp32', 'bf16'] = 'auto'
     """Precision of matrix products and convolutions in the network."""
+    kernels: Literal['auto', 'torch', 'triton', 'compile'] = 'auto'
+    """What computes the network, as in `train: kernels`."""
     memory_budget_mb: PositiveInt | None = None
     """Memory that the network may use beside the image, in MiB; a default by size if not given."""
     strips: NotNegativeInt = 3

@@ -14,7 +14,7 @@ ROOMS = {
     'c2fdft_arch': [
         ('common',),
         ('network',),
-        ('native',),
+        ('native', 'triton_kernels'),
         ('inference', 'training'),
         ('baselines',),
         ('dft',),
