@@ -30,6 +30,9 @@ echo "[gpu kit] wheels for CPython $target"
 "$PYTHON" -m pip download -q --no-deps --only-binary=:all: --python-version "$target" \
     --implementation cp "${platforms[@]}" -d "$kit" \
     addict filelock future lmdb platformdirs pytorch-msssim tifffile tqdm yapf
+# With its requirements, which have to fit it.
+"$PYTHON" -m pip download -q --only-binary=:all: --python-version "$target" \
+    --implementation cp "${platforms[@]}" -d "$kit" pydantic
 # BasicSR comes as source only; what set-up installed here is built once more, as a wheel.
 "$PYTHON" scripts/install_environment.py --basicsr-wheel "$kit"
 "$PYTHON" -m pip wheel -q --no-deps --no-build-isolation -w "$kit" .

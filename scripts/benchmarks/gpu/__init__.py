@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import Figures
-from benchmarks.gpu.lines import Lines, Setting
+from benchmarks.gpu.lines import Lines, Setting, with_ratios
 from c2fdft_arch.common.kernel_choice import interpreted, triton_is_installed
 
 PARTS = ('correctness', 'iterations', 'restoring', 'profile', 'training_runs', 'compiled')
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> Figures:
     lines.add('machine', 'warm_up', seconds=round(time.time() - began, 1))
     for part in arguments.parts:
         in_process(part, setting, lines, arguments.only)
-    found = lines.read()
+    found = with_ratios(lines.read())
     figures: dict[str, Any] = {'seconds': round(time.time() - began, 1), 'lines': found}
     return figures, not any('error' in line or 'left_out' in line for line in found)
 

@@ -1,6 +1,7 @@
 """The lines of a GPU benchmark: what is measured, when it has to end, and where it is written."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from c2fdft_arch.common.messages import one_line
+
+WAY = re.compile(r' (plain|torch|triton) (bf16|fp32)')
 
 Step = Callable[[], Mapping[str, Any]]
 
@@ -57,3 +60,21 @@ class Lines:
         if not self.path.is_file():
             return []
         return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+
+def with_ratios(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines with milliseconds, how many times faster than plain, and the products' rate."""
+    timed = {line['name']: line for line in lines if 'seconds' in line}
+    rates = {line['name']: line['tflops'] for line in lines if 'tflops' in line}
+    for name, line in timed.items():
+        line['milliseconds'] = 1000 * line['seconds']
+        way = WAY.search(name)
+        case = name[: way.start()] if way else name
+        for precision in ('fp32', 'bf16'):
+            plain = timed.get(f'{case} plain {precision}')
+            if plain is not None:
+                line[f'times_plain_{precision}'] = plain['seconds'] / line['seconds']
+        rate = rates.get(f'matrix product {name[-4:]}')
+        if rate and 'tflops' in line:
+            line['of_product_rate'] = line['tflops'] / rate
+    return lines
