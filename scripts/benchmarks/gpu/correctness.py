@@ -89,7 +89,7 @@ def sampling(setting: Setting, kernels: str, dtype: str) -> Mapping[str, Any]:
         network = network_of(setting, kernels)
         with network.inference_settings(dtype, kernels=kernels):  # type: ignore[operator]
             found, again = sample(network), sample(network)
-    return {'error': _error(found, expected), 'repeatable': torch.equal(found, again)}
+    return {'sampling_error': _error(found, expected), 'repeatable': torch.equal(found, again)}
 
 
 def one_rank(setting: Setting) -> Mapping[str, Any]:
