@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from c2fdft_arch.common.errors import C2FDFTError
+from c2fdft_model import zoo
 from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.commands.restore import find_device
 from c2fdft_model.commands.weights_arguments import announce, open_weights
@@ -25,9 +26,16 @@ PORT = 7860
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = command_parser('page', __doc__, '--weights W [W ...] [options]')
+    parser = command_parser('page', __doc__, '[--weights W [W ...]] [options]')
     add = parser.add_argument
-    add('--weights', nargs='+', type=Path, required=True, metavar='W', help='models to choose from')
+    add(
+        '--weights',
+        nargs='+',
+        type=Path,
+        default=[],
+        metavar='W',
+        help='models, before those that ship',
+    )
     add('--opt', type=Path, help='option file of the training, for weights that say nothing of it')
     add('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: auto)')
     add('--host', default='127.0.0.1', help='0.0.0.0 lets others in (default: 127.0.0.1)')
@@ -49,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         check_port(args.host, args.port)
-        models = [_model(path, args) for path in args.weights]
+        models = [_model(path, args) for path in _weights(args)]
         _check_names(models)
         serve(models, args.host, args.port, args.megabytes, args.megapixels, _announce)
     except (C2FDFTError, OSError, ValueError) as error:
@@ -58,6 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print('\nclosed')
     return 0
+
+
+def _weights(args: argparse.Namespace) -> list[Path]:
+    """The models to choose from. Raises ValueError if there are none."""
+    found = [*args.weights, *map(zoo.model_path, zoo.model_names())]
+    if not found:
+        raise ValueError('no model ships with this version: give --weights.')
+    return found
 
 
 def _model(path: Path, args: argparse.Namespace) -> PageModel:

@@ -38,8 +38,9 @@ from c2fdft_model.restoring.restorer import Restorer
 from c2fdft_model.restoring.results_record import ResultsRecord
 from c2fdft_model.restoring.tiling import Blend
 
-METRICS_HELP = 'measure against the ground truth in this folder, before the loss of JPEG or WebP'
-TEMPLATE_HELP = 'names of inputs, {} standing for what their ground truth shares: rain-{}'
+TEMPLATE_HELP = 'names of inputs, {} for what their ground truth shares: rain-{}'
+PROTOCOL = 'gopro_rgb'
+PROTOCOL_HELP = ', '.join(f'{p} (default)' if p == PROTOCOL else p for p in IMAGE_PROTOCOLS)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -55,7 +56,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add(
         '--steps',
         type=_steps,
-        help='network calls, or their timesteps as 999,500,0 (default: as trained, else 4)',
+        help='network calls, or timesteps as 999,500,0 (default: as trained)',
     )
     add('--seed', type=int, default=0, help='of the noise, with the file name (default: 0)')
     add('--samples', type=_positive, default=1, help='average so many samplings (default: 1)')
@@ -75,10 +76,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--format', type=_format, metavar='EXT', help='of the results in a folder, as png')
     add('--quality', type=_quality, default=95, help='of JPEG and WebP, 1 to 100 (default: 95)')
     add('--compare', action='store_true', help='write degraded | restored (| GT) to compare/')
-    add('--metrics', type=Path, metavar='GT_DIR', help=METRICS_HELP)
+    add('--metrics', type=Path, metavar='GT_DIR', help='measure against this ground truth')
     add('--input-template', default='{}', metavar='T', help=TEMPLATE_HELP)
     add('--gt-template', default='{}', metavar='T', help='the same for the ground truth: norain-{}')
-    add('--protocol', choices=[*IMAGE_PROTOCOLS], default='gopro_rgb', help='(default: gopro_rgb)')
+    add('--protocol', choices=IMAGE_PROTOCOLS, default=PROTOCOL, metavar='P', help=PROTOCOL_HELP)
     return parser.parse_args(arguments)
 
 

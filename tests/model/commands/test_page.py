@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from c2fdft_arch.dft import DFT
+from c2fdft_model import zoo
+from c2fdft_model.commands import page
 from c2fdft_model.commands.page import main
 
 
@@ -15,6 +17,18 @@ def test_without_gradio_the_extra_is_named(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     assert main(['--weights', 'w.pth']) == 2
     assert 'pip install "c2fdft[page]"' in capsys.readouterr().err
+
+
+def test_without_weights_the_models_that_ship_are_offered(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(zoo, 'FOLDER', tmp_path)
+    assert main(['--port', '0']) == 2
+    assert 'no model ships with this version: give --weights' in capsys.readouterr().err
+    network = DFT(dim=8, num_blocks=[1, 1, 1, 1], heads=[1, 2, 2, 4])
+    torch.save({'params': network.state_dict()}, tmp_path / 'derain.pth')
+    offered = []
+    monkeypatch.setattr(page, 'serve', lambda models, *settings: offered.extend(models))
+    assert main(['--port', '0']) == 0
+    assert [model.name for model in offered] == ['derain']
 
 
 @pytest.mark.parametrize(

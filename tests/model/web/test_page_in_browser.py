@@ -204,7 +204,7 @@ def test_an_example_is_restored(browser):
 @pytest.mark.parametrize(
     ('name', 'message'),
     [
-        ('letter.jpg', 'letter.jpg is not an image'),
+        ('letter.jpg', 'letter.jpg: not an image file'),
         (None, 'Drop a photograph first.'),
     ],
 )
