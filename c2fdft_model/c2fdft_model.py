@@ -149,10 +149,10 @@ class C2FDFTModel(SRModel):
         return ModelEMA(self.net_g_ema, self.net_g, decay)
 
     def get_optimizer(self, optim_type: str, params: list, lr: float, **kwargs: Any) -> Any:
-        """BasicSR's optimisers, Adam and AdamW in their fused form."""
+        """PyTorch's optimisers, Adam and AdamW in their fused form."""
         if optim_type in ('Adam', 'AdamW'):
             return step.fused_if_possible(getattr(torch.optim, optim_type), params, lr=lr, **kwargs)
-        return super().get_optimizer(optim_type, params, lr, **kwargs)
+        return getattr(torch.optim, optim_type)(params, lr=lr, **kwargs)
 
     def setup_schedulers(self) -> None:
         """BasicSR's schedules and `CosineAnnealingRestartCyclicLR`."""

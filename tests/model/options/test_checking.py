@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from c2fdft_arch.common.option_parsing import OptionError
+from c2fdft_model.c2fdft_model import C2FDFTModel
 from c2fdft_model.options.checking import check_options, concerns_us
 from c2fdft_model.options.reading import read_option_file
 from c2fdft_model.plugin.patches.option_check import registries
@@ -174,6 +176,16 @@ def test_numbers_written_as_text_reach_basicsr_as_numbers(training, keys, text, 
         value = value[name]
     assert value == meant
     assert type(value) is type(meant)
+
+
+@pytest.mark.parametrize('name', ['SGD', 'RMSprop', 'NAdam', 'AdamW'])
+def test_an_optimiser_that_is_accepted_can_be_built_by_the_model(training, name):
+    section = {'type': name, 'lr': '1e-2'}
+    meant = check(changed(training, 'train/optim_g', section)).opt['train']['optim_g']
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    model = C2FDFTModel.__new__(C2FDFTModel)
+    built = model.get_optimizer(name, [parameter], meant['lr'])
+    assert (type(built).__name__, built.param_groups[0]['lr']) == (name, 0.01)
 
 
 def test_milestones_as_text_decay_the_rate_and_those_out_of_reach_are_warned_of(training):
