@@ -38,7 +38,7 @@ def refused(opt: dict, capsys, *arguments: str, command=train.main) -> str:
     [
         ('train', 'emadecay', 0.9, 'OptionError: train: emadecay is not a known key'),
         ('network_g', 'heads', [3, 1, 1, 1], 'OptionError: network_g: heads'),
-        ('path', 'pretrain_network_g', 'no.pth', 'path: pretrain_network_g: there is no file no.pth'),
+        ('path', 'pretrain_network_g', 'no.pth', 'pretrain_network_g: there is no file no.pth'),
         ('logger', 'print_freq', 'often', "OptionError: logger: print_freq: 'often'"),
     ],
 )  # fmt: skip
