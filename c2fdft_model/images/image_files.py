@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -158,7 +159,8 @@ def _of_tiff(data: bytes) -> dict[str, Any]:
         found = {name: bytes(value) for name, value in found.items() if value}
         found.setdefault('iptc', _iptc_in(bytes(tags.valueof(34377) or b'')))
         dpi = page.get_resolution('inch') if 282 in tags and tags.valueof(296) != 1 else None
-        lost = _further_images(len(file.pages)) + _of_cmyk(page.photometric == 5, found)
+        kind = getattr(page.photometric, 'name', '') in ('SEPARATED', 'CIELAB', 'ICCLAB', 'ITULAB')
+        lost = _further_images(len(file.pages)) + _of_other_colours(kind, found)
     try:
         exif = tiff.extract_exif(data)
     except Exception:  # of many kinds
@@ -170,7 +172,8 @@ def _of_others(image: Image.Image, header: image_io.Header) -> dict[str, Any]:
     """The fields of a record that Pillow's image and the header give."""
     info, text = image.info, dict(getattr(image, 'text', {}))
     text.pop(_XMP_TEXT, None)
-    profile = bytes.fromhex(''.join(text.pop(_IPTC_TEXT, '').split('\n')[3:]))
+    digits = ''.join(text.pop(_IPTC_TEXT, '').split('\n')[3:])
+    profile = bytes.fromhex(digits) if re.fullmatch('([0-9a-fA-F]{2})*', digits) else b''
     # cameras put previews into their JPEG files, which Pillow then calls MPO
     lost = [] if image.format == 'MPO' else _further_images(getattr(image, 'n_frames', 1))
     lost += [NAMES['exif']] if header.exif is None else []
@@ -183,7 +186,7 @@ def _of_others(image: Image.Image, header: image_io.Header) -> dict[str, Any]:
         'comment': info.get('comment', b''),
         'text': text,
     }
-    lost += _of_cmyk(image.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV'), found)
+    lost += _of_other_colours(image.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV'), found)
     return found | {'lost': tuple(lost)}
 
 
@@ -191,11 +194,11 @@ def _further_images(count: int) -> list[str]:
     return [f'{count - 1} further images of the file'] if count > 1 else []
 
 
-def _of_cmyk(is_cmyk: bool, found: dict[str, Any]) -> list[str]:
-    """What is lost of colours that become RGB; their profile, which describes others, goes."""
-    return (
-        ['CMYK colours (now RGB)'] + [NAMES['icc']] * bool(found.pop('icc', b'')) if is_cmyk else []
-    )
+def _of_other_colours(are_others: bool, found: dict[str, Any]) -> list[str]:
+    """What is lost of CMYK and the like, which become RGB; their profile describes them alone."""
+    if not are_others:
+        return []
+    return ['CMYK or Lab (now RGB)'] + [NAMES['icc']] * bool(found.pop('icc', b''))
 
 
 def _iptc_in(resources: bytes) -> bytes:
@@ -257,10 +260,8 @@ def _encode(record: ImageRecord, kind: str, quality: int) -> bytes:
         )
     if pixels.dtype == np.uint16:
         # Pillow writes 8 bits, but whatever belongs to them
-        other, png = (
-            _saved(np.zeros((1, 1, 1), np.uint8), kind, options),
-            indexed_png.encode(pixels, 6),
-        )
+        png, dot = indexed_png.encode(pixels, 6), np.zeros((1, 1, 1), np.uint8)
+        other = _saved(dot, kind, options)
         return png[:33] + other[33 : other.rindex(b'IDAT') - 4] + png[33:]
     return _saved(pixels, kind, options)
 

@@ -3,8 +3,9 @@
 An ordinary PNG must be decoded from its first row on, and row by row, which takes most of the time
 of a training batch. Here the image is compressed in blocks of rows that do not depend on each
 other, and a private chunk lists where each begins. Any PNG reader reads such a file; one that knows
-the chunk decodes just the blocks a crop touches. The files are no larger than OpenCV's. Source: PNG
-(third edition), sections 9 (filters) and 11 (chunks).
+the chunk decodes just the blocks a crop touches. The files are no larger than OpenCV's. Checksums
+are left to other readers: to verify the whole file for a crop would take 8 to 15 % more time.
+Source: PNG (third edition), sections 9 (filters) and 11 (chunks).
 """
 
 import struct

@@ -119,7 +119,7 @@ def test_cmyk_becomes_rgb_without_its_profile(tmp_path):
     image.save(tmp_path / 'a.jpg', icc_profile=ICC)
     read = read_image(tmp_path / 'a.jpg')
     assert read.colour.shape == (8, 8, 3) and read.icc == b''
-    assert read.lost == ('CMYK colours (now RGB)', 'colour profile')
+    assert read.lost == ('CMYK or Lab (now RGB)', 'colour profile')
 
 
 def test_the_images_of_a_file_are_counted(tmp_path):
