@@ -144,12 +144,10 @@ def decode(data: bytes, header: Header) -> tuple[np.ndarray, Image.Image | None]
 
     Alpha is straight. Raises errors of all kinds.
     """
-    if header.kind == 'TIFF':
+    if header.kind == 'TIFF' and header.depth == 16:
         with tiff.opened(io.BytesIO(data)) as file:
-            tiff.check_length(file.pages[0], len(data))
-            if header.depth == 16:
-                pixels = tiff.read_pixels(file.pages[0], data)
-                return UPRIGHT[header.orientation](pixels), None
+            pixels = tiff.read_pixels(file.pages[0], data)
+            return UPRIGHT[header.orientation](pixels), None
     if header.exif is None:  # damage over which Pillow might spend hours
         data = data.replace(tiff.HEADER, bytes(len(tiff.HEADER)))
     image = _open_with_pillow(io.BytesIO(data))
@@ -275,6 +273,7 @@ def _tiff_header(stream: BinaryIO) -> Header:
             of = ', of floating point' if page.sampleformat == 3 else ''
             bits = f'{page.bitspersample} bits per channel{of}'
             raise UnsupportedImageError(f'it has {bits}; save it with 8 or 16')
+        tiff.check_length(page)
         size, orientation = (page.imagelength, page.imagewidth), tiff.orientation(page.tags)
         return Header('TIFF', *size, page.samplesperpixel, page.bitspersample, orientation)
 

@@ -163,8 +163,9 @@ def _check_sizes(tiff: Any, tags: Any) -> None:
         raise ValueError('its tags claim more bytes than there are')
 
 
-def check_length(page: Any, length: int) -> None:
-    """Raise ValueError if a TIFF file of so many bytes lacks pixels, which decoders fill up."""
+def check_length(page: Any) -> None:
+    """Raise ValueError if the file of tifffile's page lacks pixels, which decoders fill up."""
+    length = page.parent.filehandle.size
     if not page.dataoffsets or len(page.dataoffsets) != len(page.databytecounts):
         raise ValueError('it does not say where its pixels are')
     end = max(at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=True))
