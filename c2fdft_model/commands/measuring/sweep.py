@@ -26,6 +26,7 @@ from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.evaluation import perceptual
 from c2fdft_model.evaluation.perceptual import WEIGHTS_VARIABLE, MetricUnavailable
 from c2fdft_model.plugin import autoload
+from c2fdft_model.restoring.checkpoint import complete_from_weights
 
 Row = dict[str, float | int | str]
 SECONDS = 'seconds'
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ[WEIGHTS_VARIABLE] = args.lpips_weights
     try:
         opt = read_options(args.opt, for_basicsr)
+        complete_from_weights(opt, print)
         options = parse_section(DiffusionOptions, opt.get('diffusion'), 'diffusion')
         processes = {
             steps: build_process(options.model_copy(update={'sampling_timesteps': steps}))

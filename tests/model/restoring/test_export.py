@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import importlib
+import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from c2fdft_arch.dft import DFT
+from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.restoring import export as network_export
 from c2fdft_model.restoring.export import (
     ExportError,
     export_network,
     largest_difference,
+    legal_size,
     load_onnx,
     load_pt2,
     plain_form,
@@ -45,7 +51,12 @@ def onnx(network, program, tmp_path_factory):
         pytest.importorskip(package)
     path = tmp_path_factory.mktemp('onnx') / 'network.onnx'
     export_network(network, path, program)
-    return load_onnx(path)
+    predict = load_onnx(path)
+    predict.path = path
+    predict.session = lambda: importlib.import_module('onnxruntime').InferenceSession(
+        path, providers=['CPUExecutionProvider']
+    )
+    return predict
 
 
 @pytest.mark.parametrize('size', [(1, 16, 16), (1, 24, 64), (4, 40, 16)])
@@ -98,6 +109,56 @@ def test_a_missing_package_is_named(network, tmp_path, monkeypatch):
     monkeypatch.setattr(network_export, 'WRITERS', {'.onnx': (write, load_onnx)})
     with pytest.raises(ExportError, match='onnxscript is missing: pip install'):
         export_network(network, tmp_path / 'network.onnx', program='traced')
+
+
+@pytest.mark.parametrize('prediction', ['noise', 'clean', 'velocity'])
+def test_the_documented_loop_restores_as_the_process_does(
+    network, onnx, project_root, tmp_path, monkeypatch, prediction
+):
+    import onnx as onnx_files
+
+    process = build_process(DiffusionOptions(prediction=prediction, sampling_timesteps=3))
+    model = onnx_files.load(onnx.path)
+    options = DiffusionOptions(prediction=prediction, sampling_timesteps=3).model_dump_json()
+    onnx_files.helper.set_model_props(model, {'diffusion': options})
+    onnx_files.save(model, tmp_path / 'network.onnx')
+    pixels = np.random.default_rng(1).integers(0, 256, (24, 32, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'photo.jpg', 'PNG')
+    monkeypatch.chdir(tmp_path)
+    text = (project_root / 'docs' / 'restoring.md').read_text(encoding='utf-8')
+    (code,) = (c for c in re.findall(r'```python\n(.*?)```', text, re.S) if 'onnxruntime' in c)
+    exec(code, {})
+    y = torch.from_numpy(pixels.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+    x_T = np.random.default_rng(0).standard_normal(tuple(y.shape), np.float32)
+    with torch.no_grad():
+        expected = process.sample(
+            lambda x_t, t: network(torch.cat([y, x_t], 1), t.float()), torch.from_numpy(x_T), y
+        )
+    restored = np.asarray(Image.open('restored.png'), np.float32)
+    expected = ((expected[0].permute(1, 2, 0).numpy() + 1) * 127.5).clip(0, 255)
+    assert np.abs(restored - expected).max() < 1
+
+
+def test_the_axes_of_an_onnx_file_have_names_and_the_process_is_in_it(onnx):
+    session = onnx.session()
+    assert [i.shape for i in session.get_inputs()] == [['batch', 6, 'height', 'width'], ['batch']]
+    assert [o.shape for o in session.get_outputs()] == [['batch', 3, 'height', 'width']]
+    found = session.get_modelmeta().custom_metadata_map['diffusion']
+    assert json.loads(found) == DiffusionOptions().model_dump(mode='json')
+
+
+def test_any_registered_network_is_exported_with_its_own_multiple(tmp_path):
+    class Shrinks(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down, self.size_multiple = torch.nn.Conv2d(6, 3, 3, padding=1), 32
+
+        def forward(self, x, t):
+            return self.down(x) * (1 + t.view(-1, 1, 1, 1) / 1000)
+
+    network = Shrinks().eval()
+    assert export_network(network, tmp_path / 'network.pt2') < 1e-5
+    assert legal_size(network, 1, 16, 65) == (1, 64, 96)
 
 
 @pytest.fixture(scope='module')
