@@ -69,8 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     done = runner.perform(jobs, args.jobs, tell)
     print(f'report: {write_report(args.output, plan)}')
     if not done:
-        left = sum(not runner.is_done(job) for job in jobs)
-        print(f'{left} of {len(jobs)} jobs are left: run the same command again to continue')
+        left, total = runner.trainings_left(jobs)
+        print(
+            f'{total - left} of {total} trainings are done and tested; the same command goes on, '
+            'also with those that have begun'
+        )
     return 0
 
 

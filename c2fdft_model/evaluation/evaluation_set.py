@@ -15,6 +15,9 @@ from c2fdft_model.evaluation.problems import Problem
 Item = tuple[str, Callable[[], tuple[Any, Any]]]
 """A name, and what loads a result and its ground truth; it is sent to other processes."""
 
+WORKER_MB = 400
+"""Memory of a process that measures small images (measured: interpreter, libraries, row bands)."""
+
 
 @dataclass(frozen=True)
 class EvaluationSet:
@@ -23,6 +26,15 @@ class EvaluationSet:
     items: list[Item]
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    largest_image: int = 0
+    """Pixels of the largest image; 0 where items are small."""
+
+    def affordable_workers(self, asked: int, free_mb: float | None, pixel_bytes: int) -> int:
+        """How many of the processes asked for the free memory suffices for, at least one."""
+        if free_mb is None:
+            return asked
+        each_mb = WORKER_MB + self.largest_image * pixel_bytes / 2**20
+        return max(1, min(asked, int(free_mb // each_mb)))
 
 
 @dataclass

@@ -25,14 +25,15 @@ class Protocol:
     metrics: tuple[str, ...]
     """Names of what `measure` returns."""
     measure: Measure
+    pixel_bytes: int = 16
+    """Memory that measuring takes for each pixel, besides a fixed amount (measured)."""
 
 
 def measure_luma(
     result: np.ndarray, gt: np.ndarray, to_luma: Callable[[np.ndarray], np.ndarray]
 ) -> dict[str, float]:
     """PSNR and SSIM of the luma of uint8 RGB images (H, W, 3)."""
-    y, y_gt = to_luma(result), to_luma(gt)
-    return {'psnr': psnr(y, y_gt, 255), 'ssim': ssim(y, y_gt, 255)}
+    return {'psnr': psnr(result, gt, 255, to_luma), 'ssim': ssim(result, gt, 255, to_luma)}
 
 
 def measure_rgb(result: np.ndarray, gt: np.ndarray, data_range: float) -> dict[str, float]:
@@ -91,5 +92,6 @@ IMAGE_PROTOCOLS = by_name(
         'over the pixels both have',
         ('psnr', 'ssim'),
         measure_aligned,
+        pixel_bytes=200,
     ),
 )

@@ -74,8 +74,10 @@ class Validator:
         names = _names(dataset)
         own: list[ImageResult] = []
         problem = ''
+        pairs = zip(share, loader, strict=True)
+        bar = tqdm(pairs, dataset_name, len(share), unit='image', disable=hidden)
         try:
-            for index, data in tqdm(zip(share, loader, strict=True), unit='image', disable=hidden):
+            for index, data in bar:
                 name = names[index] if names else image_name(data['lq_path'][0])
                 file = self._file(name, dataset_name, iteration) if save_img else None
                 metrics, images = self._evaluate(data, file)

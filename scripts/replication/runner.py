@@ -117,6 +117,14 @@ def perform(jobs: Sequence[Job], processes: int, tell: Callable[[str], object]) 
     return not left
 
 
+def trainings_left(jobs: Sequence[Job]) -> tuple[int, int]:
+    """How many trainings have no metrics yet, and how many there are in all."""
+    files = {
+        metrics_file(job.folder, job.task, job.seed, name) for job in jobs for name in job.chain
+    }
+    return sum(not file.exists() for file in files), len(files)
+
+
 def is_done(job: Job) -> bool:
     """Whether every training of the chain has its metrics."""
     return all(metrics_file(job.folder, job.task, job.seed, name).exists() for name in job.chain)
@@ -147,8 +155,8 @@ def run_chain(job: Job) -> list[str]:
         if file.exists():
             continue
         state = _train(job, TRAININGS[name])
-        if state is None:
-            break
+        if state is None or time.time() >= job.deadline:
+            break  # what is trained is kept, and tested the next time
         content = _test(job, TRAININGS[name], state)
         write_json(file, content)
         lines.append(

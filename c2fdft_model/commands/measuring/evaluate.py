@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from c2fdft_arch.common.atomic_write import replacing
@@ -24,6 +25,8 @@ from c2fdft_model.evaluation.evaluation_set import Measurements, measure_all
 from c2fdft_model.evaluation.image_protocols import UNITS, Protocol
 from c2fdft_model.evaluation.problems import summary
 from c2fdft_model.evaluation.protocols import PROTOCOLS, find_evaluation_set, get_protocol
+from c2fdft_model.restoring.memory import available_memory_mb
+from c2fdft_model.restoring.results_record import origins
 
 PROBLEMS_SHOWN = 20
 
@@ -105,6 +108,10 @@ def _infinite(measured: Measurements) -> list[str]:
     return [note]
 
 
+def _origins(results: Path) -> list[str]:
+    return origins(results) if results.is_dir() else []
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table; the exit code is 0, 1 or 2 as the module says."""
     args = parse_arguments(arguments)
@@ -117,8 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     total = len(found.items)
     bar = partial(tqdm, total=total, desc=protocol.name, unit='image', disable=None)
-    measured = measure_all(protocol.measure, found, args.workers, bar)
-    print(report(protocol, measured, found.notes))
+    free_mb = available_memory_mb(torch.device('cpu'))
+    workers = found.affordable_workers(args.workers, free_mb, protocol.pixel_bytes)
+    notes = [*found.notes, *(f'results {text}' for text in _origins(args.results))]
+    if workers < min(args.workers, total):
+        notes.append(f'{workers} of {args.workers} processes, for want of memory')
+    measured = measure_all(protocol.measure, found, workers, bar)
+    print(report(protocol, measured, notes))
     if args.csv:
         write_csv(args.csv, protocol, measured)
     if not measured.metrics:

@@ -12,6 +12,7 @@ import pytest
 
 from c2fdft_model.commands.measuring import evaluate
 from c2fdft_model.data import mat_files
+from c2fdft_model.restoring.results_record import ALL_RESULTS, append_record
 from helpers import matlab
 
 
@@ -309,3 +310,17 @@ def test_a_sidd_csv_that_differs_from_the_mat_is_named(run, sidd_bundle, tmp_pat
     code, out, _ = run('sidd', folder, noisy)
     assert code == 1
     assert 'unusable: block 2: SubmitSrgb.csv holds another block' in out
+
+
+def test_what_made_the_results_is_said_beside_their_metrics(run, folders):
+    results, gt = folders
+    settings = {'weights': 'ab' * 32, 'diffusion': {'sampling_timesteps': 4}}
+    append_record(results, ALL_RESULTS, settings)
+    _, out, _ = run('gopro_rgb', results, gt)
+    assert 'note: results made with weights sha256 abababababab…, sampling_timesteps 4' in out
+
+
+def test_processes_are_fewer_where_memory_is_short_and_it_is_said(run, folders, monkeypatch):
+    monkeypatch.setattr(evaluate, 'available_memory_mb', lambda device: 500.0)
+    code, out, _ = run('gopro_rgb', *folders, workers=2)
+    assert code == 0 and 'note: 1 of 2 processes, for want of memory' in out
