@@ -1,6 +1,6 @@
 """Restores image files: a file, a folder with its subfolders, or a pattern.
 
-    c2fdft restore photo.jpg restored.png --model denoise
+    c2fdft restore photo.jpg restored.png --model derain
     c2fdft restore photo.jpg restored.png --weights net_g_latest.pth
     c2fdft restore datasets/test/Rain100L/input results/Rain100L --weights W.pth \\
         --metrics datasets/test/Rain100L/target --protocol rain_y
