@@ -19,6 +19,7 @@ BENCHMARKS = {
     'precision': 'loss curves of the demo in bfloat16 and in float32',
     'restore': 'restoration: time and memory of a network call, against the plain network',
     'gpu': 'a GPU: correctness, training, restoring, where the time goes',
+    'systems': "the systems of the paper's tables: parameters, operations and seconds",
     'tiles': 'restoration by tiles: difference to the whole image, and time',
     'export': 'exported networks: difference to the network',
     'kernels': 'the C++ kernels: seconds to compile them',

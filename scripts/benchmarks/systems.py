@@ -1,0 +1,195 @@
+"""The systems of the paper's tables: parameters, operations and processor seconds of each.
+
+Every system is the network of its option file, with random weights, restoring one image of
+`--size` pixels a side. `--document` writes the tables of docs/systems.md around the figures;
+`--figures` takes those of an earlier run instead of measuring.
+"""
+
+import argparse
+import inspect
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from benchmarks import OUT_OF_MEMORY, Figures
+from c2fdft_arch.baselines.systems import SYSTEMS
+from c2fdft_arch.common.messages import nearest
+from c2fdft_model.experiments.costs import count_flops
+from c2fdft_model.experiments.files import read_json
+from c2fdft_model.experiments.tables import markdown_table
+from c2fdft_model.plugin.option_files import option_folder
+from common.published_systems import DATA_SETS, NOT_HERE, PUBLISHED, PublishedSystem
+
+BEGIN, END = '<!-- begin {} -->', '<!-- end {} -->'
+Costs = dict[str, dict[str, Any]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
+    add = parser.add_argument
+    add('--systems', nargs='+', metavar='NAME', help='some of them (default: all)')
+    add('--size', type=int, default=256, help='side of the image (default: 256)')
+    add('--repeat', type=int, default=1, help='timed calls, of which the fastest counts')
+    add('--figures', type=Path, metavar='FILE', help='the JSON file of an earlier run')
+    add('--document', type=Path, metavar='FILE', help='write the tables into this document')
+
+
+def run(args: argparse.Namespace) -> Figures:
+    """Measure, or take what was measured, and print the table of costs."""
+    unknown = [name for name in args.systems or () if name not in PUBLISHED]
+    if unknown:
+        hint = nearest(unknown[0], PUBLISHED)
+        print(f'--systems {unknown[0]} is not known{hint}. Known: {", ".join(PUBLISHED)}.')
+        return {}, False
+    if args.figures:
+        figures = read_json(args.figures) or {}
+        if 'systems' not in figures:
+            print(f'--figures {args.figures} holds no figures of this benchmark.')
+            return {}, False
+    else:
+        figures = measure_all(args)
+    print('\n'.join(costs_table(figures['systems'])))
+    if args.document:
+        text = args.document.read_text(encoding='utf-8')
+        args.document.write_text(with_tables(text, figures['systems']), encoding='utf-8')
+    return figures, all(figures['systems'].values())
+
+
+def measure_all(args: argparse.Namespace) -> dict[str, Any]:
+    """The figures of the named systems that have option files; those that failed are empty."""
+    names = args.systems or [name for name, system in PUBLISHED.items() if system.options]
+    costs: Costs = {}
+    for name in names:
+        system = PUBLISHED[name]
+        if system.options:
+            try:
+                costs[name] = measure(system.options, args.size, args.repeat)
+            except OUT_OF_MEMORY as error:
+                print(f'{name}: {error}')
+                costs[name] = {}
+            print(f'{name}: {costs[name]}', flush=True)
+    return {'size': args.size, 'systems': costs}
+
+
+def measure(options: str, size: int, repeat: int) -> dict[str, float]:
+    """Parameters, GFLOP and seconds of restoring an image with the network of an option file.
+
+    Seconds are of the processor, one thread, so that other work in the machine counts little.
+    """
+    from basicsr.archs import build_network
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    opt = yaml.safe_load((option_folder() / f'{options}.yml').read_text(encoding='utf-8'))
+    network = build_network(opt['network_g']).eval()
+    inputs, calls = inputs_of(opt, size)
+    seconds = []
+    for _ in range(repeat):
+        began = time.process_time()
+        with torch.no_grad():
+            network(*inputs)
+        seconds.append(time.process_time() - began)
+    return {
+        'parameters': sum(p.numel() for p in network.parameters()),
+        'gflop': calls * count_flops(network, inputs) / 1e9,
+        'cpu_seconds': calls * min(seconds),
+        'calls': calls,
+    }
+
+
+def inputs_of(opt: Mapping[str, Any], size: int) -> tuple[tuple[torch.Tensor, ...], int]:
+    """What the network is called with, and how often a restoration calls it."""
+    image = torch.rand(1, 3, size, size)
+    if 'diffusion' not in opt:
+        return (image,), 1
+    diffusion = opt['diffusion']
+    calls = diffusion.get('sampling_timesteps') or diffusion['num_timesteps']
+    return (torch.cat([image, torch.randn_like(image)], dim=1), torch.tensor([500])), int(calls)
+
+
+def costs_table(costs: Costs) -> list[str]:
+    """Task, option file, parameters, GFLOP and seconds of every system."""
+    rows = []
+    for name, system in PUBLISHED.items():
+        found = costs.get(name) or {}
+        file = f'`{system.options.rpartition("/")[2]}`' if system.options else system.note
+        rows.append(
+            [
+                name,
+                system.task,
+                file,
+                f'{found["parameters"] / 1e6:,.2f}' if found else '',
+                f'{found["gflop"]:,.0f}' if found else '',
+                f'{found["cpu_seconds"]:,.1f}' if found else '',
+            ]
+        )
+    headings = ('system', 'task', 'option file', 'parameters (M)', 'GFLOP', 'CPU s')
+    return markdown_table(headings, rows, headings[3:])
+
+
+def code_table() -> list[str]:
+    """Public code, licence and weights of every system."""
+    rows = [
+        [
+            name,
+            f'<{system.code}>' if system.code else NOT_HERE,
+            system.licence,
+            system.weights,
+            '' if system.note == NOT_HERE else system.note,
+        ]
+        for name, system in PUBLISHED.items()
+    ]
+    return markdown_table(('system', 'public code', 'its licence', 'weights', 'note'), rows)
+
+
+def options_table() -> list[str]:
+    """The options of the networks that are written here, with their defaults."""
+    rows = []
+    for name, network in SYSTEMS.items():
+        options = inspect.signature(network).parameters.values()
+        cells = [
+            f'`{option.name}: {as_yaml(option.default)}`'
+            for option in options
+            if option.name != 'all_outputs'
+        ]
+        rows.append([f'`{name}`', ', '.join(cells)])
+    return markdown_table(('network', 'options'), rows)
+
+
+def as_yaml(value: Any) -> str:
+    """A default as an option file has it."""
+    value = list(value) if isinstance(value, tuple) else value
+    return '~' if value is None else yaml.safe_dump(value, default_flow_style=True).split('\n')[0]
+
+
+def scores_table(task: str) -> list[str]:
+    """What the paper reports for a task."""
+    rows = [
+        [name, *system.scores.values()]
+        for name, system in PUBLISHED.items()
+        if system.task == task and has_scores(system)
+    ]
+    return markdown_table(('system', *DATA_SETS[task]), rows)
+
+
+def has_scores(system: PublishedSystem) -> bool:
+    """Whether the paper reports any number of it."""
+    return any(score != '-' for score in system.scores.values())
+
+
+def with_tables(text: str, costs: Costs) -> str:
+    """A document with its tables, which stand between marks, made anew."""
+    tables = {'costs': costs_table(costs), 'code': code_table(), 'options': options_table()}
+    tables |= {task: scores_table(task) for task in DATA_SETS}
+    for name, lines in tables.items():
+        begin, end = BEGIN.format(name), END.format(name)
+        if begin not in text:
+            continue
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = '\n'.join([f'{before}{begin}', *lines, f'{end}{after}'])
+    return text
