@@ -15,6 +15,7 @@ from c2fdft_arch.inference.evaluation import evaluate
 from c2fdft_arch.inference.memory_plan import MIB, MemoryPlan
 from c2fdft_arch.inference.row_bands import Workspace
 from c2fdft_arch.inference.settings import InferenceSettings
+from c2fdft_arch.native.bindings import release_scratch
 from c2fdft_arch.network.network_options import check_input
 from c2fdft_arch.network.plain_dft import PlainDFT
 
@@ -107,6 +108,7 @@ class DFT(PlainDFT):
             yield
         finally:
             _settings.reset(token)
+            release_scratch()
 
     def inference_memory_mb(self, batch: int, height: int, width: int) -> float:
         """Memory in MiB of an evaluation of (B, 6, H, W) with the present settings.
@@ -134,7 +136,12 @@ class DFT(PlainDFT):
 
                 return training_forward(self, x, t, dtype)
             with torch.no_grad():
-                return evaluate(self, x, t, self.inference, self._workspace or Workspace())
+                if self._workspace is not None:
+                    return evaluate(self, x, t, self.inference, self._workspace)
+                try:
+                    return evaluate(self, x, t, self.inference, Workspace())
+                finally:
+                    release_scratch()
 
     @property
     def _workspace(self) -> Workspace | None:

@@ -21,6 +21,7 @@ import torch
 from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_arch.inference.settings import InferenceSettings
 from c2fdft_arch.native.bindings import Kernels, kernels
+from c2fdft_arch.native.layout import thread_scratch_bytes
 
 MIB = 2**20
 FLOAT32_BYTES = torch.float32.itemsize
@@ -29,6 +30,8 @@ FLOAT32_BYTES = torch.float32.itemsize
 BAND_ELEMENTS_CPU, BAND_ELEMENTS_GPU = 3 * 2**17, 2**26
 # Pixels of the small images of a batch that are evaluated at a time.
 CHUNK_PIXELS_CPU, CHUNK_PIXELS_GPU = 128 * 128, 1024 * 1024
+# What an image has of its matrices W_o A in the latent, as such and packed.
+MATRIX_COPIES = 2
 # Weights of a level in another dtype or layout: at most this many times the largest kernel.
 KERNEL_COPIES = 3
 # What oneDNN and MKL keep on a CPU whatever the image: operations compiled for the shapes of row
@@ -111,7 +114,8 @@ class MemoryPlan:
             if left < self._band_bytes(self.width):
                 least = max(plan.least_mb(images) for plan in self.of_all_timesteps())
                 raise MemoryBudgetError(budget, least, self.height, self.width)
-            elements = min(elements, left // self._element_bytes - self._neighbour_elements)
+            if self.native_kernels() is None:
+                elements = min(elements, left // self._element_bytes - self._neighbour_elements)
         return max(1, elements // channels)
 
     def total_bytes(self, images: int) -> int:
@@ -138,12 +142,23 @@ class MemoryPlan:
         return elements * (FLOAT32_BYTES + self.dtype.itemsize)
 
     def _image_bytes(self, images: int) -> int:
-        """Memory of whole feature maps, and of the chunk's prediction before it is copied."""
+        """Memory of whole feature maps, the matrices W_o A, and the chunk's prediction."""
         prediction = images * self.height * self.width * 3 * FLOAT32_BYTES
-        return self.feature_bytes(images) + prediction
+        matrices = images * MATRIX_COPIES * (8 * self.dim) ** 2 * FLOAT32_BYTES
+        return self.feature_bytes(images) + prediction + matrices
 
     def _band_bytes(self, pixels: int) -> int:
-        """Memory of a row band of so many pixels of the last level, with the rows around it."""
+        """Memory of a row band of so many pixels of the last level, with the rows around it.
+
+        The kernels have the scratch memory of their threads instead.
+        """
+        if self.native_kernels() is not None:
+            dtypes = {plan.dtype for plan in self.of_all_timesteps()}
+            of_thread = [
+                thread_scratch_bytes(self.dim, self.ffn_factor, self.width, dtype)
+                for dtype in dtypes
+            ]
+            return torch.get_num_threads() * sum(of_thread)
         return (pixels * 2 * self.dim + self._neighbour_elements) * self._element_bytes
 
     @property

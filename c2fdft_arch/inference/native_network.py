@@ -6,17 +6,11 @@ from torch import Tensor, nn
 from c2fdft_arch.inference.memory_plan import MemoryPlan
 from c2fdft_arch.inference.row_band_network import RowBandEvaluation
 from c2fdft_arch.inference.row_bands import Workspace
+from c2fdft_arch.native import arguments
+from c2fdft_arch.native.arguments import as_taken
 from c2fdft_arch.native.bindings import Kernels
 from c2fdft_arch.native.convolution import convolve3x3
-from c2fdft_arch.native.layout import (
-    addresses,
-    as_taken,
-    attention_of,
-    features_of,
-    feed_forward_of,
-    per_image,
-    tile_grid,
-)
+from c2fdft_arch.native.layout import per_image
 from c2fdft_arch.native.structures import JOIN_SHUFFLE, SHUFFLE, UNSHUFFLE
 from c2fdft_arch.network.plain_dft import DiffusionTransformerBlock, PlainDFT
 
@@ -34,13 +28,6 @@ class NativeEvaluation(RowBandEvaluation):
         super().__init__(network, t, plan, workspace)
         self.kernels = kernels
         self.fp32_kernels = fp32_kernels
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Predict the noise in x (B, 6, H, W); the packed weights are freed."""
-        try:
-            return super().__call__(x)
-        finally:
-            self.kernels.release_memory()
 
     def apply(self, block: nn.Module, x: Tensor, values: Tensor, pixels: int) -> None:
         """Apply a block, in place; the kernels choose the pixels of their bands themselves."""
@@ -80,17 +67,16 @@ def apply_block(
     attention, ffn, norm1, norm2 = block.attn, block.ffn, block.norm1.body, block.norm2.body
     time_embeddings = per_image(time_embedding, len(x))
     norms = [(*as_taken(n.weight, n.bias), time_embeddings) for n in (norm1, norm2)]
-    attention_parameters = as_taken(
+    of_attention = as_taken(
         attention.qkv.weight, attention.qkv.bias, attention.qkv_dwconv.weight,
         attention.qkv_dwconv.bias, attention.temperature, attention.project_out.weight,
         attention.project_out.bias,
     )  # fmt: skip
     expand, contract = ffn.project_in, ffn.project_out
-    ffn_parameters = as_taken(expand.weight, expand.bias, contract.weight, contract.bias)
+    of_ffn = as_taken(expand.weight, expand.bias, contract.weight, contract.bias)
     kernels.transformer_block(
-        features_of(x),
-        attention_of(attention.heads, norms[0], attention_parameters),
-        feed_forward_of(len(expand.weight), norms[1], ffn_parameters),
-        *tile_grid(*x.shape[:3]),
-        *addresses(values),
+        x,
+        arguments.attention(x, attention.heads, norms[0], of_attention),
+        arguments.feed_forward(x, norms[1], of_ffn),
+        values,
     )

@@ -6,6 +6,7 @@ Without a compiler, or on a machine that they do not suit, PyTorch's operations 
 
 import ctypes
 import functools
+import itertools
 import logging
 import os
 import platform
@@ -17,8 +18,21 @@ from c2fdft_arch.common.atomic_write import replacing
 from c2fdft_arch.common.messages import is_switched_off
 from c2fdft_arch.native import cache, compiler
 from c2fdft_arch.native.errors import KernelsUnavailableError
+from c2fdft_arch.native.layout import CHUNK_PIXELS, HALO, MAX_MR
+from c2fdft_arch.native.structures import (
+    JOIN_SHUFFLE,
+    SAME,
+    SHUFFLE,
+    STRUCTURES,
+    UNSHUFFLE,
+    Shared,
+)
 
 SWITCH = 'C2FDFT_NATIVE'
+CONSTANTS = {
+    'SAME': SAME, 'UNSHUFFLE': UNSHUFFLE, 'SHUFFLE': SHUFFLE, 'JOIN_SHUFFLE': JOIN_SHUFFLE,
+    'kHalo': HALO, 'kMaxMR': MAX_MR, 'kChunk': CHUNK_PIXELS,
+}  # fmt: skip
 INSTRUCTIONS = ('AVX2', 'AVX512')  # as PyTorch names what a CPU has
 
 
@@ -103,7 +117,21 @@ def load(path: Path) -> ctypes.CDLL:
     """Load a library. Raises KernelsUnavailableError if it is not one of these kernels."""
     try:
         library = ctypes.CDLL(str(path))
-        library.lanes  # noqa: B018  # looks the function up
-    except (OSError, AttributeError) as error:
+        theirs = _shared_of(library)
+    except (OSError, ValueError) as error:
         raise KernelsUnavailableError(f'not a library of these kernels: {error}') from None
+    ours = {structure.__name__: ctypes.sizeof(structure) for structure in STRUCTURES} | CONSTANTS
+    for name in {**theirs, **ours}:
+        if theirs.get(name) != ours.get(name):
+            raise KernelsUnavailableError(
+                f'not a library of these kernels: {name} is {theirs.get(name)} there, '
+                f'{ours.get(name)} here'
+            )
     return library
+
+
+def _shared_of(library: ctypes.CDLL) -> dict[str, int]:
+    """Sizes of structures, and constants, by name. Raises ValueError where there are none."""
+    table = ctypes.pointer(Shared.in_dll(library, 'shared'))
+    entries = itertools.takewhile(lambda entry: entry.name, map(table.__getitem__, range(99)))
+    return {entry.name.decode(): entry.value for entry in entries}

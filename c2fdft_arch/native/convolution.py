@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
+from c2fdft_arch.native.arguments import address, as_taken, convolution, view
 from c2fdft_arch.native.bindings import Kernels
-from c2fdft_arch.native.layout import addresses, as_taken, tile_grid, view_of
 from c2fdft_arch.native.structures import SAME, SHUFFLE, Convolution
 
 
@@ -25,10 +25,9 @@ def convolve3x3(
     taps = weight.detach().float().flatten(2)
     joined = (None, None) if reduce is None else (reduce.weight, reduce.bias)
     bias, *reduction = as_taken(bias, *joined)
-    conv = Convolution(
-        *x.shape, len(weight), *addresses(taps, bias, *reduction), *taps.stride()
-    )  # fmt: skip
-    kernels.convolution(conv, view_of(x), view_of(out, layout), *tile_grid(*x.shape[:3]))
+    conv = convolution(x, taps, bias, reduction)
+    target = view('out', out, *x.shape[:3], len(weight), layout=layout)
+    kernels.convolution(conv, view('x', x, *x.shape), target)
 
 
 def convolve3x3_backward(
@@ -43,7 +42,19 @@ def convolve3x3_backward(
     taps = weight.float().unflatten(0, (-1, groups)).flatten(3).permute(3, 1, 0, 2).contiguous()
     outputs, channels = weight.shape[:2]
     conv = Convolution(
-        *d_x.shape[:3], outputs, channels, *addresses(taps[-1], None, None, None),
-        1, channels, -outputs * channels,
+        *d_x.shape[:3], outputs, channels,
+        address('taps', taps[-1], groups, outputs // groups, channels),
+        None, None, None, 1, channels, -outputs * channels,
     )  # fmt: skip
-    kernels.convolution(conv, view_of(d_out, layout), view_of(d_x), *tile_grid(*d_x.shape[:3]))
+    gradient = view('d_out', d_out, *d_x.shape[:3], outputs, layout=layout)
+    kernels.convolution(conv, gradient, view('d_x', d_x, *d_x.shape[:3], channels))
+
+
+def convolve3x3_weight_gradient(
+    kernels: Kernels, x: Tensor, d_out: Tensor, d_weight: Tensor, layout: int = SAME
+) -> None:
+    """The gradient d_weight (C', C, 3, 3) of `convolve3x3`, given that of `out`."""
+    outputs = len(d_weight)
+    gradient = view('d_out', d_out, *x.shape[:3], outputs, layout=layout)
+    conv = Convolution(*x.shape, outputs)
+    kernels.convolution_weight_gradient(conv, view('x', x, *x.shape), gradient, d_weight)

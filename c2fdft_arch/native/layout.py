@@ -1,23 +1,14 @@
-"""Tensors as the kernels take them, and how images are cut into tiles for the threads."""
+"""How images are cut into tiles for the threads, and the memory that a thread takes."""
 
-from collections.abc import Sequence
+import math
 
 import torch
 from torch import Tensor
 
-from c2fdft_arch.native.structures import (
-    SAME,
-    Attention,
-    AttentionMatrices,
-    Features,
-    FeedForward,
-    NormParameters,
-    ShuffledView,
-)
-
 # As in the C++ sources: columns that a tile's convolution reads on either side, rows of the largest
 # microkernel, and pixels that pass through a series of products together.
 HALO, MAX_MR, CHUNK_PIXELS = 2, 8, 64
+MAX_LANES = 16  # floats in the widest vector
 # The widest tile of which some rows stay in a core's cache.
 TILE_WIDTH = 252
 # Two rows above and below a tile are computed twice: tiles are this high where there are enough.
@@ -39,51 +30,49 @@ def tile_grid(images: int, height: int, width: int) -> tuple[int, int]:
     return columns - 2 * HALO, down
 
 
-def as_taken(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Parameters as the kernels take them: float32, contiguous; others are copied.
+def thread_scratch_bytes(dim: int, ffn_factor: float, width: int, dtype: torch.dtype) -> int:
+    """What one thread takes at most, and keeps, for images of this width without gradients.
 
-    Whoever calls keeps them until the kernel has returned.
+    `dim` are the channels of the first level. Sizes are those in the C++ sources.
     """
-    return tuple(None if tensor is None else tensor.float().contiguous() for tensor in tensors)
+    levels = [(dim * factor, width // factor) for factor in (1, 2, 4, 8)] + [(2 * dim, width)]
+    parts = _attention_scratch, _feed_forward_scratch, _convolution_scratch
+    of_blocks = [max(part(c, w, dtype, ffn_factor) for c, w in levels) for part in parts]
+    of_last = _convolution_scratch(2 * dim, width, torch.float32, ffn_factor)
+    return sum(of_blocks) + (of_last if dtype != torch.float32 else 0)
 
 
-def addresses(*tensors: Tensor | None) -> list[int | None]:
-    """Where tensors' numbers begin; None for None.
-
-    Tensors must be contiguous.
-    """
-    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
-
-
-def features_of(x: Tensor) -> Features:
-    """Feature maps (B, H, W, C) whose pixels may lie apart, but whose rows follow each other."""
-    return Features(x.data_ptr(), x.stride(0), x.stride(2), *x.shape)
+def _attention_scratch(channels: int, width: int, dtype: torch.dtype, _: float) -> int:
+    rows, columns, padded = *_tile(width), _padded(channels)
+    around = (rows + 2) * (columns + 2) + MAX_MR  # pixels, with a row above and one below
+    scalars = around * 4 * padded + rows * columns * (2 * padded + 3 * MAX_LANES)
+    of_head = 2 * (channels + MAX_MR) * padded + 2 * channels
+    return 8 * around + dtype.itemsize * scalars + 4 * of_head
 
 
-def view_of(x: Tensor, layout: int = SAME) -> ShuffledView:
-    """Feature maps (B, H, W, C) of any strides, in a layout of a convolution's pixels."""
-    images, rows, columns, channels = x.stride()
-    return ShuffledView(x.data_ptr(), images, channels, rows, columns, layout)
+def _feed_forward_scratch(channels: int, _: int, dtype: torch.dtype, ffn_factor: float) -> int:
+    hidden = _padded(math.ceil(channels * ffn_factor))
+    return dtype.itemsize * CHUNK_PIXELS * (channels + _padded(channels) + hidden)
+
+
+def _convolution_scratch(channels: int, width: int, dtype: torch.dtype, _: float) -> int:
+    rows, columns, padded = *_tile(width), _padded(channels)
+    window = ((rows + 2) * (columns + 2) + MAX_MR) * padded
+    joined = (4 * rows * columns + MAX_MR) * 2 * _padded(channels // 2)
+    return dtype.itemsize * (window + joined) + 8 * 9 * rows
+
+
+def _tile(width: int) -> tuple[int, int]:
+    """Rows of a tile that are computed at a time, and columns, with the halo."""
+    columns = min(width, TILE_WIDTH) + 2 * HALO + MAX_MR
+    return max(1, CHUNK_PIXELS // min(width, columns)), columns
+
+
+def _padded(channels: int) -> int:
+    """Whole vectors."""
+    return -(-channels // MAX_LANES) * MAX_LANES
 
 
 def per_image(time_embedding: Tensor | None, images: int) -> Tensor | None:
     """T (1, C) or (B, C) as contiguous (B, C)."""
     return None if time_embedding is None else time_embedding.expand(images, -1).contiguous()
-
-
-Tensors = Sequence[Tensor | None]
-
-
-def attention_of(
-    heads: int, norm: Tensors, parameters: Tensors, matrices: Tensors = ()
-) -> Attention:
-    """Arguments of an attention half; the tensors are in the order of the structures' fields."""
-    return Attention(
-        heads, NormParameters(*addresses(*norm)), *addresses(*parameters),
-        AttentionMatrices(*addresses(*matrices)),
-    )  # fmt: skip
-
-
-def feed_forward_of(hidden: int, norm: Tensors, parameters: Tensors) -> FeedForward:
-    """Arguments of a feed-forward half; the tensors are in the order of the structures' fields."""
-    return FeedForward(hidden, NormParameters(*addresses(*norm)), *addresses(*parameters))

@@ -7,6 +7,12 @@ from typing import Any
 SAME, UNSHUFFLE, SHUFFLE, JOIN_SHUFFLE = range(4)  # layouts of a ShuffledView
 
 
+class Shared(ctypes.Structure):
+    """The size of a structure, or a constant, as the library has it (kernels.cpp)."""
+
+    _fields_ = [('name', ctypes.c_char_p), ('value', c_long)]
+
+
 def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
     return [(name, kind) for name in names.split()]
 
@@ -86,3 +92,9 @@ class AttentionGradient(ctypes.Structure):
     _fields_ = _fields(
         c_void_p, 'd_x d_scale d_offset d_qkv d_qkv_bias d_kernel d_temperature d_project'
     )
+
+
+STRUCTURES = (
+    Features, ShuffledView, Convolution, NormParameters, FeedForward, FeedForwardGradient,
+    AttentionMatrices, Attention, AttentionGradient,
+)  # fmt: skip

@@ -26,29 +26,16 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from c2fdft_arch.native import arguments
+from c2fdft_arch.native.arguments import Tensors, as_taken
 from c2fdft_arch.native.bindings import Kernels, kernels
-from c2fdft_arch.native.convolution import convolve3x3, convolve3x3_backward
-from c2fdft_arch.native.layout import (
-    CHUNK_PIXELS,
-    MAX_MR,
-    Tensors,
-    addresses,
-    as_taken,
-    attention_of,
-    features_of,
-    feed_forward_of,
-    per_image,
-    tile_grid,
-    view_of,
+from c2fdft_arch.native.convolution import (
+    convolve3x3,
+    convolve3x3_backward,
+    convolve3x3_weight_gradient,
 )
-from c2fdft_arch.native.structures import (
-    SAME,
-    SHUFFLE,
-    UNSHUFFLE,
-    AttentionGradient,
-    Convolution,
-    FeedForwardGradient,
-)
+from c2fdft_arch.native.layout import CHUNK_PIXELS, MAX_MR, per_image
+from c2fdft_arch.native.structures import SAME, SHUFFLE, UNSHUFFLE
 from c2fdft_arch.network.plain_dft import PlainDFT
 
 
@@ -106,10 +93,8 @@ class NativeAttentionBranch(torch.autograd.Function):
         parameters = as_taken(w_qkv, b_qkv, w_dw, b_dw, temperature, w_o, b_o)
         norm = as_taken(norm_weight, norm_bias, time_embedding)
         out = torch.empty_like(x)
-        native.kernels.attention(
-            features_of(x), attention_of(heads, norm, parameters, matrices), *tile_grid(b, h, w),
-            *addresses(queries_keys, values, out),
-        )  # fmt: skip
+        attention = arguments.attention(x, heads, norm, parameters, matrices)
+        native.kernels.attention(x, attention, queries_keys, values, out)
         ctx.save_for_backward(x, queries_keys, values, *matrices, *norm, *parameters)
         ctx.native = native
         return out
@@ -124,13 +109,12 @@ class NativeAttentionBranch(torch.autograd.Function):
         d_temperature, d_w_o = torch.empty_like(temperature), torch.empty_like(w_o)
         d_x, d_scale, d_offset, *d_qkv = gradients_like(x, norm, projections[:2])
         d_dw = x.new_empty(10, 3 * c)  # of the taps and the bias
-        gradient = AttentionGradient(
-            *addresses(d_x, d_scale, d_offset, *d_qkv, d_dw, d_temperature, d_w_o)
+        heads = len(temperature)
+        gradient = arguments.attention_gradient(
+            x, heads, (d_x, d_scale, d_offset, *d_qkv, d_dw, d_temperature, d_w_o)
         )
-        pass_ = attention_of(len(temperature), norm, parameters, matrices)
-        ctx.native.kernels.attention_gradient(
-            features_of(x), pass_, gradient, *addresses(queries_keys, values, grad)
-        )
+        attention = arguments.attention(x, heads, norm, parameters, matrices)
+        ctx.native.kernels.attention_gradient(x, attention, gradient, queries_keys, values, grad)
         return (
             d_x, None, None, d_scale, None if norm[1] is None else d_offset, *d_qkv,
             d_dw[:9].t().reshape(3 * c, 1, 3, 3), None if b_dw is None else d_dw[9],
@@ -149,10 +133,8 @@ class NativeFeedForwardBranch(torch.autograd.Function):
         norm = as_taken(norm_weight, norm_bias, time_embedding)
         parameters = as_taken(w_in, b_in, w_out, b_out)
         out = torch.empty_like(x)
-        native.kernels.feed_forward(
-            features_of(x), feed_forward_of(len(w_in), norm, parameters),
-            *addresses(before_gelu, out),
-        )  # fmt: skip
+        ffn = arguments.feed_forward(x, norm, parameters)
+        native.kernels.feed_forward(x, ffn, before_gelu, out)
         ctx.save_for_backward(x, before_gelu, *norm, *parameters)
         ctx.native = native
         return out
@@ -164,11 +146,11 @@ class NativeFeedForwardBranch(torch.autograd.Function):
         norm, parameters = kept[:3], kept[3:]
         grad = grad.contiguous()
         d_x, d_scale, d_offset, *d_parameters = gradients_like(x, norm, parameters[:-1])
-        ctx.native.kernels.feed_forward_gradient(
-            features_of(x), feed_forward_of(before_gelu.shape[2], norm, parameters),
-            FeedForwardGradient(*addresses(d_x, d_scale, d_offset, *d_parameters)),
-            *addresses(before_gelu, grad),
-        )  # fmt: skip
+        gradient = arguments.feed_forward_gradient(
+            x, before_gelu.shape[2], (d_x, d_scale, d_offset, *d_parameters)
+        )
+        ffn = arguments.feed_forward(x, norm, parameters)
+        ctx.native.kernels.feed_forward_gradient(x, ffn, gradient, before_gelu, grad)
         return (
             d_x, None, None, d_scale, None if norm[1] is None else d_offset, *d_parameters,
             None if parameters[-1] is None else grad.sum((0, 1, 2)),
@@ -208,10 +190,7 @@ class NativeConvolution(torch.autograd.Function):
             convolve3x3_backward(kernels, own, weight, d_x, ctx.layout)
         if needs_d_weight:
             d_weight = weight.new_empty(weight.shape)
-            kernels.convolution_weight_gradient(
-                Convolution(*x.shape, len(weight)), view_of(x), view_of(own, ctx.layout),
-                *addresses(d_weight),
-            )  # fmt: skip
+            convolve3x3_weight_gradient(kernels, x, own, d_weight, ctx.layout)
         if ctx.has_bias:
             d_bias = own.sum((0, 1, 2))
         return d_x, skip if ctx.has_skip else None, d_weight, d_bias, None, None

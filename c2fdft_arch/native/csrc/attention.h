@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cmath>
+#include <optional>
 
 #include "depthwise.h"
 #include "norm.h"
@@ -311,21 +312,28 @@ const vec* project_attention(const Features& x, const Attention& pass, int colum
                                        : memory[8].uninitialised<float>(x.images * matrix);
   const WeightShape shape{c, c, 1, 1};
   vec* packed = memory[9].uninitialised<vec>(x.images * shape.packed_vectors<F>());
+  Team team;
 #pragma omp parallel
   {
-    QkvOfTile<F> qkv_of_tile(x, qkv_pass, grid.width_with_halo());
+    std::optional<QkvOfTile<F>> qkv_of_tile;
+    team.run([&] { qkv_of_tile.emplace(x, qkv_pass, grid.width_with_halo()); });
 #pragma omp for schedule(dynamic)
     for (int i = 0; i < grid.count(); i++)
-      qkv_of_tile(grid.tile(i), products + i * sums.products(), squares + i * sums.squares());
+      team.run([&] {
+        (*qkv_of_tile)(grid.tile(i), products + i * sums.products(),
+                       squares + i * sums.squares());
+      });
 #pragma omp for collapse(2)
     for (int image = 0; image < x.images; image++)
-      for (int head = 0; head < pass.heads; head++) {
-        const long first_tile = (long)image * grid.of_image();
-        head_matrices(pass, project, sums, image, x.images, head, grid.of_image(),
-                      products + first_tile * sums.products(),
-                      squares + first_tile * sums.squares(), projected + image * matrix);
-      }
+      for (int head = 0; head < pass.heads; head++)
+        team.run([&] {
+          const long first_tile = (long)image * grid.of_image();
+          head_matrices(pass, project, sums, image, x.images, head, grid.of_image(),
+                        products + first_tile * sums.products(),
+                        squares + first_tile * sums.squares(), projected + image * matrix);
+        });
   }
+  team.check();
 #pragma omp parallel for if (x.images > 1)
   for (int image = 0; image < x.images; image++)
     pack<F>(projected + image * matrix, {0, c, 1, 0}, shape,
@@ -342,25 +350,25 @@ void add_projected_values(const Features& x, const typename F::scalar* values, c
   const int c = x.channels;
   const long vectors = WeightShape{c, c, 1, 1}.packed_vectors<F>();
   const int chunks = chunks_of(x.pixels());
-#pragma omp parallel
-  {
-    static thread_local Scratch last_memory;
-    scalar* last = last_memory.uninitialised<scalar>((long)kChunk * c);
-#pragma omp for schedule(dynamic)
-    for (int i = 0; i < x.images * chunks; i++) {
+  Team team;
+#pragma omp parallel for schedule(dynamic)
+  for (int i = 0; i < x.images * chunks; i++)
+    team.run([&] {
+      static thread_local Scratch last_memory;
       const int image = i / chunks;
       const long first = i % chunks * (long)kChunk;
       const int count = std::min<long>(kChunk, x.pixels() - first);
       const scalar* from = values + (image * x.pixels() + first) * c;
       if (count % MR) {  // the microkernel would read past the end of the values
+        scalar* last = last_memory.uninitialised<scalar>((long)kChunk * c);
         std::copy_n(from, (long)count * c, last);
         from = last;
       }
       gemm_add<F>(from, c, count, projected + image * vectors, c, c, bias, x.at(image, first),
                   out.at(image, first), x.next_pixel);
       rest(image, first, count);
-    }
-  }
+    });
+  team.check();
 }
 
 // In training: `out` is contiguous, like x. `queries_keys` (B * H * W + MR, 2C), `values` (B, H * W, C)

@@ -293,17 +293,22 @@ void attention_gradient(const Features& x, const Attention& pass, const Attentio
   const int pairs_of_tile = tiles.rows * pairs_of<F>(x.width);
   const long pairs = (long)tiles_of_block * pairs_of_tile, block_memory = 4L * c * pairs;
   packed* shared = per_thread ? nullptr : memory[11].uninitialised<packed>(block_memory);
+  Team team;
 #pragma omp parallel
   {
     static thread_local Scratch own;
-    packed* to = per_thread ? own.uninitialised<packed>(block_memory) : shared;
+    packed* to = shared;
+    std::optional<AttentionGradientOfTile<F>> tile_gradient;
+    team.run([&] {
+      if (per_thread) to = own.uninitialised<packed>(block_memory);
+      tile_gradient.emplace(x, backward);
+    });
     const typename AttentionGradientOfTile<F>::Block block{{to, c, pairs},
                                                            {to + c * pairs, 3 * c, pairs}};
-    AttentionGradientOfTile<F> tile_gradient(x, backward);
     sum_in_blocks(
-        per_thread, tiles.count, tiles_of_block,
+        team, per_thread, tiles.count, tiles_of_block,
         [&](int tile, int index) {
-          tile_gradient(tile, tiles, block, (long)index * pairs_of_tile);
+          (*tile_gradient)(tile, tiles, block, (long)index * pairs_of_tile);
         },
         [&](int count, bool more, Share share) INLINE_LAMBDA {
           const int summed = count * pairs_of_tile;
@@ -311,6 +316,7 @@ void attention_gradient(const Features& x, const Attention& pass, const Attentio
           if (d_bias.here()) sum_channels(block.d_projected, summed, more, d_bias.here(), share);
         });
   }
+  team.check();
   d_qkv.finish();
   d_bias.finish();
   sum_rows(backward.d_scale, tiles.count, c, c, gradient.d_scale);

@@ -18,14 +18,14 @@ void projected_attention_gradient(const Features& x, const typename F::scalar* v
   const int parts = std::min(chunks, (omp_get_max_threads() + x.images - 1) / x.images);
   const int block = block_size<F>(true, c);
   float* sums = parts == 1 ? d_projected : memory.uninitialised<float>(x.images * parts * matrix);
-#pragma omp parallel
-  {
-    static thread_local Scratch own;
-    const long pairs = (long)block * PAIRS;
-    packed* to = own.uninitialised<packed>(2L * c * pairs);
-    const Panels<F> of_values{to, c, pairs}, of_d_out{to + c * pairs, c, pairs};
-#pragma omp for schedule(static)
-    for (int part = 0; part < x.images * parts; part++) {
+  Team team;
+#pragma omp parallel for schedule(static)
+  for (int part = 0; part < x.images * parts; part++)
+    team.run([&] {
+      static thread_local Scratch own;
+      const long pairs = (long)block * PAIRS;
+      packed* to = own.uninitialised<packed>(2L * c * pairs);
+      const Panels<F> of_values{to, c, pairs}, of_d_out{to + c * pairs, c, pairs};
       const Share share{part % parts, parts};
       const int begin = share.begin(chunks), end = share.end(chunks);
       for (int first = begin; first < end; first += block) {
@@ -39,8 +39,8 @@ void projected_attention_gradient(const Features& x, const typename F::scalar* v
         }
         sum_products(of_d_out, of_values, count * PAIRS, first > begin, sums + part * matrix, c, {});
       }
-    }
-  }
+    });
+  team.check();
   for (int image = 0; parts > 1 && image < x.images; image++)
     sum_rows(sums + image * parts * matrix, parts, matrix, matrix, d_projected + image * matrix);
 }
@@ -92,23 +92,25 @@ INLINE void attention_matrices_gradient(const Attention& pass, const float* d_pr
   const long matrix = (long)c * c;
   float* of_images = memory[0].uninitialised<float>((long)images * heads);
   float* transposed = memory[1].uninitialised<float>(images * heads * matrix);
+  Team team;
 #pragma omp parallel
   {
 #pragma omp for collapse(2) schedule(static)
     for (int image = 0; image < images; image++)
-      for (int head = 0; head < heads; head++) {
-        const long at = ((long)image * heads + head) * matrix;
-        const long of_q = (long)image * channels + head * c, of_k = of_q + (long)images * channels;
-        small_gemm(pass.project + head * c, 1, channels,
-                   d_projected + (long)image * channels * channels + head * c, channels, c, c,
-                   channels, false, d.products + at, c);
-        sums_gradient(m.products + at, m.squares + of_q, m.squares + of_k, m.attention + at,
-                      pass.temperature[head], c, d.products + at,
-                      of_images + (long)image * heads + head, d.squares + of_q, d.squares + of_k);
-        for (int i = 0; i < c; i++)
-          for (int j = 0; j < c; j++)
-            transposed[at + (long)j * c + i] = m.attention[at + (long)i * c + j];
-      }
+      for (int head = 0; head < heads; head++)
+        team.run([&] {
+          const long at = ((long)image * heads + head) * matrix;
+          const long of_q = (long)image * channels + head * c, of_k = of_q + (long)images * channels;
+          small_gemm(pass.project + head * c, 1, channels,
+                     d_projected + (long)image * channels * channels + head * c, channels, c, c,
+                     channels, false, d.products + at, c);
+          sums_gradient(m.products + at, m.squares + of_q, m.squares + of_k, m.attention + at,
+                        pass.temperature[head], c, d.products + at,
+                        of_images + (long)image * heads + head, d.squares + of_q, d.squares + of_k);
+          for (int i = 0; i < c; i++)
+            for (int j = 0; j < c; j++)
+              transposed[at + (long)j * c + i] = m.attention[at + (long)i * c + j];
+        });
 #pragma omp for collapse(2) schedule(static)
     for (int head = 0; head < heads; head++)
       for (int row = 0; row < channels; row += kLanes)
@@ -117,6 +119,7 @@ INLINE void attention_matrices_gradient(const Attention& pass, const float* d_pr
                      transposed + ((long)image * heads + head) * matrix, c, kLanes, c, c, image > 0,
                      d_project + (long)row * channels + head * c, channels);
   }
+  team.check();
   std::fill_n(d_temperature, heads, 0.0f);
   for (int i = 0; i < images * heads; i++) d_temperature[i % heads] += of_images[i];
 }

@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include <optional>
+
 #include "features.h"
 #include "microkernel.h"
 
@@ -156,10 +158,13 @@ void convolution(const Convolution& conv, const ShuffledView& from, const Shuffl
     weights.reduce_bias = padded_channels(memory[4], conv.reduce_bias, own);
   }
   const TileGrid grid{conv.images, conv.height, conv.width, columns, down};
+  Team team;
 #pragma omp parallel
   {
-    ConvolutionOfTile<F> convolve_tile(conv, weights, from, to, grid.width_with_halo());
+    std::optional<ConvolutionOfTile<F>> convolve_tile;
+    team.run([&] { convolve_tile.emplace(conv, weights, from, to, grid.width_with_halo()); });
 #pragma omp for schedule(dynamic)
-    for (int i = 0; i < grid.count(); i++) convolve_tile(grid.tile(i));
+    for (int i = 0; i < grid.count(); i++) team.run([&] { (*convolve_tile)(grid.tile(i)); });
   }
+  team.check();
 }

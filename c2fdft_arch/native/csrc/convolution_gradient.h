@@ -34,22 +34,26 @@ class KernelSums {
   }
 
   void compute() const {
+    Team team;
 #pragma omp parallel
     {
       static thread_local Scratch line_memory;
       const long padded = std::max(shifted[0].channels, gradients.channels);
-      scalar* line = line_memory.zeroed<scalar>((conv.width + 2) * padded);
+      scalar* line = nullptr;
+      team.run([&] { line = line_memory.zeroed<scalar>((conv.width + 2) * padded); });
       for (int first = 0; first < count; first += block) {
         const int tiles = std::min(block, count - first);
 #pragma omp for schedule(static)
-        for (int i = 0; i < tiles; i++) {
-          put_pixels(first + i, i, line);
-          put_gradients(first + i, i, line);
-        }
+        for (int i = 0; i < tiles; i++)
+          team.run([&] {
+            put_pixels(first + i, i, line);
+            put_gradients(first + i, i, line);
+          });
         add(tiles, first > 0);
 #pragma omp barrier
       }
     }
+    team.check();
   }
 
   // The sums in the order of the weight, (outputs, channels, 3, 3).

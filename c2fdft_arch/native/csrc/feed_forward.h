@@ -76,14 +76,17 @@ void feed_forward(const Features& x, const FeedForward& pass, typename F::scalar
                   float* out) {
   const int c = x.channels;
   const PackedFeedForward<F> ffn(x, pass);
+  Team team;
 #pragma omp parallel for schedule(dynamic)
-  for (int i = 0; i < chunks_of(x.all_pixels()); i++) {
-    const long first = (long)i * kChunk;
-    const int count = std::min<long>(kChunk, x.all_pixels() - first);
-    ffn(x.data + first * c, c, count,
-        [&](typename F::scalar* to) { normalize_images<F>(x, first, count, ffn.norm, to); },
-        before_gelu + first * pass.hidden, out + first * c);
-  }
+  for (int i = 0; i < chunks_of(x.all_pixels()); i++)
+    team.run([&] {
+      const long first = (long)i * kChunk;
+      const int count = std::min<long>(kChunk, x.all_pixels() - first);
+      ffn(x.data + first * c, c, count,
+          [&](typename F::scalar* to) { normalize_images<F>(x, first, count, ffn.norm, to); },
+          before_gelu + first * pass.hidden, out + first * c);
+    });
+  team.check();
 }
 
 // For a microkernel's pixels and hidden channels: from the argument of the GELU and the gradient of
@@ -201,17 +204,21 @@ void feed_forward_gradient(const Features& x, const FeedForward& pass,
   const int chunks_of_block = std::min(chunks, block_size<F>(per_thread, c));
   const long pairs = (long)chunks_of_block * PAIRS, block_memory = 2L * (c + hidden) * pairs;
   packed* shared = per_thread ? nullptr : memory[8].uninitialised<packed>(block_memory);
+  Team team;
 #pragma omp parallel
   {
     static thread_local Scratch own;
-    packed* to = per_thread ? own.uninitialised<packed>(block_memory) : shared;
+    packed* to = shared;
+    team.run([&] {
+      if (per_thread) to = own.uninitialised<packed>(block_memory);
+    });
     const typename FeedForwardBackward<F>::Block block{
         {to, c, pairs},
         {to + c * pairs, c, pairs},
         {to + 2 * c * pairs, hidden, pairs},
         {to + (2 * c + hidden) * pairs, hidden, pairs}};
     sum_in_blocks(
-        per_thread, chunks, chunks_of_block,
+        team, per_thread, chunks, chunks_of_block,
         [&](int chunk, int index) INLINE_LAMBDA { chunk_gradient(chunk, block, index * PAIRS); },
         [&](int count, bool more, Share share) INLINE_LAMBDA {
           const int summed = count * PAIRS;
@@ -220,6 +227,7 @@ void feed_forward_gradient(const Features& x, const FeedForward& pass,
           if (d_bias.here()) sum_channels(block.d_hidden, summed, more, d_bias.here(), share);
         });
   }
+  team.check();
   for (const PixelSum* sum : {&d_expand, &d_contract, &d_bias}) sum->finish();
   sum_rows(chunk_gradient.d_scale, chunks, c, c, gradient.d_scale);
   sum_rows(chunk_gradient.d_offset, chunks, c, c, gradient.d_offset);

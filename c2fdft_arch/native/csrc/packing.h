@@ -25,8 +25,9 @@
 #include "scratch.h"
 
 // A microkernel computes MR pixels times NR vectors of output channels in registers.
+constexpr int kMaxMR = 8;
 #if defined(__AVX512F__)
-constexpr int MR = 8;
+constexpr int MR = kMaxMR;
 #else
 constexpr int MR = 4;
 #endif

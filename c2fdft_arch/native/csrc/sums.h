@@ -172,17 +172,19 @@ class PixelSum {
 // Calls compute(unit, index) for units of pixels, `block` of them at a time, and after each block
 // add(count, more, share) for the sums over it. Called by all threads of a team.
 template <class Compute, class Add>
-INLINE void sum_in_blocks(bool per_thread, int units, int block, Compute compute, Add add) {
+INLINE void sum_in_blocks(Team& team, bool per_thread, int units, int block, Compute compute,
+                          Add add) {
   const Share thread = Share::of_thread(), share = per_thread ? Share() : thread;
   const int begin = per_thread ? thread.begin(units) : 0;
   const int end = per_thread ? thread.end(units) : units;
   for (int first = begin; first < end; first += block) {
     const int count = std::min(block, end - first);
-    for (int i = share.index; i < count; i += share.of) compute(first + i, i);
+    for (int i = share.index; i < count; i += share.of)
+      team.run([&]() INLINE_LAMBDA { compute(first + i, i); });
     if (!per_thread) {
 #pragma omp barrier
     }
-    add(count, first > begin, share);
+    team.run([&]() INLINE_LAMBDA { add(count, first > begin, share); });
     if (!per_thread) {
 #pragma omp barrier
     }
