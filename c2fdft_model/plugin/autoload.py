@@ -26,17 +26,24 @@ LEAVES = (
 
 
 class PostImportHook:
-    """A meta path finder for `basicsr` alone; it finds what the others find, and then registers."""
+    """A meta path finder for `basicsr` alone; it finds what the others find, and then registers.
+
+    `waiting` are modules of a `basicsr` that does not import them itself: they are patched, and
+    leaves registered, when somebody else imports them.
+    """
 
     c2fdft_hook = True
 
+    def __init__(self):
+        self.waiting = set()
+
     def find_spec(self, name, path=None, target=None):
         """Return the spec that the other finders give for `basicsr`, its loader prepared."""
-        if name != TRIGGER:
+        if name != TRIGGER and name not in self.waiting:
             return None
         from c2fdft_model.plugin import registration
 
-        return registration.find_spec(self, LEAVES, path, target)
+        return registration.find_spec(self, LEAVES, name, path, target)
 
 
 class SpandrelHook:
@@ -65,7 +72,8 @@ def install():
     """Put the hook in place, once; if BasicSR is imported already, register at once."""
     if switched_off() or installed_hook() is not None:
         return
-    sys.meta_path[:0] = [PostImportHook(), SpandrelHook()]
+    hook = PostImportHook()
+    sys.meta_path[:0] = [hook, SpandrelHook()]
     if SPANDREL in sys.modules:
         from c2fdft_model.plugin import spandrel_hook
 
@@ -73,4 +81,4 @@ def install():
     if TRIGGER in sys.modules:
         from c2fdft_model.plugin import registration
 
-        registration.register_late(LEAVES)
+        registration.register_late(hook, LEAVES)

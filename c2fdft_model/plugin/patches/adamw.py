@@ -9,6 +9,7 @@ from c2fdft_model.plugin.patches.patch import MASTER, patch
     fault='get_optimizer accepts only Adam',
     upstream='BasicSR commit 18a2987',
     fixed_in=MASTER,
+    module='basicsr.models.base_model',
 )
 def accept_adamw() -> bool:
     """Let `optim_g: type: AdamW` build torch.optim.AdamW."""

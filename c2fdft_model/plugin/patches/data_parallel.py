@@ -8,6 +8,7 @@ from c2fdft_model.plugin.patches.patch import patch
 @patch(
     fault='model_to_device gives DistributedDataParallel a CUDA device, also on the CPU',
     upstream='BasicSR #107',
+    module='basicsr.models.base_model',
 )
 def distribute_without_cuda() -> bool:
     """Wrap a network on the CPU in DistributedDataParallel without device_ids."""

@@ -10,6 +10,7 @@ from c2fdft_model.plugin.patches.patch import patch, replace_everywhere
 @patch(
     fault='torch.distributed.launch passes --local-rank, the parser knows --local_rank',
     upstream='BasicSR #626',
+    module='basicsr.utils.options',
 )
 def accept_local_rank() -> bool:
     """Let `parse_options` understand `--local-rank` too."""

@@ -14,6 +14,7 @@ from c2fdft_model.plugin.patches.patch import patch, replace_everywhere
 
 @patch(
     fault='unknown keys are ignored, 1e-4 is text, results are moved before options are read',
+    module='basicsr.utils.options',
     upstream='none',
 )
 def check_option_files() -> bool:

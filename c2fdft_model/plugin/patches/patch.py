@@ -8,20 +8,23 @@ from typing import Any
 
 MASTER = 'fixed in GitHub master'
 NOT_FIXED = 'not fixed upstream'
+executed: set[str] = set()  # modules whose code has run, though their import goes on
 
 
 @dataclass
 class Patch:
     """A function that works around one fault of BasicSR; calling the patch applies it once.
 
-    `function` returns whether BasicSR needed it. `upstream` is the report of the fault, `fixed_in`
-    says which version makes the patch unnecessary: `MASTER` or `NOT_FIXED`.
+    `function` returns whether BasicSR needed it. `module` is the one of BasicSR that it changes.
+    `upstream` is the report of the fault, `fixed_in` says which version makes the patch
+    unnecessary: `MASTER` or `NOT_FIXED`.
     """
 
     function: Callable[[], bool]
     fault: str
     upstream: str
     fixed_in: str = NOT_FIXED
+    module: str = 'basicsr'
     state: str = 'not called'
 
     @property
@@ -39,11 +42,21 @@ class Patch:
             raise
 
 
+def is_loaded(module: str) -> bool:
+    """Whether a module has been imported, to the end of its code."""
+    if module not in sys.modules:
+        return False
+    spec = getattr(sys.modules[module], '__spec__', None)
+    return module in executed or not getattr(spec, '_initializing', False)
+
+
 def patch(
-    fault: str, upstream: str, fixed_in: str = NOT_FIXED
+    fault: str, upstream: str, fixed_in: str = NOT_FIXED, module: str = 'basicsr'
 ) -> Callable[[Callable[[], bool]], Patch]:
     """Decorator that makes a function a `Patch`."""
-    return functools.partial(Patch, fault=fault, upstream=upstream, fixed_in=fixed_in)
+    return functools.partial(
+        Patch, fault=fault, upstream=upstream, fixed_in=fixed_in, module=module
+    )
 
 
 def replace_everywhere(old: Any, new: Any) -> None:

@@ -11,6 +11,7 @@ from c2fdft_model.plugin.patches.patch import patch
 @patch(
     fault='--launcher divides by the number of GPUs and asks for NCCL, also without a GPU',
     upstream='BasicSR #107',
+    module='basicsr.utils.dist_util',
 )
 def launch_without_cuda() -> bool:
     """Start process groups with gloo on machines without a GPU."""

@@ -12,6 +12,7 @@ from c2fdft_model.plugin.patches.run_lock import lock_run
 @patch(
     fault='resuming needs CUDA; states are unpickled without weights_only before PyTorch 2.6',
     upstream='BasicSR #107, PR #706',
+    module='basicsr.train',
 )
 def resume_without_cuda() -> bool:
     """Replace `load_resume_state` in basicsr.train, and in a train.py that runs as a script.

@@ -9,14 +9,16 @@ from c2fdft_model.plugin.patches.functional_tensor import provide_functional_ten
 from c2fdft_model.plugin.patches.iterations import announce_iterations
 from c2fdft_model.plugin.patches.local_rank import accept_local_rank
 from c2fdft_model.plugin.patches.option_check import check_option_files
-from c2fdft_model.plugin.patches.patch import Patch
+from c2fdft_model.plugin.patches.patch import Patch, is_loaded
 from c2fdft_model.plugin.patches.process_group import launch_without_cuda
+from c2fdft_model.plugin.patches.registry_names import share_names
 from c2fdft_model.plugin.patches.resume import resume_without_cuda
 from c2fdft_model.plugin.patches.run_lock import lock_run_folders
 from c2fdft_model.plugin.patches.wandb_run_id import name_wandb_runs
 
 BEFORE_IMPORT = (provide_functional_tensor, provide_distutils)
 AFTER_IMPORT = (
+    share_names,
     accept_adamw,
     resume_without_cuda,
     accept_local_rank,
@@ -35,8 +37,13 @@ def before_import() -> None:
 
 
 def after_import() -> None:
-    """Patch the imported BasicSR. Raises RuntimeError, see `apply`."""
-    apply(AFTER_IMPORT)
+    """Patch what has been imported of BasicSR. Raises RuntimeError, see `apply`."""
+    apply(p for p in AFTER_IMPORT if p.state == 'not called' and is_loaded(p.module))
+
+
+def modules() -> set[str]:
+    """The modules of BasicSR that are patched once they are imported."""
+    return {patch.module for patch in AFTER_IMPORT}
 
 
 def apply(patches: Iterable[Patch]) -> None:

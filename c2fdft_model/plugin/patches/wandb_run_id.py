@@ -10,6 +10,7 @@ from c2fdft_model.plugin.patches.patch import patch, replace_everywhere
 @patch(
     fault='init_wandb_logger calls wandb.util.generate_id, which wandb 0.28 removed',
     upstream='no report; basicsr/utils/logger.py',
+    module='basicsr.utils.logger',
 )
 def name_wandb_runs() -> bool:
     """Give wandb the function that BasicSR draws a run's name from, if it lacks it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -113,6 +114,9 @@ def stand_in(tmp_path, clean_environment):
         'from basicsr import part\nevents.happened.append("basicsr ends")\n'
     )
     (package / 'part.py').write_text('WHOLE = True\n')
+    (package / 'utils').mkdir()
+    for name in ('__init__.py', 'registry.py'):
+        (package / 'utils' / name).touch()
     (tmp_path / 'events.py').write_text('happened = []\n')
     for leaf in ('leaf_one', 'leaf_two'):
         (tmp_path / f'{leaf}.py').write_text(
@@ -126,6 +130,7 @@ def stand_in(tmp_path, clean_environment):
         table = sys.modules[registration.PATCHES] = types.ModuleType(registration.PATCHES)
         table.before_import = lambda: events.happened.append('before')
         table.after_import = lambda: events.happened.append('after')
+        table.modules = lambda: ()
         autoload.LEAVES = ('leaf_one', 'leaf_two')
         """)
     )
@@ -310,10 +315,9 @@ def test_folder_called_basicsr_without_a_package_is_not_hooked(stand_in):
 def test_basicsr_in_a_zip_archive(stand_in):
     folder, _ = stand_in
     with zipfile.ZipFile(folder / 'archive.zip', 'w') as archive:
-        for name in ('__init__.py', 'part.py'):
+        for name in ('__init__.py', 'part.py', 'utils/__init__.py', 'utils/registry.py'):
             archive.write(folder / 'basicsr' / name, f'basicsr/{name}')
-            (folder / 'basicsr' / name).unlink()
-    (folder / 'basicsr').rmdir()
+    shutil.rmtree(folder / 'basicsr')
     code = f"""
     sys.path.insert(0, 'archive.zip')
     import basicsr
@@ -371,3 +375,128 @@ def test_an_interpreter_that_does_not_import_basicsr_loads_the_hook_only(clean_e
         done.stdout.strip()
         == "['c2fdft_model', 'c2fdft_model.plugin', 'c2fdft_model.plugin.autoload']"
     )
+
+
+# Another project's package of the same name, with registries, which imports nothing by itself.
+FORK = {
+    '__init__.py': '',
+    'train.py': 'raise SystemExit("a training was started")',
+    'utils/__init__.py': '',
+    'utils/registry.py': """
+class Registry:
+    def __init__(self):
+        self._obj_map = {}
+    def _do_register(self, name, obj):
+        assert name not in self._obj_map, f'{name} was already registered'
+        self._obj_map[name] = obj
+    def register(self, obj):
+        self._do_register(obj.__name__, obj)
+    def __contains__(self, name):
+        return name in self._obj_map
+ARCH_REGISTRY, LOSS_REGISTRY = Registry(), Registry()
+""",
+    'losses/__init__.py': """
+from basicsr.utils.registry import LOSS_REGISTRY
+class SSIMLoss:
+    pass
+LOSS_REGISTRY.register(SSIMLoss)
+""",
+}
+OURS = """
+import events
+from basicsr.utils.registry import LOSS_REGISTRY
+class SSIMLoss:
+    pass
+SSIMLoss.__module__ = 'c2fdft_model.losses'
+LOSS_REGISTRY.register(SSIMLoss)
+events.happened.append(__name__)
+"""
+
+
+@pytest.fixture
+def fork(tmp_path, clean_environment):
+    """The other project, and two leaves of ours: of a loss, and of a model."""
+    for name, text in FORK.items():
+        path = tmp_path / 'basicsr' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / 'events.py').write_text('happened = []\n')
+    (tmp_path / 'our_loss.py').write_text(OURS)
+    (tmp_path / 'our_model.py').write_text('raise RuntimeError("imported")\n')
+    (tmp_path / 'setting.py').write_text(
+        'from c2fdft_model.plugin import autoload, registration\n'
+        'autoload.LEAVES = ("our_loss", "our_model")\n'
+        'registration.AFTER = {"our_loss": "basicsr.losses", "our_model": "basicsr.models"}\n'
+    )
+    clean_environment['PYTHONPATH'] = str(tmp_path)
+    return tmp_path, clean_environment
+
+
+def test_of_another_projects_package_nothing_is_imported_but_what_it_imports(fork):
+    code = """
+    import basicsr.utils, basicsr.utils.registry
+    ours = [name for name in sys.modules if name.startswith('basicsr')]
+    assert sorted(ours) == ['basicsr', 'basicsr.utils', 'basicsr.utils.registry'], ours
+    assert events.happened == []
+    """
+    assert check(fork, code).stderr == ''
+
+
+def test_another_projects_name_stays_its_own_and_ours_has_a_prefix(fork):
+    code = """
+    import basicsr.losses
+    from basicsr.utils.registry import LOSS_REGISTRY
+    found = LOSS_REGISTRY._obj_map
+    assert found['SSIMLoss'] is basicsr.losses.SSIMLoss
+    assert found['c2fdft/SSIMLoss'].__module__ == 'c2fdft_model.losses'
+    assert events.happened == ['our_loss']
+    """
+    told = check(fork, code).stderr
+    assert told.count('RuntimeWarning') == 1
+    assert 'those of c2fdft are c2fdft/SSIMLoss' in told
+
+
+def test_name_that_another_project_registers_later_is_its_own_too(fork):
+    (fork[0] / 'basicsr' / 'losses' / '__init__.py').write_text('')
+    code = """
+    import basicsr.losses
+    from basicsr.utils.registry import LOSS_REGISTRY
+    assert 'c2fdft/SSIMLoss' not in LOSS_REGISTRY
+    class SSIMLoss: pass
+    LOSS_REGISTRY.register(SSIMLoss)
+    assert LOSS_REGISTRY._obj_map['SSIMLoss'] is SSIMLoss
+    assert 'c2fdft/SSIMLoss' in LOSS_REGISTRY
+    try:
+        LOSS_REGISTRY.register(SSIMLoss)
+    except AssertionError as error:  # a project's own mistake stays an error
+        assert 'already registered' in str(error)
+    else:
+        raise SystemExit('registered twice')
+    """
+    assert check(fork, code).stderr.count('RuntimeWarning') == 1
+
+
+def test_package_without_registries_is_left_alone_with_one_short_warning(fork):
+    (fork[0] / 'basicsr' / 'utils' / 'registry.py').unlink()
+    code = """
+    import basicsr.utils, basicsr.losses as never
+    """
+    (fork[0] / 'basicsr' / 'losses' / '__init__.py').write_text('')
+    told = check(fork, code + 'assert events.happened == []\n').stderr
+    assert told.count('RuntimeWarning') == 1 and len(told) < 500
+    assert f'{fork[0]}/basicsr/__init__.py, which has no registries' in told
+    assert 'c2fdft_model.plugin.patches' not in told
+
+
+@pytest.mark.parametrize('damage', ['moved away', 'unreadable'])
+def test_startup_file_of_a_project_that_is_gone_is_silent(damage, tmp_path, clean_environment):
+    from c2fdft_model.plugin import autoload
+
+    startup = Path(autoload.__file__).with_name('c2fdft_autoload.pth')
+    (tmp_path / startup.name).write_bytes(startup.read_bytes())
+    if damage == 'unreadable':
+        (tmp_path / 'c2fdft_model').mkdir()
+        (tmp_path / 'c2fdft_model' / '__init__.py').write_text('raise PermissionError(13, "no")\n')
+    code = f'import site; site.addsitedir({str(tmp_path)!r}); print("goes on")'
+    done = run_python(code, clean_environment, cwd=tmp_path, flags=['-S', '-I'])
+    assert (done.returncode, done.stdout, done.stderr) == (0, 'goes on\n', '')
