@@ -21,7 +21,7 @@ from c2fdft_arch.common.atomic_write import remove_leftovers
 from c2fdft_arch.native.errors import KernelsUnavailableError
 
 NAME = 'c2fdft'
-WAIT_SECONDS = 600
+WAIT_SECONDS = 2400
 _SEAL_BYTES = hashlib.sha256().digest_size
 
 
@@ -63,7 +63,7 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
     """Let one process work in a folder, in a `with` block; the others wait.
 
     Where the file system has no locks they work at the same time, which takes longer but harms
-    nothing. Raises KernelsUnavailableError after ten minutes.
+    nothing. Raises KernelsUnavailableError after forty minutes.
     """
     log = logging.getLogger(__name__)
     lock = filelock.FileLock(folder / 'compile.lock')

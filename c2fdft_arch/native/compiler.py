@@ -19,7 +19,7 @@ FLAGS = (
     '-fno-trapping-math', '-fopenmp', '-shared', '-fPIC',
 )  # fmt: skip
 MORE_FLAGS = 'C2FDFT_NATIVE_FLAGS'
-COMPILE_SECONDS = 300
+COMPILE_SECONDS = 1800  # on a busy machine; it takes under a minute of CPU time
 # Whether a library can be loaded is tried in another process: one that crashes ends that one.
 _LOAD = """
 import ctypes, sys
@@ -102,10 +102,15 @@ def _check_that_it_loads(compiler: str, library: Path) -> None:
 
 def _run(command: list[str]) -> str:
     try:
-        result = subprocess.run(
-            command, check=True, capture_output=True, text=True, errors='replace',
-            stdin=subprocess.DEVNULL, timeout=COMPILE_SECONDS,
-        )  # fmt: skip
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, errors='replace', start_new_session=True,
+        ) as process:  # fmt: skip
+            try:
+                output, errors = process.communicate(timeout=COMPILE_SECONDS)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)  # the compiler starts others
+                raise
     except FileNotFoundError:
         raise KernelsUnavailableError(
             f'no C++ compiler: {command[0]} is not found (the variable CXX names another)'
@@ -114,8 +119,8 @@ def _run(command: list[str]) -> str:
         raise KernelsUnavailableError(f'{command[0]} cannot be run: {error.strerror}') from None
     except subprocess.TimeoutExpired:
         raise KernelsUnavailableError(f'{command[0]} took over {COMPILE_SECONDS} s') from None
-    except subprocess.CalledProcessError as error:
-        lines = error.stderr.strip().splitlines() or ['no message']
+    if process.returncode:
+        lines = errors.strip().splitlines() or ['no message']
         text = next((line for line in lines if 'error' in line), lines[0])
-        raise KernelsUnavailableError(f'{command[0]} failed: {text}') from None
-    return result.stdout
+        raise KernelsUnavailableError(f'{command[0]} failed: {text}')
+    return output

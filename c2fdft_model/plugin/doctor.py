@@ -15,6 +15,7 @@ from c2fdft_arch import __version__
 from c2fdft_model.plugin import autoload, registration
 from c2fdft_model.plugin.option_files import option_folder
 from c2fdft_model.plugin.patches import table
+from c2fdft_model.plugin.patches.copies import other_copies
 
 STARTUP_FILES = ('c2fdft_autoload.pth', 'c2fdft_autoload.start')
 INSTALL = 'install the package: `pip install -e .` in its source tree, or `pip install` its wheel'
@@ -139,6 +140,8 @@ def _examine_basicsr(report: Report) -> bool:
             return False
     folder = Path(basicsr.__file__).resolve().parent  # type: ignore[arg-type]
     report.say('BasicSR', f'{basicsr.__version__} in {folder}')
+    for copy in other_copies():
+        report.item(f'not used: another copy in {copy}')
     for failure in registration.failures:
         report.problem(failure, remedy_for(failure))
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import filelock
@@ -259,7 +261,7 @@ def test_disk_without_locks_is_compiled_on_and_a_lock_for_ever_is_named(
     if isinstance(error, OSError):
         assert library is not None and fake.calls == 1
     else:
-        assert library is None and f'{anew}/compile.lock has been locked for over 600 s' in why
+        assert library is None and f'{anew}/compile.lock has been locked for over 2400 s' in why
 
 
 @pytest.mark.parametrize(
@@ -292,6 +294,26 @@ def test_odd_compiler_is_named_and_does_no_harm(script, expected, anew, monkeypa
     monkeypatch.setenv('CXX', str(odd))
     library, why = find()
     assert library is None and expected in why
+
+
+@needs_kernels
+def test_compiler_that_does_not_end_is_ended_with_what_it_started(
+    fake, anew, monkeypatch, tmp_path
+):
+    fake.write(pause=f'sleep 300 & echo $! > {tmp_path}/started; wait')
+    monkeypatch.setattr(compiler, 'COMPILE_SECONDS', 0.5)
+    assert find() == (None, f'{fake.path} took over 0.5 s')
+    started = int((tmp_path / 'started').read_text())
+    deadline = time.monotonic() + 60
+    while is_running(started) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_running(started)
+
+
+def is_running(process):
+    with contextlib.suppress(OSError):
+        return Path(f'/proc/{process}/stat').read_text().split()[2] != 'Z'
+    return False
 
 
 @needs_kernels

@@ -40,7 +40,8 @@ def test_sound_installation_exits_with_zero(healthy):
         'torch:',
         'torchvision:',
         'BasicSR:      1.4.2 in ',
-        'DFT, NoisePredictor',
+        'DFT, ',
+        'NoisePredictor, ',
         'C2FDFTModel',
         'PatchCyclePairedDataset',
         'SSIMLoss',
@@ -53,6 +54,15 @@ def test_sound_installation_exits_with_zero(healthy):
 )
 def test_report_names(fact, healthy):
     assert fact in healthy.stdout
+
+
+def test_second_copy_of_basicsr_is_named(monkeypatch, tmp_path):
+    (tmp_path / 'basicsr').mkdir()
+    (tmp_path / 'basicsr' / '__init__.py').touch()
+    monkeypatch.chdir(tmp_path)
+    report = doctor.Report()
+    assert doctor._examine_basicsr(report)
+    assert f'  not used: another copy in {tmp_path / "basicsr"}' in report.lines
 
 
 @pytest.mark.subprocess

@@ -376,3 +376,22 @@ def test_clock_is_not_told_of_a_test(monkeypatch):
     clock = Clock(monkeypatch)
     BaseModel({'num_gpu': 0, 'is_train': False})
     assert clock.calls == []
+
+
+def test_log_says_which_copy_of_basicsr_runs_and_which_does_not(monkeypatch, tmp_path):
+    checkout = tmp_path / 'checkout' / 'basicsr'
+    checkout.mkdir(parents=True)
+    for name in ('__init__.py', 'train.py'):
+        (checkout / name).touch()
+    monkeypatch.setattr(sys, 'argv', [str(checkout / 'train.py')])
+    lines = [line.strip() for line in basicsr.train.get_env_info().splitlines()]
+    used = Path(basicsr.__file__).resolve().parent
+    assert f'BasicSR in: {used}' in lines
+    assert f'not used: another copy of BasicSR in {checkout}' in lines
+    assert any(line.startswith('c2fdft: ') for line in lines)
+
+
+def test_one_copy_of_basicsr_is_named_once(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', [''])
+    assert 'another copy' not in basicsr.train.get_env_info()
