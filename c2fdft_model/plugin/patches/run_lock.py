@@ -5,7 +5,11 @@ import functools
 from c2fdft_model.plugin.patches.patch import patch, replace_everywhere
 
 
-@patch(fault='two runs of one name write into one folder', upstream='none')
+@patch(
+    fault='two runs of one name write into one folder',
+    upstream='none',
+    module='basicsr.utils.misc',
+)
 def lock_run_folders() -> bool:
     """Claim the folder of a training or test before BasicSR renames an earlier one.
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from c2fdft_model.plugin.patches.adamw import accept_adamw
+from c2fdft_model.plugin.patches.copies import log_copies
 from c2fdft_model.plugin.patches.data_parallel import distribute_without_cuda
 from c2fdft_model.plugin.patches.distutils_module import provide_distutils
 from c2fdft_model.plugin.patches.functional_tensor import provide_functional_tensor
@@ -27,6 +28,7 @@ AFTER_IMPORT = (
     distribute_without_cuda,
     name_wandb_runs,
     lock_run_folders,
+    log_copies,
 )
 ON_REQUEST = (announce_iterations,)
 

@@ -231,7 +231,7 @@ def test_train_script_of_basicsr_itself_is_patched(tmp_path, monkeypatch, run_as
 
 
 def resume_options(path) -> dict:
-    return {'auto_resume': False, 'path': {'resume_state': path, 'models': 'models'}}
+    return {'auto_resume': False, 'rank': 0, 'path': {'resume_state': path, 'models': 'models'}}
 
 
 def test_no_state_is_named_for_a_fresh_run():
