@@ -1,4 +1,4 @@
-"""BasicSR's distributed launch needs GPUs."""
+"""BasicSR's distributed launch, and its distributed networks, need GPUs."""
 
 import functools
 import os
@@ -68,3 +68,26 @@ def _environment_from_slurm(port: int | None) -> None:
     os.environ['WORLD_SIZE'] = os.environ['SLURM_NTASKS']
     os.environ['RANK'] = os.environ['SLURM_PROCID']
     os.environ['LOCAL_RANK'] = os.environ.get('SLURM_LOCALID', '0')
+
+
+@patch(
+    fault='model_to_device gives DistributedDataParallel a CUDA device, also on the CPU',
+    upstream='BasicSR #107',
+    module='basicsr.models.base_model',
+)
+def distribute_without_cuda() -> bool:
+    """Wrap a network on the CPU in DistributedDataParallel without device_ids."""
+    from basicsr.models.base_model import BaseModel
+    from torch.nn.parallel import DistributedDataParallel
+
+    original = BaseModel.model_to_device
+
+    @functools.wraps(original)
+    def model_to_device(self, net):
+        if not (self.opt['dist'] and self.device.type == 'cpu'):
+            return original(self, net)
+        unused = self.opt.get('find_unused_parameters', False)
+        return DistributedDataParallel(net.to(self.device), find_unused_parameters=unused)
+
+    BaseModel.model_to_device = model_to_device
+    return True

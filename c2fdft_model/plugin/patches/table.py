@@ -4,15 +4,13 @@ from collections.abc import Iterable
 
 from c2fdft_model.plugin.patches.adamw import accept_adamw
 from c2fdft_model.plugin.patches.copies import log_copies
-from c2fdft_model.plugin.patches.data_parallel import distribute_without_cuda
-from c2fdft_model.plugin.patches.distutils_module import provide_distutils
-from c2fdft_model.plugin.patches.functional_tensor import provide_functional_tensor
 from c2fdft_model.plugin.patches.iterations import announce_iterations
 from c2fdft_model.plugin.patches.local_rank import accept_local_rank
 from c2fdft_model.plugin.patches.option_check import check_option_files
 from c2fdft_model.plugin.patches.patch import Patch, is_loaded
-from c2fdft_model.plugin.patches.process_group import launch_without_cuda
+from c2fdft_model.plugin.patches.process_group import distribute_without_cuda, launch_without_cuda
 from c2fdft_model.plugin.patches.registry_names import share_names
+from c2fdft_model.plugin.patches.removed_modules import provide_distutils, provide_functional_tensor
 from c2fdft_model.plugin.patches.resume import resume_without_cuda
 from c2fdft_model.plugin.patches.run_lock import lock_run_folders
 from c2fdft_model.plugin.patches.wandb_run_id import name_wandb_runs

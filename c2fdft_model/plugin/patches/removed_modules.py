@@ -1,5 +1,6 @@
-"""BasicSR 1.4.2 imports a module that torchvision 0.17 removed."""
+"""BasicSR imports modules that torchvision and Python have removed."""
 
+import importlib
 import importlib.util
 import sys
 import types
@@ -25,4 +26,13 @@ def provide_functional_tensor() -> bool:
     module = types.ModuleType(NAME, 'The part of the removed module that BasicSR 1.4.2 imports.')
     module.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]
     sys.modules[NAME] = module
+    return True
+
+
+@patch(fault='imports distutils, removed in Python 3.12', upstream='PEP 632')
+def provide_distutils() -> bool:
+    """Let setuptools put its copy of distutils in place, if nothing has done so yet."""
+    if importlib.util.find_spec('distutils') is not None:
+        return False
+    importlib.import_module('setuptools')
     return True
