@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets up the environment, then runs the formatter's and linter's checks, the type checker and the
-# tests. Arguments go to pytest: bash scripts/run_tests.sh tests/model/diffusion -k ddim
+# Sets up the environment, then runs the formatter's and linter's checks, the type checker, the tests,
+# and those of the kernels with sanitizers. Arguments go to pytest: bash scripts/run_tests.sh tests/model/diffusion -k ddim
 #   PYTHON=/path/to/python    uses that environment instead of .venv
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -30,6 +30,8 @@ check 'ruff format' "$PYTHON" -m ruff format --check .
 check 'mypy' "$PYTHON" -m mypy
 # A file's tests stay in one process, for the sake of what they share.
 check 'pytest' "$PYTHON" -m pytest -n auto --maxprocesses=4 --dist loadfile --durations=15 "$@"
+
+check 'kernels with sanitizers' bash scripts/test_kernels.sh
 
 if [ "${#failed[@]}" -gt 0 ]; then
     echo

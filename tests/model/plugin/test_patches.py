@@ -255,7 +255,7 @@ def test_missing_state_is_named(tmp_path):
 def test_file_that_is_no_state_is_named(tmp_path):
     path = tmp_path / '9.state'
     path.write_bytes(b'not a checkpoint')
-    with pytest.raises(ValueError, match='9.state cannot be read as a training state'):
+    with pytest.raises(ValueError, match='9.state cannot be read: it is a text file'):
         load_resume_state(resume_options(str(path)))
 
 
