@@ -185,7 +185,7 @@ def test_one_half_of_a_split_is_named(tmp_path, prepare_dataset, capsys):
     ('damage', 'message'),
     [
         (lambda path: write_rgb(path, pattern(0, 8, 8)), 'input/1.png is 8 x 8'),
-        (lambda path: path.write_bytes(b'<html>'), 'input/1.png: not an image file'),
+        (lambda path: path.write_bytes(b'<html>'), 'input/1.png: it is a web page'),
     ],
     ids=['other size', 'no image'],
 )
