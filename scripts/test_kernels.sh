@@ -19,9 +19,9 @@ for name in libasan.so libubsan.so; do
 done
 
 export C2FDFT_NATIVE_FLAGS='-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all'
-export XDG_CACHE_HOME="$PWD/.cache/sanitized" OMP_NUM_THREADS=2
-"$PYTHON" -c 'from c2fdft_arch.native.build import compiled_library as l; print(l()[1])'
+export XDG_CACHE_HOME="$PWD/.cache/sanitized" OMP_NUM_THREADS=1
 # Python itself is not compiled with the sanitizers, and leaks at its end are its own.
-LD_PRELOAD="${runtimes[*]}" ASAN_OPTIONS=detect_leaks=0 "$PYTHON" -m pytest -n 0 -q \
+LD_PRELOAD="${runtimes[*]}" ASAN_OPTIONS=detect_leaks=0 "$PYTHON" -m pytest -n 2 --dist worksteal -q \
+    tests/arch/native/test_build.py::test_where_a_compiler_and_avx2_are_there_are_kernels \
     tests/arch/native/test_native.py tests/arch/native/test_bindings.py \
     tests/arch/training/test_native_branches.py "$@"
