@@ -21,6 +21,7 @@ from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_arch.common.free_memory import free_memory
 from c2fdft_arch.common.messages import one_line
 from c2fdft_model.images import tiff
+from c2fdft_model.images.png_rows import check_rows
 from c2fdft_model.images.tiff import UPRIGHT, UnsupportedImageError
 
 FORMATS = {
@@ -148,6 +149,8 @@ def decode(data: bytes, header: Header) -> tuple[np.ndarray, Image.Image | None]
         with tiff.opened(io.BytesIO(data)) as file:
             pixels = tiff.read_pixels(file.pages[0], data)
             return UPRIGHT[header.orientation](pixels), None
+    if header.kind == 'PNG':
+        check_rows(data)
     if header.exif is None:  # damage over which Pillow might spend hours
         data = data.replace(tiff.HEADER, bytes(len(tiff.HEADER)))
     image = _open_with_pillow(io.BytesIO(data))
