@@ -10,7 +10,8 @@ from collections.abc import Iterator
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Colour type -> samples of a pixel."""
 _ADAM7 = (
-    (0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2),
+    (0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2),
+    (0, 1, 1, 2),
 )  # fmt: skip
 """First column, step of columns, first row, step of rows of each pass of an interlaced image."""
 _PIECE = 2**20
