@@ -152,10 +152,10 @@ def test_training_warns_of_nothing_about_registration(coarse):
     assert 'could not add itself' not in coarse
 
 
-def test_checkpoint_of_the_checkout_holds_raw_and_averaged_weights(checkout, coarse):
+def test_checkpoint_of_the_checkout_holds_both_weights_and_describes_itself(checkout, coarse):
     path = checkout / 'experiments' / 'demo_coarse' / 'models' / 'net_g_4.pth'
     weights = torch.load(path, weights_only=True)
-    assert set(weights) == {'params', 'params_ema'}
+    assert set(weights) == {'params', 'params_ema', 'description'}
 
 
 def test_unmodified_train_resumes_without_a_gpu(resumed):

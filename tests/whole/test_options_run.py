@@ -24,7 +24,7 @@ FILES = sorted(
     for path in OPTIONS.rglob('*.yml')
     if path.parent.name != 'baselines'
 )
-TEST_FILES = [name for name in FILES if name.endswith('_test.yml')]
+TEST_FILES = [name for name in FILES if name.endswith(('_test.yml', '_test_1step.yml'))]
 TRAINING_FILES = [name for name in FILES if name not in TEST_FILES]
 TINY_NETWORK = {'dim': 8, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 2, 2, 4], 'ffn_factor': 1.0}
 TINY_CYCLE = {'gt_sizes': [16, 24, 32], 'mini_batch_sizes': [4, 2, 1]}
@@ -111,7 +111,7 @@ def test_a_training_file_trains_two_iterations(name, run, tmp_path):
         tmp_path / 'experiments' / opt['name'] / 'models' / 'net_g_latest.pth', weights_only=True
     )
     start = weights_of(opt, offset=0.01 if opt['path'].get('param_key_g') == 'params_ema' else 0.0)
-    assert set(saved) == {'params', 'params_ema'}
+    assert set(saved) == {'params', 'params_ema', 'description'}
     assert set(saved['params']) == set(start)
     assert all(torch.isfinite(value).all() for value in saved['params'].values())
     if opt['train']['stage'] == 'fine':
