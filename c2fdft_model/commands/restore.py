@@ -5,12 +5,9 @@
     c2fdft restore datasets/test/Rain100L/input results/Rain100L --weights W.pth \\
         --metrics datasets/test/Rain100L/target --protocol rain_y
 
-Images of any size from 1 x 1, RGB or grey, 8 or 16 bits; alpha, EXIF data, colour profile and
-whatever else belongs to them are kept, or named. A result has the format of its source unless
-OUTPUT or --format say otherwise; --format png avoids the loss of JPEG. What is there already is
-skipped. `torchrun --nproc_per_node=N scripts/restore.py …` shares the images out among N
-processes, with a GPU each if there are any. Ends with 0 if every image was restored with all that
-belongs to it, 1 if not, 2 if nothing could be started.
+Any size from 1 x 1, RGB or grey, 8 or 16 bits; what belongs to an image is kept, or named. Formats
+stay unless OUTPUT or --format say otherwise. What is there already is skipped. `torchrun` shares
+the images out among processes. Ends with 0 if all is done, 1 if not, 2 if nothing could start.
 """
 
 import argparse

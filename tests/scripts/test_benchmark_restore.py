@@ -25,7 +25,7 @@ def test_every_size_and_precision_is_a_case_with_the_agreed_keys(tmp_path, capsy
     missing = ['--photos', str(tmp_path)]
     assert benchmark.main(['restore', *options, *missing, '--json', str(tmp_path / 'j')]) == 0
     content = json.loads((tmp_path / 'j').read_text())
-    assert list(content) == ['cases']
+    assert list(content) == ['command', 'machine', 'cases']
     cases = content['cases']
     assert [(c['height'], c['width'], c['precision']) for c in cases] == [
         (131, 140, 'fp32'),

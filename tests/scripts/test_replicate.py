@@ -266,7 +266,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tiny, photographs)
 def test_time_that_is_up_leaves_the_rest_for_the_same_command(tiny, photographs, tmp_path, capsys):
     options = ['--iterations', '2', '--seeds', '1', '--tasks', 'rain']
     assert run(photographs, tmp_path, *options, '--minutes', '0') == 0
-    assert '13 of 13 jobs are left' in capsys.readouterr().out
+    assert '0 of 21 trainings are done and tested' in capsys.readouterr().out
     assert 'Nothing is done yet' in (tmp_path / 'report.md').read_text()
     assert run(photographs, tmp_path, *options) == 0
     assert 'are left' not in capsys.readouterr().out

@@ -145,7 +145,7 @@ def test_script_of_a_checkout_on_pythonpath_imports_the_checkout(checkout):
 
 def test_unmodified_train_runs_the_coarse_stage_to_its_last_iteration(coarse):
     assert iterations(coarse) == [1, 2, 3, 4]
-    assert 'l_noise' in coarse
+    assert 'l_clean' in coarse
 
 
 def test_training_warns_of_nothing_about_registration(coarse):

@@ -63,10 +63,9 @@ def test_training_ends_at_total_iter(tmp_path, clean_environment, pairs, loader_
     assert 'End of training' in log
 
 
-def test_training_that_would_end_early_says_so_before_it_starts(tmp_path, clean_environment):
+def test_more_gpus_than_the_machine_has_are_refused_before_it_starts(tmp_path, clean_environment):
     section = {'batch_size_per_gpu': 6, 'num_worker_per_gpu': 0}
     path = option_file(tmp_path, 2, 270_000, {'num_gpu': 2}, **section)
     done = train(path, clean_environment | {'CUDA_VISIBLE_DEVICES': ''})
     assert done.returncode != 0
-    assert 'Training would end after iteration 135500 of 270000' in done.stderr
-    assert 'torchrun --nproc_per_node=2' in done.stderr
+    assert 'num_gpu: 2: PyTorch finds no CUDA device' in done.stderr

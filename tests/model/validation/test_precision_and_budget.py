@@ -83,15 +83,16 @@ def test_a_budget_that_is_too_small_is_found_before_training(server, tmp_path):
 
 
 def lmdbs_with_wrong_sizes(root: Path, section: dict[str, Any]) -> dict[str, Any]:
-    """The same images as LMDBs that say they are small, which is what is looked up beforehand."""
+    """Large images as LMDBs that say they are small, which is what is looked up beforehand."""
     found = {**section, 'type': 'PairedImageDataset', 'io_backend': {'type': 'lmdb'}}
     for key in ('dataroot_lq', 'dataroot_gt'):
         files = sorted(Path(section[key]).iterdir())[:2]
         found[key] = str(root / f'{key}.lmdb')
         with lmdb.open(found[key]) as environment, environment.begin(write=True) as transaction:
             for file in files:
-                transaction.put(file.stem.encode(), file.read_bytes())
-        lines = [f'{file.name} (8,8,3) 1\n' for file in files]
+                large = cv2.resize(cv2.imread(str(file)), (256, 256))
+                transaction.put(file.stem.encode(), cv2.imencode('.png', large)[1].tobytes())
+        lines = [f'{file.name} (32,24,3) 1\n' for file in files]
         Path(found[key], 'meta_info.txt').write_text(''.join(lines))
     return found
 
@@ -100,8 +101,10 @@ def test_a_budget_found_too_small_at_a_validation_loses_no_iteration(server, tmp
     root = checkout(tmp_path)
     opt = small_budget(root)
     opt['datasets']['val'] = lmdbs_with_wrong_sizes(root, opt['datasets']['val'])
+    opt['val']['memory_budget_mb'] = 4
     printed = fails(server, root, opt)
-    assert REFUSAL.format('000') in printed
+    refusal = 'val: memory_budget_mb: 4 is too small for 000: an image of 256 x 256 pixels'
+    assert refusal in printed
     assert max(loss_lines(printed)) == 3
     assert (root / 'experiments/run/training_states/3.state').exists()
     opt['val']['memory_budget_mb'] = 64
