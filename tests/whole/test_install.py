@@ -210,13 +210,16 @@ def test_uninstalling_takes_the_startup_files_along(kind, wheel, source, environ
 
 
 @pytest.mark.subprocess
-def test_the_command_of_a_wheel_install_restores_a_photograph(from_wheel, environment, tmp_path):
+@pytest.mark.parametrize('chosen', [['--weights', 'tiny.pth'], ['--model', 'derain']])
+def test_the_command_of_a_wheel_install_restores_a_photograph(
+    chosen, from_wheel, environment, tmp_path
+):
     network = DFT(dim=8, num_blocks=[1, 1, 1, 1], heads=[1, 2, 2, 4])
     torch.save({'params': network.state_dict()}, tmp_path / 'tiny.pth')
     photograph = np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8)
     assert cv2.imwrite(str(tmp_path / 'photo.png'), photograph)
     command = from_wheel[0].parent / 'c2fdft'
-    files = ['photo.png', 'restored.png', '--weights', 'tiny.pth', '--precision', 'fp32']
+    files = ['photo.png', 'restored.png', *chosen, '--precision', 'fp32']
     told = run([command, 'restore', *files], environment, cwd=tmp_path)
     assert '1 restored' in told
     restored = cv2.imread(str(tmp_path / 'restored.png'))
