@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from c2fdft_arch.baselines.noise_predictor import check_predicts_noise
 from c2fdft_arch.common import distributed
-from c2fdft_arch.common.option_parsing import OptionError, parse_section
+from c2fdft_arch.common.option_parsing import parse_section
 from c2fdft_arch.common.registry_lookup import check_network_options, constructor_in
 from c2fdft_model.checkpointing.checkpointing import Checkpointing
 from c2fdft_model.checkpointing.run_description import RunDescription
@@ -34,7 +34,7 @@ from c2fdft_model.training import step
 from c2fdft_model.training.allocator import disable_malloc_trim, give_back_freed_memory
 from c2fdft_model.training.ema import ModelEMA
 from c2fdft_model.training.lr_scheduler import CosineAnnealingRestartCyclicLR
-from c2fdft_model.training.options import TrainOptions
+from c2fdft_model.training.options import TrainOptions, check_no_discriminator
 from c2fdft_model.training.set_up import build_stage, report_start, warn_of_skip
 from c2fdft_model.training.stages import stage_inputs
 from c2fdft_model.training.training_log import TrainingLog
@@ -68,11 +68,7 @@ class C2FDFTModel(SRModel):
         check_metrics(self.metrics)
         diffusion = parse_section(DiffusionOptions, opt.get('diffusion'), 'diffusion')
         self.process = build_process(diffusion)
-        if 'network_d' in opt:
-            raise OptionError(
-                'network_d: C2FDFTModel has no adversarial loss; remove network_d, or use one of '
-                'the GAN models of BasicSR.'
-            )
+        check_no_discriminator(opt)
         check_network_options(ARCH_REGISTRY, opt['network_g'])
         find_architecture = functools.partial(constructor_in, ARCH_REGISTRY)
         self.description = describe(opt, diffusion, find_architecture)

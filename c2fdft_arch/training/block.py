@@ -27,7 +27,7 @@ Both take x, T, the cast cache and then the parameters from top to bottom, and g
 that order. The kernels in C++ have functions of the same arguments (`native_branches`).
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -43,27 +43,29 @@ from c2fdft_arch.network.attention_matrices import (
 from c2fdft_arch.network.layer_norm import layer_norm, layer_norm_backward
 from c2fdft_arch.network.plain_dft import DiffusionTransformerBlock
 from c2fdft_arch.training.cast_cache import CastCache
-from c2fdft_arch.training.native_branches import (
-    NativeAttentionBranch,
-    NativeFeedForwardBranch,
-    NativeTraining,
-)
+
+
+class Backend(Protocol):
+    """What computes blocks: the autograd functions of a block's two halves, which are given it."""
+
+    @property
+    def branches(self) -> tuple[Any, Any]: ...
 
 
 def apply_block(
     block: DiffusionTransformerBlock,
     x: Tensor,
     time_embedding: Tensor | None,
-    backend: CastCache | NativeTraining,
+    backend: Backend,
 ) -> Tensor:
     """DFTB of feature maps x (B, H, W, C) in float32; `time_embedding` is T (B, C) or None.
 
     `backend` is NativeTraining for the kernels in C++, TritonTraining for those in Triton, and
-    CastCache for PyTorch's operations.
+    TorchTraining for PyTorch's operations.
     """
     attention, ffn = block.attn, block.ffn
     norm1, norm2 = block.norm1.body, block.norm2.body
-    attention_branch, feed_forward_branch = branches(backend)
+    attention_branch, feed_forward_branch = backend.branches
     x = attention_branch.apply(
         x, time_embedding, backend, norm1.weight, norm1.bias, attention.qkv.weight,
         attention.qkv.bias, attention.qkv_dwconv.weight, attention.qkv_dwconv.bias,
@@ -73,20 +75,6 @@ def apply_block(
         x, time_embedding, backend, norm2.weight, norm2.bias, ffn.project_in.weight,
         ffn.project_in.bias, ffn.project_out.weight, ffn.project_out.bias,
     )  # fmt: skip
-
-
-def branches(backend: CastCache | NativeTraining) -> tuple[Any, Any]:
-    """The autograd functions of a block's halves that a backend computes."""
-    if isinstance(backend, NativeTraining):
-        return NativeAttentionBranch, NativeFeedForwardBranch
-    if type(backend) is not CastCache:  # Triton need not be installed
-        from c2fdft_arch.training.triton_branches import (
-            TritonAttentionBranch,
-            TritonFeedForwardBranch,
-        )
-
-        return TritonAttentionBranch, TritonFeedForwardBranch
-    return AttentionBranch, FeedForwardBranch
 
 
 class AttentionBranch(torch.autograd.Function):
@@ -222,3 +210,9 @@ def by_pixel(qk: Tensor, v: Tensor) -> Tensor:
     qkv[:, :, : 2 * c].view(b, n, 2, heads, c // heads).copy_(qk.permute(1, 3, 0, 2, 4))
     qkv[:, :, 2 * c :] = v
     return qkv
+
+
+class TorchTraining(CastCache):
+    """PyTorch's operations for a dtype, and the weights converted to it."""
+
+    branches = AttentionBranch, FeedForwardBranch

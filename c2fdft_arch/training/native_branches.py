@@ -22,6 +22,8 @@ bias (C',) or None; native; and the layout of its result.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -51,6 +53,11 @@ class NativeTraining:
         """For a network on a device for which there are kernels, else None."""
         found = kernels(dtype, network.output.weight.device)
         return None if found is None else NativeTraining(found, dtype)
+
+    @property
+    def branches(self) -> tuple[Any, Any]:
+        """The autograd functions of a block's two halves."""
+        return NativeAttentionBranch, NativeFeedForwardBranch
 
     def suits(self, block: nn.Module) -> bool:
         """Whether the kernels take a block: hidden and heads' channels must be whole vectors."""

@@ -6,6 +6,7 @@ by those in Triton (`triton_branches`) or in PyTorch's operations (`block`).
 
 import functools
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +17,12 @@ from c2fdft_arch.common.hardware import matmul_dtype
 from c2fdft_arch.common.kernel_choice import chosen_kernels
 from c2fdft_arch.native.structures import SHUFFLE, UNSHUFFLE
 from c2fdft_arch.network.plain_dft import PlainDFT
-from c2fdft_arch.training.block import apply_block
-from c2fdft_arch.training.cast_cache import CastCache
+from c2fdft_arch.training.block import TorchTraining, apply_block
 from c2fdft_arch.training.cuda_graphs import graphed_training
 from c2fdft_arch.training.native_branches import NativeTraining
+
+if TYPE_CHECKING:
+    from c2fdft_arch.training.triton_branches import TritonTraining
 
 
 def training_forward(network: PlainDFT, x: Tensor, t: Tensor, dtype: torch.dtype) -> Tensor:
@@ -60,7 +63,7 @@ class TrainingForward:
         dtype = matmul_dtype(dtype, device.type)
         self.network = network
         self.time_embeddings = network.embeddings(t)
-        self.casts = cast_cache(chosen_kernels(kernels, device, 'training'), dtype)
+        self.backend = backend_of(chosen_kernels(kernels, device, 'training'), dtype)
         with_native = kernels == 'auto'
         self.native = NativeTraining.of(network, dtype) if with_native else None
         self.native_fp32 = NativeTraining.of(network, torch.float32) if with_native else None
@@ -92,7 +95,7 @@ class TrainingForward:
         time_embedding = self.time_embeddings[x.shape[3]]
         for block in blocks.children():
             native = self.native
-            backend = native if native is not None and native.suits(block) else self.casts
+            backend = native if native is not None and native.suits(block) else self.backend
             arguments = block, x, time_embedding, backend
             if self.checkpoint_blocks:
                 x = checkpoint(
@@ -104,7 +107,7 @@ class TrainingForward:
 
     def convolve(self, conv: nn.Module, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """A convolution of (B, H, W, C), by default in the dtype of matrix products."""
-        dtype = dtype or self.casts.dtype
+        dtype = dtype or self.backend.dtype
         weight = conv.weight.to(dtype)
         bias = None if conv.bias is None else conv.bias.to(dtype)
         convolve = functools.partial(F.conv2d, weight=weight, bias=bias, padding=conv.padding)
@@ -137,10 +140,10 @@ class TrainingForward:
         return joined if reduce is None else self.convolve(reduce, joined).float()
 
 
-def cast_cache(kernels: str, dtype: torch.dtype) -> CastCache:
-    """The backend of blocks that the kernels in C++ do not compute."""
+def backend_of(kernels: str, dtype: torch.dtype) -> 'TorchTraining | TritonTraining':
+    """What computes the blocks that the kernels in C++ do not."""
     if kernels != 'triton':
-        return CastCache(dtype)
+        return TorchTraining(dtype)
     from c2fdft_arch.training.triton_branches import TritonTraining  # Triton may be missing
 
     return TritonTraining(dtype)

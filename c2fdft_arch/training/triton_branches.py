@@ -29,10 +29,6 @@ from c2fdft_arch.triton_kernels.normalisation import Norm, layer_norm_backward, 
 from c2fdft_arch.triton_kernels.products import add_product, gelu_backward
 
 
-class TritonTraining(CastCache):
-    """The kernels for a dtype, and the weights converted to it."""
-
-
 class TritonAttentionBranch(torch.autograd.Function):
     """x + DFSA(LN(x) + T)."""
 
@@ -165,3 +161,9 @@ def product_backward(
 def weight_gradient(d_result: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     """The gradient of a 1x1 convolution's kernel (N, C, 1, 1), in float32."""
     return (d_result.flatten(0, 1).t() @ y.flatten(0, 1)).float().view(weight.shape)
+
+
+class TritonTraining(CastCache):
+    """The kernels for a dtype, and the weights converted to it."""
+
+    branches = TritonAttentionBranch, TritonFeedForwardBranch

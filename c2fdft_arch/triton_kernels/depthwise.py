@@ -17,6 +17,9 @@ from c2fdft_arch.triton_kernels.launching import (
     product_precision,
 )
 
+ROW_ARGUMENTS = ['height', 'width', 'top', 'bottom', 'first', 'last', 'z_image']
+"""Of `Rows`, and pixels between images: compiled once for all values."""
+
 
 @triton.jit
 def _convolved(
@@ -44,19 +47,7 @@ def _convolved(
     return tl.where(used[:, None] & inside[None, :], total, 0.0)
 
 
-@triton.jit(
-    do_not_specialize=[
-        'height',
-        'width',
-        'top',
-        'bottom',
-        'first',
-        'last',
-        'z_image',
-        'part_0',
-        'tiles',
-    ]
-)
+@triton.jit(do_not_specialize=[*ROW_ARGUMENTS, 'part_0', 'tiles'])
 def _products(
     z, w, bias, qkv, sums, height, width, top, bottom, first, last, z_image, part_0, tiles,
     C: tl.constexpr, HEADS: tl.constexpr, HEAD: tl.constexpr, HP: tl.constexpr, P: tl.constexpr,
@@ -69,7 +60,6 @@ def _products(
     offset = tl.arange(0, HP)
     inside = offset < HEAD
     q_channels = head * HEAD + offset
-    k_channels = C + q_channels
     products = tl.zeros([HP, HP], tl.float32)
     q_squares = tl.zeros([HP], tl.float32)
     k_squares = tl.zeros([HP], tl.float32)
@@ -84,31 +74,29 @@ def _products(
             HAS_BIAS, False, P, HP,
         ).to(z.dtype.element_ty)  # fmt: skip
         k = _convolved(
-            z, w, bias, row, column, used, k_channels, inside, top, bottom, width, 3 * C, 3 * C,
-            HAS_BIAS, False, P, HP,
+            z, w, bias, row, column, used, C + q_channels, inside, top, bottom, width, 3 * C,
+            3 * C, HAS_BIAS, False, P, HP,
         ).to(z.dtype.element_ty)  # fmt: skip
         if STORE:
-            place = (image.to(tl.int64) * height * width + row * width + column) * 3 * C
+            pixels = image.to(tl.int64) * height * width + row * width + column
+            place = qkv + pixels[:, None] * 3 * C + q_channels[None, :]
             mask = used[:, None] & inside[None, :]
-            tl.store(qkv + place[:, None] + q_channels[None, :], q, mask=mask)
-            tl.store(qkv + place[:, None] + k_channels[None, :], k, mask=mask)
+            tl.store(place, q, mask=mask)
+            tl.store(place + C, k, mask=mask)
         products += tl.dot(tl.trans(q), k, input_precision=PRECISION)
         q = q.to(tl.float32)
         k = k.to(tl.float32)
         q_squares += tl.sum(q * q, axis=0)
         k_squares += tl.sum(k * k, axis=0)
-    sums += (
-        ((part_0 + part) * tl.num_programs(1) + tl.program_id(1)).to(tl.int64) * (HEAD + 2) * HEAD
-    )
-    tl.store(
-        sums + offset[:, None] * HEAD + offset[None, :], products,
-        mask=inside[:, None] & inside[None, :],
-    )  # fmt: skip
+    number = (part_0 + part) * tl.num_programs(1) + tl.program_id(1)
+    sums += number.to(tl.int64) * (HEAD + 2) * HEAD
+    square = inside[:, None] & inside[None, :]
+    tl.store(sums + offset[:, None] * HEAD + offset[None, :], products, mask=square)
     tl.store(sums + HEAD * HEAD + offset, q_squares, mask=inside)
     tl.store(sums + (HEAD + 1) * HEAD + offset, k_squares, mask=inside)
 
 
-@triton.jit(do_not_specialize=['height', 'width', 'top', 'bottom', 'first', 'last', 'z_image'])
+@triton.jit(do_not_specialize=ROW_ARGUMENTS)
 def _depthwise(
     z, w, bias, out, height, width, top, bottom, first, last, z_image, Z_FIRST: tl.constexpr,
     OUT_FIRST: tl.constexpr, COUNT: tl.constexpr, Z_PIXEL: tl.constexpr, OUT_PIXEL: tl.constexpr,
@@ -132,6 +120,16 @@ def _depthwise(
     )  # fmt: skip
 
 
+@triton.jit
+def _features(x, place, used, channels, inside, CHANNELS: tl.constexpr):
+    """Some channels (C,) of the pixels at `place` (P,), where used: (P, C) float32, else zero."""
+    values = tl.load(
+        x + place[:, None] * CHANNELS + channels[None, :], mask=used[:, None] & inside[None, :],
+        other=0.0,
+    )  # fmt: skip
+    return values.to(tl.float32)
+
+
 @triton.jit(do_not_specialize=['height', 'width', 'count', 'tiles'])
 def _weight_gradient(
     d_y, z, sums, height, width, count, tiles, CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr,
@@ -140,7 +138,7 @@ def _weight_gradient(
     """Partial sums over pixels of d_y times z under each tap, and of d_y for the bias: (10, C)."""
     channels = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = channels < CHANNELS
-    place = tl.program_id(0) * 10 * CHANNELS + channels
+    part = sums + tl.program_id(0) * 10 * CHANNELS + channels
     for dy in tl.static_range(3):
         taps_0 = tl.zeros([P, BLOCK_C], tl.float32)
         taps_1 = tl.zeros([P, BLOCK_C], tl.float32)
@@ -152,35 +150,21 @@ def _weight_gradient(
             row = (pixel // width) % height + dy - 1
             column = pixel % width
             valid = used & (row >= 0) & (row < height)
-            start = pixel.to(tl.int64)
-            gradient = tl.load(
-                d_y + start[:, None] * CHANNELS + channels[None, :],
-                mask=used[:, None] & inside[None, :], other=0.0,
-            ).to(tl.float32)  # fmt: skip
+            place = pixel.to(tl.int64)
+            gradient = _features(d_y, place, used, channels, inside, CHANNELS)
             if dy == 1:
                 total += gradient
-            start += (dy - 1) * width
-            before = tl.load(
-                z + (start - 1)[:, None] * CHANNELS + channels[None, :],
-                mask=(valid & (column > 0))[:, None] & inside[None, :], other=0.0,
-            ).to(tl.float32)  # fmt: skip
-            taps_0 += gradient * before
-            here = tl.load(
-                z + start[:, None] * CHANNELS + channels[None, :],
-                mask=valid[:, None] & inside[None, :], other=0.0,
-            ).to(tl.float32)  # fmt: skip
-            taps_1 += gradient * here
-            after = tl.load(
-                z + (start + 1)[:, None] * CHANNELS + channels[None, :],
-                mask=(valid & (column < width - 1))[:, None] & inside[None, :], other=0.0,
-            ).to(tl.float32)  # fmt: skip
-            taps_2 += gradient * after
-        row_sums = sums + place + 3 * dy * CHANNELS
+            place += (dy - 1) * width
+            before, after = valid & (column > 0), valid & (column < width - 1)
+            taps_0 += gradient * _features(z, place - 1, before, channels, inside, CHANNELS)
+            taps_1 += gradient * _features(z, place, valid, channels, inside, CHANNELS)
+            taps_2 += gradient * _features(z, place + 1, after, channels, inside, CHANNELS)
+        row_sums = part + 3 * dy * CHANNELS
         tl.store(row_sums, tl.sum(taps_0, axis=0), mask=inside)
         tl.store(row_sums + CHANNELS, tl.sum(taps_1, axis=0), mask=inside)
         tl.store(row_sums + 2 * CHANNELS, tl.sum(taps_2, axis=0), mask=inside)
         if dy == 1:
-            tl.store(sums + place + 9 * CHANNELS, tl.sum(total, axis=0), mask=inside)
+            tl.store(part + 9 * CHANNELS, tl.sum(total, axis=0), mask=inside)
 
 
 class Rows:

@@ -90,6 +90,30 @@ def add_product(
     return out
 
 
+@triton.jit
+def _add_feed_forward(
+    total, y, w_in, b_in, w_out, channels, inside, C: tl.constexpr, HIDDEN: tl.constexpr,
+    BLOCK_H: tl.constexpr, HAS_B_IN: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """total + the second 1x1 convolution of GELU of the first, of y; all (M, CP)."""
+    for start in range(0, HIDDEN, BLOCK_H):
+        features = start + tl.arange(0, BLOCK_H)
+        valid = features < HIDDEN
+        kernel = tl.load(
+            w_in + features[None, :] * C + channels[:, None],
+            mask=valid[None, :] & inside[:, None], other=0.0,
+        )  # fmt: skip
+        hidden = tl.dot(y, kernel, input_precision=PRECISION)
+        if HAS_B_IN:
+            hidden += tl.load(b_in + features, mask=valid, other=0.0).to(tl.float32)[None, :]
+        kernel = tl.load(
+            w_out + channels[None, :] * HIDDEN + features[:, None],
+            mask=valid[:, None] & inside[None, :], other=0.0,
+        )  # fmt: skip
+        total += tl.dot(gelu(hidden).to(y.dtype), kernel, input_precision=PRECISION)
+    return total
+
+
 @triton.jit(do_not_specialize=['n', 'x_image', 'shift_image'])
 def _finish_block(
     x, v, projected, b_o, gamma, beta, shift, w_in, b_in, w_out, b_out, n, x_image, shift_image,
@@ -122,21 +146,9 @@ def _finish_block(
         HAS_SHIFT,
     )  # fmt: skip
     y = tl.where(inside[None, :], y, 0.0).to(dtype)
-    for start in range(0, HIDDEN, BLOCK_H):
-        features = start + tl.arange(0, BLOCK_H)
-        valid = features < HIDDEN
-        kernel = tl.load(
-            w_in + features[None, :] * C + channels[:, None],
-            mask=valid[None, :] & inside[:, None], other=0.0,
-        )  # fmt: skip
-        hidden = tl.dot(y, kernel, input_precision=PRECISION)
-        if HAS_B_IN:
-            hidden += tl.load(b_in + features, mask=valid, other=0.0).to(tl.float32)[None, :]
-        kernel = tl.load(
-            w_out + channels[None, :] * HIDDEN + features[:, None],
-            mask=valid[:, None] & inside[None, :], other=0.0,
-        )  # fmt: skip
-        total += tl.dot(gelu(hidden).to(dtype), kernel, input_precision=PRECISION)
+    total = _add_feed_forward(
+        total, y, w_in, b_in, w_out, channels, inside, C, HIDDEN, BLOCK_H, HAS_B_IN, PRECISION
+    )
     if HAS_B_OUT:
         total += tl.load(b_out + channels, mask=inside, other=0.0)[None, :]
     tl.store(place, total, mask=mask)
@@ -144,8 +156,7 @@ def _finish_block(
 
 def finish_block(
     x: Tensor, v: Tensor, projected: Tensor, b_o: Tensor | None,
-    norm: Norm, w_in: Tensor, b_in: Tensor | None,
-    w_out: Tensor, b_out: Tensor | None,
+    norm: Norm, w_in: Tensor, b_in: Tensor | None, w_out: Tensor, b_out: Tensor | None,
 ) -> None:  # fmt: skip
     """x += v @ projected + b_o, then x += DFN(LN(x) + T), in place, for x (B, n, C) float32.
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import nn
 
-from c2fdft_arch.common.messages import one_line
 from c2fdft_arch.common.option_parsing import OptionError, parse_section
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.diffusion.process import DiffusionProcess
+from c2fdft_model.options.reading import read_option_file
 from c2fdft_model.plugin import autoload
 from c2fdft_model.restoring.checkpoint import Checkpoint, file_digest, read_checkpoint
 from c2fdft_model.restoring.description import (
@@ -89,8 +88,7 @@ def open_weights(args: argparse.Namespace, **sampler: Any) -> OpenedWeights:
     Settings come from the command line (`sampler`: keys of `diffusion`, None where not given), then
     from the option file, then from what the weights say of themselves, then from the paper.
 
-    Raises WeightsError, OptionError, UnknownModelError, or ValueError for a file that is no option
-    file.
+    Raises WeightsError, OptionError or UnknownModelError.
     """
     if getattr(args, 'model', None):
         args.weights = model_path(args.model)
@@ -125,15 +123,10 @@ def announce(opened: OpenedWeights) -> None:
 
 
 def read_options(path: Path | None) -> Mapping[str, Any]:
-    """The sections of an option file; none without one. Raises ValueError, or OSError."""
+    """The sections of an option file; none without one. Raises OptionError."""
     if path is None:
         return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f'{path} is not an option file: {one_line(error)}') from error
-    if not isinstance(content, dict):
-        raise ValueError(f'{path} is not an option file: it has no sections.')
+    content = read_option_file(path)
     for key in ('network_g', 'diffusion'):
         if not isinstance(content.get(key) or {}, Mapping):
             raise OptionError(f'{path}: {key}: {content[key]!r} must be a section with keys.')

@@ -13,6 +13,7 @@ import yaml
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_model.plugin import autoload
 from c2fdft_model.experiments.processes import call_with_log
+from c2fdft_model.options.reading import read_option_file
 
 LOG = 'training.log'
 DATA_KEYS = ('dataroot_lq', 'dataroot_gt')
@@ -23,12 +24,8 @@ def read_training(path: Path, root: Path) -> dict[str, Any]:
 
     Raises OptionError for a file that is missing or not a training's.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise OptionError(f'{path}: {error.strerror}.') from error
-    options = yaml.safe_load(text)
-    if not isinstance(options, dict) or 'train' not in options.get('datasets', {}):
+    options = read_option_file(path)
+    if 'train' not in (options.get('datasets') or {}):
         raise OptionError(f'{path} is no option file of a training: it has no datasets: train.')
     train_data = options['datasets']['train']
     for key in DATA_KEYS:

@@ -21,6 +21,7 @@ from c2fdft_model.options import sections
 from c2fdft_model.options.components import OPTIMIZERS, Registry, build, component, numbers
 from c2fdft_model.options.known_keys import mentioned, merged, without_unknown
 from c2fdft_model.options.schedule import check_schedule
+from c2fdft_model.training.options import check_no_discriminator
 
 MODEL_TYPE = 'C2FDFTModel'
 FILES: Mapping[tuple[bool, bool], type[sections.FileOptions]] = {
@@ -103,7 +104,9 @@ def _sections(check: Check) -> None:
     given, cls = check.opt, FILES[check.is_ours, check.is_train]
     model = find_registered(check.registries.model, given.get('model_type'), 'model_type', 'model')
     own = given
-    if not check.is_ours:
+    if check.is_ours:
+        check_no_discriminator(given)
+    else:
         own = without_unknown(cls, given, '', mentioned(model), check.warnings)
     check.opt = merged(given, parse_section(cls, own, ''))
     if check.opt.get('val') is not None:

@@ -143,15 +143,20 @@ class TrainingFile(FileOptions):
     """Validation."""
 
 
-class TestFile(FileOptions):
-    """An option file for testing our model."""
+class UntrainedFile(FileOptions):
+    """An option file for testing: sections of a training may stand in it."""
 
-    val: ValidationOptions
-    """Test."""
     train: Mapping[str, Any] | None = None
     """Not read."""
     logger: Mapping[str, Any] | None = None
     """Not read."""
+
+
+class TestFile(UntrainedFile):
+    """An option file for testing our model."""
+
+    val: ValidationOptions
+    """Test."""
 
 
 class BasicSRTrainingFile(FileOptions):
@@ -165,12 +170,8 @@ class BasicSRTrainingFile(FileOptions):
     """Validation."""
 
 
-class BasicSRTestFile(FileOptions):
+class BasicSRTestFile(UntrainedFile):
     """An option file for testing one of BasicSR's models."""
 
     val: BasicSRValidationOptions
     """Test."""
-    train: Mapping[str, Any] | None = None
-    """Not read."""
-    logger: Mapping[str, Any] | None = None
-    """Not read."""

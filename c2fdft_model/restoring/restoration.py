@@ -57,10 +57,7 @@ def restore(
     batch = _as_batch(image)
     names = _names(noise_name, batch.shape[0])
     _check_range(batch)
-    if samples < 1:
-        raise ValueError(f'samples is {samples}: give 1 or more.')
-    if eta is not None and not eta >= 0:
-        raise ValueError(f'eta is {eta}: give 0 (no noise) or more.')
+    _check_sampling(samples, eta)
     process = process or _process_of(network, timesteps, eta)
     device = next(network.parameters()).device
     multiple = size_multiple(network)
@@ -77,6 +74,14 @@ def restore(
             total += _sample(process, denoise, degraded, names, shape, seed, number)
     restored = (total[..., : shape[1], : shape[2]] / samples + 1) / 2
     return restored.clamp(0, 1).reshape(image.shape).to(image.device)
+
+
+def _check_sampling(samples: int, eta: float | None) -> None:
+    """Raise ValueError for a number of samples or a noise that is impossible."""
+    if samples < 1:
+        raise ValueError(f'samples is {samples}: give 1 or more.')
+    if eta is not None and not eta >= 0:
+        raise ValueError(f'eta is {eta}: give 0 (no noise) or more.')
 
 
 def _process_of(

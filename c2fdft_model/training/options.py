@@ -120,3 +120,12 @@ class TrainOptions(Section):
                 'allowed here are none and blocks.'
             )
         return self
+
+
+def check_no_discriminator(opt: Mapping[str, Any]) -> None:
+    """Raise OptionError for an option file with a discriminator, which our model has no use for."""
+    if 'network_d' in opt:
+        raise OptionError(
+            'network_d: C2FDFTModel has no adversarial loss; remove network_d, or use one of the '
+            'GAN models of BasicSR.'
+        )

@@ -83,32 +83,14 @@ def build_page(
     models: Sequence[PageModel], folder: Path, examples: Sequence[Path], limits: Limits
 ) -> gr.Blocks:
     """The page; uploads wait for each other, restored files go into folders below `folder`."""
-    first = models[0]
     with gr.Blocks(title='C2F-DFT', analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gr.Markdown(ABOUT)
         with gr.Row():
             with gr.Column(scale=1):
-                label = (
-                    f'Photograph (at most {limits.megabytes} MB, {limits.megapixels} megapixels)'
-                )
-                upload = gr.File(label=label, elem_id='upload')
-                name = gr.Dropdown(
-                    [model.name for model in models],
-                    value=first.name,
-                    label='Model',
-                    elem_id='model',
-                )
-                calls = gr.Slider(
-                    1, MOST_CALLS, first.calls, step=1, label='Network calls', elem_id='calls',
-                    info='More take longer. At first as many as the model was trained for.',
-                )  # fmt: skip
-                seed = gr.Number(
-                    0, precision=0, minimum=0, label='Seed', elem_id='seed',
-                    info='Of the noise, with the file name: the same gives the same result.',
-                )  # fmt: skip
+                inputs = _inputs(models, limits)
                 button = gr.Button('Restore', variant='primary', elem_id='restore')
                 if examples:
-                    gr.Examples([[str(path)] for path in examples], [upload], label='Examples')
+                    gr.Examples([[str(path)] for path in examples], inputs[:1], label='Examples')
             with gr.Column(scale=2):
                 slider = gr.ImageSlider(
                     label='Before and after', interactive=False, buttons=['fullscreen'],
@@ -116,16 +98,33 @@ def build_page(
                 )  # fmt: skip
                 result = gr.File(label='Restored file', interactive=False, elem_id='result')
                 said = gr.Markdown(elem_id='said')
-        by_name = {model.name: model.calls for model in models}
-        name.change(by_name.get, name, calls, api_visibility='private')
         button.click(
             Restoration(models, folder, limits),
-            [upload, name, calls, seed],
+            inputs,
             [slider, result, said],
             concurrency_limit=1,
             api_visibility='private',
         )
     return page.queue(default_concurrency_limit=1, max_size=WAITING)
+
+
+def _inputs(models: Sequence[PageModel], limits: Limits) -> list[gr.components.Component]:
+    """What `Restoration` takes: the upload, the model's name, the calls and the seed."""
+    label = f'Photograph (at most {limits.megabytes} MB, {limits.megapixels} megapixels)'
+    upload = gr.File(label=label, elem_id='upload')
+    names = [model.name for model in models]
+    name = gr.Dropdown(names, value=names[0], label='Model', elem_id='model')
+    calls = gr.Slider(
+        1, MOST_CALLS, models[0].calls, step=1, label='Network calls', elem_id='calls',
+        info='More take longer. At first as many as the model was trained for.',
+    )  # fmt: skip
+    seed = gr.Number(
+        0, precision=0, minimum=0, label='Seed', elem_id='seed',
+        info='Of the noise, with the file name: the same gives the same result.',
+    )  # fmt: skip
+    by_name = {model.name: model.calls for model in models}
+    name.change(by_name.get, name, calls, api_visibility='private')
+    return [upload, name, calls, seed]
 
 
 def theme() -> gr.themes.Base:

@@ -302,7 +302,7 @@ def test_perceptual_and_style_loss_in_the_fine_stage(images, run, tmp_path):
 @pytest.mark.parametrize(
     ('network', 'more', 'words'),
     [
-        (DFT, {'network_d': DISCRIMINATOR}, ['network_d is not a known key']),
+        (DFT, {'network_d': DISCRIMINATOR}, ['network_d', 'GAN models of BasicSR']),
         ({**DFT, 'type': 'Dft'}, {}, ['Dft is not a registered', 'did you mean "DFT"']),
         (EDSR, {}, ['EDSR takes no timestep', 'type: NoisePredictor, backbone: {type: EDSR']),
         ({**DFT, 'inp_channels': 3}, {}, ['DFT cannot take the degraded and the noisy image']),

@@ -1,5 +1,6 @@
 """Convolutions with the padding and activations that the systems share."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -19,3 +20,19 @@ class Residual(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """`x` plus its residual, of the same shape."""
         return x + super().forward(x)
+
+
+class UpBlock(nn.Module):
+    """A decoder level of a U-Net: doubles the size and joins the skip connection's features.
+
+    `conv_block` makes `channels` features of those of both, which are `in_channels`.
+    """
+
+    def __init__(self, conv_block: nn.Module, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(in_channels, channels, 2, stride=2)
+        self.conv_block = conv_block
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Features (B, `channels`, 2H, 2W)."""
+        return self.conv_block(torch.cat([self.up(x), skip], dim=1))

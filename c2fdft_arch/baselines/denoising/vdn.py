@@ -4,11 +4,10 @@ Yue, Yong, Zhao, Meng and Zhang, "Variational Denoising Network: Toward Blind No
 Removal" (NeurIPS 2019).
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from c2fdft_arch.baselines.blocks.convolutions import conv3x3
+from c2fdft_arch.baselines.blocks.convolutions import UpBlock, conv3x3
 from c2fdft_arch.baselines.blocks.restoration_network import (
     RGB,
     RestorationNetwork,
@@ -35,19 +34,6 @@ class ConvBlock(nn.Module):
         return self.block(x)
 
 
-class UpBlock(nn.Module):
-    """Doubles the size and joins the features of the skip connection."""
-
-    def __init__(self, in_channels: int, channels: int, slope: float) -> None:
-        super().__init__()
-        self.up = nn.ConvTranspose2d(in_channels, channels, 2, stride=2)
-        self.conv_block = ConvBlock(in_channels, channels, slope)
-
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """Features (B, `channels`, 2H, 2W)."""
-        return self.conv_block(torch.cat([self.up(x), skip], dim=1))
-
-
 class DenoisingUNet(nn.Module):
     """The noise and the logarithm of the clean image's variance (the paper's D-Net)."""
 
@@ -57,7 +43,8 @@ class DenoisingUNet(nn.Module):
         pairs = list(zip([RGB, *widths], widths, strict=False))
         self.down_path = nn.ModuleList(ConvBlock(*pair, slope) for pair in pairs)
         self.up_path = nn.ModuleList(
-            UpBlock(wide, narrow, slope) for narrow, wide in reversed(pairs[1:])
+            UpBlock(ConvBlock(wide, narrow, slope), wide, narrow)
+            for narrow, wide in reversed(pairs[1:])
         )
         self.last = conv3x3(width, 2 * RGB)
 

@@ -8,7 +8,7 @@ Chen, Lu, Zhang, Chu and Chen, "HINet: Half Instance Normalization Network for I
 import torch
 from torch import Tensor, nn
 
-from c2fdft_arch.baselines.blocks.convolutions import conv3x3
+from c2fdft_arch.baselines.blocks.convolutions import UpBlock, conv3x3
 from c2fdft_arch.baselines.blocks.restoration_network import (
     RGB,
     RestorationNetwork,
@@ -65,19 +65,6 @@ class DownBlock(ConvBlock):
         return self.downsample(features), features
 
 
-class UpBlock(nn.Module):
-    """A decoder level: doubles the size and joins the features of the skip connection."""
-
-    def __init__(self, in_channels: int, channels: int, slope: float) -> None:
-        super().__init__()
-        self.up = nn.ConvTranspose2d(in_channels, channels, 2, stride=2)
-        self.conv_block = ConvBlock(in_channels, channels, slope)
-
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """Features (B, `channels`, 2H, 2W)."""
-        return self.conv_block(torch.cat([self.up(x), skip], dim=1))
-
-
 class SupervisedAttention(nn.Module):
     """Makes the first U-Net's image, and features for the second that the image attends to."""
 
@@ -126,7 +113,8 @@ class HINet(RestorationNetwork):
             ]
             down.append(ConvBlock(channels[-2], channels[-1], relu_slope, normalised[-1]))
             levels = range(depth - 2, -1, -1)
-            up = [UpBlock(channels[k + 1], channels[k], relu_slope) for k in levels]
+            widths = [(channels[k + 1], channels[k]) for k in levels]
+            up = [UpBlock(ConvBlock(*pair, relu_slope), *pair) for pair in widths]
             skips = [conv3x3(channels[k], channels[k]) for k in levels]
             self.add_module(f'down_path_{unet}', nn.ModuleList(down))
             self.add_module(f'up_path_{unet}', nn.ModuleList(up))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from c2fdft_arch.common.messages import printable
-from c2fdft_model.data.lmdb.plan import StoreOptions, fingerprint, load_pair, sub_images
+from c2fdft_model.data.lmdb.plan import StoreOptions, SubImage, fingerprint, load_pair, sub_images
 from c2fdft_model.data.lmdb.writer import LmdbWriter
 from c2fdft_model.data.pair_sources import PairSource
 from c2fdft_model.data.pairing import PairingError
@@ -55,22 +55,19 @@ def write_pairs(
     """
     options = options or StoreOptions()
     started = time.monotonic()
-    planned = [(source, image) for source in sources for image in sub_images(source, options)]
-    images = [image for _, image in planned]
-    if repeated := [k for k, n in Counter(image.key for image in images).items() if n > 1]:
-        raise PairingError(f'two images would be stored under the key {repeated[0]}.')
-    encode = partial(_encode_pair, options=options)
+    planned = _planned(sources, options)
     digest = fingerprint(sources, options)
     with contextlib.ExitStack() as stack:
         writers = [
             stack.enter_context(contextlib.closing(LmdbWriter(path, digest, overwrite)))
             for path in (lq_path, gt_path)
         ]
-        stored = {image.key for image in images}
+        stored = {image.key for _, image in planned}
         for writer in writers:
             stored = writer.stored(stored)
         progress(len(stored))
         missing = {source.name: source for source, image in planned if image.key not in stored}
+        encode = partial(_encode_pair, options=options)
         problems: list[str] = []
         for batch in _batches(ordered_map(encode, missing.values(), threads), problems):
             writers[0].put([(key, lq) for key, lq, _ in batch])
@@ -79,14 +76,32 @@ def write_pairs(
         if problems:
             listed = '\n  '.join(problems)
             raise ImageReadError(f'{len(problems)} pairs cannot be read:\n  {listed}')
-        for writer, side in zip(writers, ('lq', 'gt'), strict=True):
-            origins = [
-                f'{i.key}\t{printable(getattr(s, side))}\t{i.top},{i.left}' for s, i in planned
-            ]
-            writer.finish(images, origins, options)
-        for writer in writers:  # after both are whole
-            writer.publish()
-    return Summary(len(sources), len(images), len(stored), time.monotonic() - started)
+        _finish(writers, planned, options)
+    return Summary(len(sources), len(planned), len(stored), time.monotonic() - started)
+
+
+def _planned(
+    sources: Sequence[PairSource], options: StoreOptions
+) -> list[tuple[PairSource, SubImage]]:
+    """Every image that is stored, and the pair that it comes from; no two have the same key."""
+    planned = [(source, image) for source in sources for image in sub_images(source, options)]
+    if repeated := [k for k, n in Counter(image.key for _, image in planned).items() if n > 1]:
+        raise PairingError(f'two images would be stored under the key {repeated[0]}.')
+    return planned
+
+
+def _finish(
+    writers: Sequence[LmdbWriter],
+    planned: Sequence[tuple[PairSource, SubImage]],
+    options: StoreOptions,
+) -> None:
+    """Write what says what the LMDBs hold; put them in their places once both are whole."""
+    images = [image for _, image in planned]
+    for writer, side in zip(writers, ('lq', 'gt'), strict=True):
+        origins = [f'{i.key}\t{printable(getattr(s, side))}\t{i.top},{i.left}' for s, i in planned]
+        writer.finish(images, origins, options)
+    for writer in writers:
+        writer.publish()
 
 
 def _encode_pair(source: PairSource, options: StoreOptions) -> Encoded | str:

@@ -460,7 +460,7 @@ def test_alpha_is_not_lost_in_a_jpeg(run, photos):
         (['photos', 'out', '--steps', '5000,0'], '5000'),
         (['photos', 'out', '--param-key', 'params'], "under 'params'"),
         (['photos', 'out', '--opt', 'missing.yml'], 'missing.yml'),
-        (['photos', 'out', '--opt', 'photos/a.png'], 'photos/a.png is not an option file'),
+        (['photos', 'out', '--opt', 'photos/a.png'], 'photos/a.png is no YAML file'),
     ],
 )
 def test_what_cannot_begin_is_one_line(run, photos, arguments, complaint):

@@ -13,6 +13,9 @@ from helpers.paired_data import dataset_opt, write_folders
 
 pytestmark = pytest.mark.subprocess
 
+TWO_GPUS = (
+    'import torch; torch.cuda.is_available = lambda: True; torch.cuda.device_count = lambda: 2; '
+)
 TRAIN = 'import sys; from basicsr.train import train_pipeline; train_pipeline(sys.argv.pop(1))'
 
 
@@ -43,8 +46,8 @@ def option_file(root, pairs: int, total_iter: int, changes: dict | None = None, 
     return path
 
 
-def train(option_path, environment) -> subprocess.CompletedProcess:
-    command = [sys.executable, '-c', TRAIN, str(option_path.parent), '-opt', str(option_path)]
+def train(option_path, environment, program=TRAIN) -> subprocess.CompletedProcess:
+    command = [sys.executable, '-c', program, str(option_path.parent), '-opt', str(option_path)]
     return subprocess.run(
         command, cwd=option_path.parent, env=environment, capture_output=True, text=True
     )
@@ -61,6 +64,15 @@ def test_training_ends_at_total_iter(tmp_path, clean_environment, pairs, loader_
     log = done.stdout + done.stderr
     assert [int(i) for i in re.findall(r'\[epoch:.*?iter:\s*(\d+)', log)] == [1, 2, 3, 4, 5]
     assert 'End of training' in log
+
+
+def test_training_that_would_end_early_says_so_before_it_starts(tmp_path, clean_environment):
+    section = {'batch_size_per_gpu': 6, 'num_worker_per_gpu': 0}
+    path = option_file(tmp_path, 2, 270_000, {'num_gpu': 2}, **section)
+    done = train(path, clean_environment | {'CUDA_VISIBLE_DEVICES': ''}, TWO_GPUS + TRAIN)
+    assert done.returncode != 0
+    assert 'Training would end after iteration 135500 of 270000' in done.stderr
+    assert 'torchrun --nproc_per_node=2' in done.stderr
 
 
 def test_more_gpus_than_the_machine_has_are_refused_before_it_starts(tmp_path, clean_environment):
