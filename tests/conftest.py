@@ -80,11 +80,19 @@ def precision(request, monkeypatch) -> str:
     return request.param
 
 
+@pytest.fixture(autouse=True)
+def _threads_are_put_back():
+    """Sums depend on their number: a test that sets it would change the results of others."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def threads():
     """Sets the number of threads for a test."""
     import torch
 
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+    return torch.set_num_threads

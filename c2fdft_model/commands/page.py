@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_port(args.host, args.port)
         models = [_model(path, args) for path in _weights(args)]
         _check_names(models)
+        for model in models:  # the first person at the page does not wait for the compiler
+            model.restorer(model.calls, 0).warm_up()
         serve(models, args.host, args.port, args.megabytes, args.megapixels, _announce)
     except (C2FDFTError, OSError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)

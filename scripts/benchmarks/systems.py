@@ -1,4 +1,4 @@
-"""The systems of the paper's tables: parameters, operations and processor seconds of each.
+"""The systems of the paper's tables: parameters, operations and seconds of each.
 
 Every system is the network of its option file, with random weights, restoring one image of
 `--size` pixels a side. `--document` writes the tables of docs/systems.md around the figures;
@@ -7,7 +7,6 @@ Every system is the network of its option file, with random weights, restoring o
 
 import argparse
 import inspect
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import yaml
 from benchmarks import OUT_OF_MEMORY, Figures
 from c2fdft_arch.baselines.systems import SYSTEMS
 from c2fdft_arch.common.messages import nearest
-from c2fdft_model.experiments.costs import count_flops
+from c2fdft_model.experiments.costs import count_flops, timed
 from c2fdft_model.experiments.files import read_json
 from c2fdft_model.experiments.tables import markdown_table
 from c2fdft_model.plugin.option_files import option_folder
@@ -78,25 +77,21 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
 def measure(options: str, size: int, repeat: int) -> dict[str, float]:
     """Parameters, GFLOP and seconds of restoring an image with the network of an option file.
 
-    Seconds are of the processor, one thread, so that other work in the machine counts little.
+    Seconds are those of all cores together, after an untimed call.
     """
     from basicsr.archs import build_network
 
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     opt = yaml.safe_load((option_folder() / f'{options}.yml').read_text(encoding='utf-8'))
     network = build_network(opt['network_g']).eval()
     inputs, calls = inputs_of(opt, size)
-    seconds = []
-    for _ in range(repeat):
-        began = time.process_time()
-        with torch.no_grad():
-            network(*inputs)
-        seconds.append(time.process_time() - began)
+    with torch.no_grad():
+        network(*inputs)
+        seconds = [timed(network, *inputs)[1] for _ in range(repeat)]
     return {
         'parameters': sum(p.numel() for p in network.parameters()),
         'gflop': calls * count_flops(network, inputs) / 1e9,
-        'cpu_seconds': calls * min(seconds),
+        'seconds': calls * min(seconds),
         'calls': calls,
     }
 
@@ -124,10 +119,10 @@ def costs_table(costs: Costs) -> list[str]:
                 file,
                 f'{found["parameters"] / 1e6:,.2f}' if found else '',
                 f'{found["gflop"]:,.0f}' if found else '',
-                f'{found["cpu_seconds"]:,.1f}' if found else '',
+                f'{found["seconds"]:,.2f}' if found else '',
             ]
         )
-    headings = ('system', 'task', 'option file', 'parameters (M)', 'GFLOP', 'CPU s')
+    headings = ('system', 'task', 'option file', 'parameters (M)', 'GFLOP', 'seconds')
     return markdown_table(headings, rows, headings[3:])
 
 

@@ -41,7 +41,9 @@ FLAGS = (
     '--disable-sync',
     '--window-size=1280,900',
 )
-PATIENCE = 40
+PATIENCE = 120
+START = 300
+"""Seconds for the server, which may have to compile the kernels."""
 MEGABYTES = 1
 
 
@@ -77,8 +79,9 @@ def server(folder) -> Iterator[tuple[subprocess.Popen, str]]:
         subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log) as process,
     ):
         address = f'http://127.0.0.1:{port}/'
-        told = wait(lambda: address in (folder / 'page.log').read_text() or process.poll(), 90)
-        assert told is True, (folder / 'page.log').read_text()
+        log_file = folder / 'page.log'
+        told = wait(lambda: address in log_file.read_text() or process.poll(), START)
+        assert told is True, log_file.read_text()
         yield process, address
         process.kill()
 
