@@ -20,6 +20,7 @@ from c2fdft_arch.common.option_parsing import parse_section
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.experiments.measuring import flops_per_restoration, load_model, restore
 from helpers.paired_data import write_noise_folders
+from helpers.vgg import replace_vgg
 
 pytestmark = pytest.mark.skipif(
     not all(importlib.util.find_spec(p) for p in ('spandrel', 'spandrel_extra_arches')),
@@ -243,7 +244,7 @@ def test_a_training_file_trains_two_iterations(name, images, tmp_path, monkeypat
     opt['num_gpu'] = 0
     if 'network_d' in opt:
         opt['network_d']['ndf'] = 2
-    opt['train'].pop('perceptual_opt', None)  # needs a download
+    replace_vgg(monkeypatch)
     phases = len(opt['datasets']['train']['gt_sizes'])
     opt['datasets']['train'].update(
         gt_sizes=[16, 24, 32][:phases], mini_batch_sizes=[4, 2, 1][:phases], iters=[1],

@@ -13,6 +13,7 @@ import basicsr.train
 import pytest
 import torch
 import torch.distributed as dist
+from basicsr.losses import basic_loss
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import dist_util
 from basicsr.utils import options as basicsr_options
@@ -22,6 +23,7 @@ from c2fdft_model.plugin.patches import table
 from c2fdft_model.plugin.patches.iterations import announce_iterations
 from c2fdft_model.plugin.patches.patch import MASTER, NOT_FIXED, Patch
 from c2fdft_model.plugin.patches.resume import load_resume_state
+from helpers.vgg import replace_vgg
 
 OPTION_FILE = """
 name: parsed
@@ -50,6 +52,7 @@ def patched_functions() -> list:
         BaseModel.model_to_device,
         BaseModel.resume_training,
         BaseModel.update_learning_rate,
+        basic_loss.PerceptualLoss.__init__,
         basicsr.train.load_resume_state,
         basicsr.train.init_wandb_logger,
         basicsr.train.parse_options,
@@ -153,6 +156,15 @@ from distutils.version import LooseVersion
 print(LooseVersion('0.10') > LooseVersion('0.9'))
 """
     assert run_with_stand_in(tmp_path, code) == 'True\nTrue'
+
+
+@pytest.mark.parametrize(('criterion', 'expected'), [('l1', 0.5), ('l2', 0.25)])
+def test_the_perceptual_loss_compares_features_by_its_criterion(monkeypatch, criterion, expected):
+    replace_vgg(monkeypatch)
+    loss = basic_loss.PerceptualLoss({'conv3_3': 2.0}, criterion=criterion, perceptual_weight=10.0)
+    image = torch.zeros(1, 3, 4, 4)
+    assert float(loss(image + 0.5, image)[0]) == pytest.approx(20 * expected)
+    assert loss.criterion_type == criterion
 
 
 def optimizer(name: str) -> torch.optim.Optimizer:
