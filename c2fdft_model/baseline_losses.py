@@ -21,6 +21,7 @@ from c2fdft_model.training.noise_losses import (
 )
 
 Outputs: TypeAlias = Tensor | Sequence[Tensor]
+RESIZING = ('bilinear', 'nearest')
 
 
 @LOSS_REGISTRY.register()
@@ -28,20 +29,29 @@ class MultiOutputLoss(nn.Module):
     """The sum of several losses, over all images that the network returns.
 
     `losses` are sections of an option file, `{type: L1Loss, loss_weight: 1.0}`. `weights` are those
-    of the images, the restored one first; all 1 if not given. The ground truth is resized to images
-    of another scale. An image alone gets the sum of the losses.
+    of the images, the restored one first; all 1 if not given. An image alone gets the sum of the
+    losses. The ground truth is resized to images of another scale: `resize: bilinear` averages
+    pixels, `nearest` takes the upper left one, as TensorFlow 1 does at a half and a quarter.
 
     Raises ValueError if the network returns another number of images than there are weights.
     """
 
     def __init__(
-        self, losses: Sequence[Mapping[str, Any]], weights: Sequence[float] | None = None
+        self,
+        losses: Sequence[Mapping[str, Any]],
+        weights: Sequence[float] | None = None,
+        resize: str = 'bilinear',
     ) -> None:
         super().__init__()
         if not losses:
             raise ValueError('MultiOutputLoss: losses: [] has none; give at least one.')
+        if resize not in RESIZING:
+            raise ValueError(
+                f'MultiOutputLoss: resize: {resize} is not allowed: {" or ".join(RESIZING)}.'
+            )
         self.losses = nn.ModuleList(build_loss(dict(options)) for options in losses)
         self.weights = weights
+        self.resize = resize
 
     def forward(self, pred: Outputs, target: Tensor, **kwargs: Any) -> Tensor:
         """The loss of images (B, C, H, W) against `target`, a scalar."""
@@ -54,7 +64,7 @@ class MultiOutputLoss(nn.Module):
             )
         total = target.new_zeros(())
         for image, weight in zip(images, weights, strict=True):
-            gt = _resized(target, image.shape[-2:])
+            gt = _resized(target, image.shape[-2:], self.resize)
             total = total + weight * sum(loss(image, gt) for loss in self.losses)
         return total
 
@@ -94,8 +104,8 @@ class SmoothL1Loss(nn.Module):
 class FrequencyLoss(nn.Module):
     """`loss_weight` times the L1 distance of real and imaginary parts of the Fourier transforms.
 
-    Cho et al., "Rethinking Coarse-to-Fine Approach in Single Image Deblurring" (2021), Eq. 8;
-    transforms without normalisation. Computed in float32.
+    Cho et al., "Rethinking Coarse-to-Fine Approach in Single Image Deblurring" (2021); transforms
+    without normalisation. Computed in float32.
     """
 
     def __init__(self, loss_weight: float = 1.0) -> None:
@@ -114,7 +124,7 @@ class LaplacianLoss(nn.Module):
     """`loss_weight` times the Charbonnier distance of the images' edges, as in MSPFN's loss.
 
     Edges are what a 3x3 Laplacian (8 in its middle, -1 around) gives of each channel. Jiang et al.,
-    "Multi-Scale Progressive Fusion Network" (2020), Eq. 8.
+    "Multi-Scale Progressive Fusion Network" (2020).
     """
 
     def __init__(self, loss_weight: float = 1.0, epsilon: float = 1e-3) -> None:
@@ -140,7 +150,7 @@ class NoiseMapLoss(nn.Module):
     photographs, whose noise is known less well than that of images to which it was added. The
     noise is known from the pair: the standard deviation in a window of `radius`.
 
-    Guo et al., "Toward Convolutional Blind Denoising of Real Photographs" (2019), Eqs. 5 to 8.
+    Guo et al., "Toward Convolutional Blind Denoising of Real Photographs" (2019).
     """
 
     def __init__(
@@ -226,7 +236,7 @@ def _outputs(pred: Outputs, count: int, loss: str) -> Sequence[Tensor]:
     return pred  # type: ignore[return-value]
 
 
-def _resized(target: Tensor, size: torch.Size) -> Tensor:
+def _resized(target: Tensor, size: torch.Size, mode: str) -> Tensor:
     if target.shape[-2:] == size:
         return target
-    return interpolate(target, size=tuple(size), mode='bilinear', align_corners=False)
+    return interpolate(target, size=tuple(size), mode=mode)

@@ -25,7 +25,7 @@ def tiled(
 
     `blend: mean` gives every pixel the mean of all tiles that have it, and lets them overlap by
     more than half: patch-based diffusion (Özdenizci and Legenstein, "Restoring Vision in Adverse
-    Weather Conditions with Patch-Based Denoising Diffusion Models", 2023, Algorithm 2).
+    Weather Conditions with Patch-Based Denoising Diffusion Models", 2023).
 
     Raises ValueError if a tile or overlap is impossible.
     """

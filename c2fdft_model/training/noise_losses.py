@@ -13,7 +13,7 @@ SMALLEST_VARIANCE = 1e-10
 def local_noise_variance(noisy: Tensor, clean: Tensor, radius: int = 3) -> Tensor:
     """The variance of the noise at every pixel (B, C, H, W): its square, smoothed by a Gaussian.
 
-    The window has 2 `radius` + 1 pixels and standard deviation `radius` (Yue et al., 2019, Eq. 2).
+    The window has 2 `radius` + 1 pixels and standard deviation `radius` (Yue et al., 2019).
     Raises ValueError for images with a side of `radius` pixels or less.
     """
     if min(noisy.shape[-2:]) <= radius:
@@ -35,14 +35,14 @@ def local_noise_variance(noisy: Tensor, clean: Tensor, radius: int = 3) -> Tenso
 def asymmetric_error(estimate: Tensor, actual: Tensor, alpha: float) -> Tensor:
     """Mean squared error that weighs estimates below by 1 - alpha, above by alpha.
 
-    Guo et al., "Toward Convolutional Blind Denoising of Real Photographs" (2019), Eq. 5.
+    Guo et al., "Toward Convolutional Blind Denoising of Real Photographs" (2019).
     """
     weight = (alpha - (estimate < actual).to(estimate.dtype)).abs()
     return (weight * (estimate - actual) ** 2).mean()
 
 
 def total_variation(image: Tensor) -> Tensor:
-    """Mean squared difference of neighbours in rows plus that in columns (Guo et al., Eq. 6)."""
+    """Mean squared difference of neighbours in rows plus that in columns (Guo et al., 2019)."""
     rows, columns = image.diff(dim=-2), image.diff(dim=-1)
     return (rows**2).mean() + (columns**2).mean()
 
@@ -57,7 +57,7 @@ def negative_evidence_bound(
     prior_variance: float,
     radius: int,
 ) -> Tensor:
-    """The negative evidence lower bound per pixel (Yue et al., 2019, Eqs. 8 to 12), a scalar.
+    """The negative evidence lower bound per pixel (Yue et al., 2019), a scalar.
 
     The predicted `noise` is the noisy image minus the mean of the clean one, whose variance is
     exp(`log_variance`); the noise variance has an inverse gamma distribution of shape

@@ -25,6 +25,20 @@ def test_losses_and_images_of_several_scales_are_summed():
     assert float(loss(outputs, gt)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_ground_truth_of_a_smaller_image_is_the_mean_or_the_upper_left_of_its_pixels():
+    gt = images(1, 3, 8, 8)
+    smaller = {'bilinear': torch.nn.functional.avg_pool2d(gt, 2), 'nearest': gt[..., ::2, ::2]}
+    for resize, expected in smaller.items():
+        options = {'type': 'MultiOutputLoss', 'losses': [{'type': 'L1Loss'}], 'resize': resize}
+        assert float(build_loss(options)([gt, expected], gt)) == pytest.approx(0, abs=1e-6)
+
+
+def test_another_way_to_resize_is_refused():
+    options = {'type': 'MultiOutputLoss', 'losses': [{'type': 'L1Loss'}], 'resize': 'bicubic'}
+    with pytest.raises(ValueError, match='resize: bicubic is not allowed: bilinear or nearest'):
+        build_loss(options)
+
+
 def test_a_single_image_gets_the_sum_of_the_losses():
     gt = images(1, 3, 8, 8)
     loss = build_loss({'type': 'MultiOutputLoss', 'losses': [{'type': 'L1Loss'}] * 2})
