@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from c2fdft_model.plugin.patches.adamw import accept_adamw
+from c2fdft_model.plugin.patches.archiving import archive_until_begun, note_beginnings
 from c2fdft_model.plugin.patches.copies import log_copies
 from c2fdft_model.plugin.patches.iterations import announce_iterations
 from c2fdft_model.plugin.patches.local_rank import accept_local_rank
@@ -27,6 +28,8 @@ AFTER_IMPORT = (
     launch_without_cuda,
     distribute_without_cuda,
     name_wandb_runs,
+    archive_until_begun,
+    note_beginnings,
     lock_run_folders,
     log_copies,
 )
