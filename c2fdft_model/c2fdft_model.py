@@ -41,7 +41,6 @@ from c2fdft_model.training.training_log import TrainingLog
 from c2fdft_model.training.unreadable import UNREADABLE_KEY, UnreadableImages
 from c2fdft_model.validation.memory_budget import check_memory_budget
 from c2fdft_model.validation.options import ValidationOptions
-from c2fdft_model.validation.result_files import write_png
 from c2fdft_model.validation.validation import ImageResult, Validator, mean_metrics
 
 
@@ -241,6 +240,8 @@ class C2FDFTModel(SRModel):
                 self.checkpointing.save_best(name, current_iter)
             self._log_validation_metric_values(current_iter, name, tb_logger)
         self.validator.show(results, name, current_iter, tb_logger)
+        if not self.is_train or self.checkpointing.has_ended:
+            self.validator.check_failures(name, tb_logger)
         if self.is_train and self.device.type == 'cpu':
             give_back_freed_memory()  # whole images take more than training will
         return results
@@ -264,7 +265,7 @@ class C2FDFTModel(SRModel):
         images = [self.lq, self.output, *([self.gt] if 'gt' in data else [])]
         arrays = [tensor2img([image.cpu()]) for image in images[1:]]
         if file is not None:
-            write_png(file, arrays[0])
+            self.validator.write(file, arrays[0])
         pair = dict(zip(('img', 'img2'), arrays, strict=False))
         values = {key: float(calculate_metric(pair, opt)) for key, opt in self.metrics.items()}
         return values, images

@@ -56,6 +56,8 @@ class Checkpointing:
     """BasicSR's `best_metric_results`."""
     iteration: int = 0
     """The last iteration that has begun."""
+    has_ended: bool = False
+    """Whether the network of the end has been saved."""
 
     def __post_init__(self) -> None:
         self.opt = self.run.opt
@@ -142,6 +144,7 @@ class Checkpointing:
             )
         if iteration == LATEST:
             self._save_latest()
+            self.has_ended = True
         elif not self.guard.bad_in_a_row:
             self._save(epoch, iteration)
         self.end_iteration()
