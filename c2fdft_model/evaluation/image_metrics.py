@@ -41,7 +41,7 @@ def psnr(image: np.ndarray, gt: np.ndarray, data_range: float, convert: Convert 
     `convert`, such as `luma`, is applied to the rows of both.
     """
     total, count = 0.0, 0
-    for top, bottom in _row_bands(0, len(image), image):
+    for top, bottom in row_bands(0, len(image), image):
         pair = [convert(part[top:bottom]).astype(np.float64) for part in (image, gt)]
         total += pair[0].size * float(mean_squared_error(*pair))
         count += pair[0].size
@@ -107,7 +107,7 @@ def _mean_by_bands(
     """
     height = len(image)
     total, count = 0.0, 0
-    for top, bottom in _row_bands(border, height - border, image):
+    for top, bottom in row_bands(border, height - border, image):
         first, last = max(0, top - WINDOW_RADIUS), min(height, bottom + WINDOW_RADIUS)
         x, y = (convert(part[first:last]).astype(np.float64) for part in (image, gt))
         inner = similarity(x, y)[top - first : bottom - first]
@@ -116,7 +116,7 @@ def _mean_by_bands(
     return total / count
 
 
-def _row_bands(first: int, last: int, image: np.ndarray) -> Iterator[tuple[int, int]]:
+def row_bands(first: int, last: int, image: np.ndarray) -> Iterator[tuple[int, int]]:
     """The rows from `first` to `last` in bands of at most `BAND_ELEMENTS` values."""
     rows = max(1, BAND_ELEMENTS // max(1, int(np.prod(image.shape[1:]))))
     for top in range(first, last, rows):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tracemalloc
 
+import cv2
 import numpy as np
 import pytest
 
-from c2fdft_model.evaluation import image_metrics
+from c2fdft_model.evaluation import aligned_metrics, image_metrics
 from c2fdft_model.evaluation.evaluation_set import WORKER_MB, EvaluationSet
 from c2fdft_model.evaluation.image_protocols import IMAGE_PROTOCOLS
+from c2fdft_model.evaluation.problems import ItemError
 
 PROTOCOLS = ('rain_y', 'rain_y_float', 'gopro_rgb')
 
@@ -43,6 +45,21 @@ def test_memory_does_not_grow_with_the_image(monkeypatch, name):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 2 * peaks[0]
+
+
+def test_row_bands_give_the_aligned_metrics_of_the_whole_image(monkeypatch):
+    gt = cv2.GaussianBlur(pair(60, 80)[1], (0, 0), 3)
+    result = np.roll(gt, 1, axis=1)
+    measure = IMAGE_PROTOCOLS['realblur_aligned'].measure
+    whole = measure(result, gt)
+    monkeypatch.setattr(image_metrics, 'BAND_ELEMENTS', 7 * 80 * 3)
+    assert measure(result, gt) == pytest.approx(whole, rel=1e-7)
+
+
+def test_what_there_is_no_memory_to_align_is_refused_with_both_numbers(monkeypatch):
+    monkeypatch.setattr(aligned_metrics, 'free_memory', lambda: 2**20)
+    with pytest.raises(ItemError, match=r'80 x 120 takes 0\.0 GiB of memory, and 0\.0 GiB are'):
+        IMAGE_PROTOCOLS['realblur_aligned'].measure(*pair(120, 80))
 
 
 @pytest.mark.parametrize(
