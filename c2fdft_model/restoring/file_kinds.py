@@ -81,8 +81,8 @@ def _zip(path: Path, size: int) -> str:
 
 
 def _other(start: bytes) -> str:
-    if start[8:10] == b'{"':
-        return 'is a safetensors file, which is not read: give the .pth file'
+    if start[8:10] == b'{"':  # a whole one has been read
+        return 'is a safetensors file that is cut short: get it again'
     for magic, name in IMAGES.items():
         if start.startswith(magic):
             return f'is an image ({name})'

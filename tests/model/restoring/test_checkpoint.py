@@ -25,7 +25,8 @@ FILES = {
     'gzip': (gzip.compress(b'x' * 99), 'packed (gzip)'),
     'PNG': (b'\x89PNG\r\n\x1a\n' + bytes(50), 'image (PNG)'),
     'text': (b'network_g:\n  type: DFT\n', 'text file'),
-    'safetensors': (b'\x10\0\0\0\0\0\0\0{"a":{}}      ', 'safetensors'),
+    'safetensors': (b'\x10\0\0\0\0\0\0\0{"a":{}', 'safetensors file that is cut short'),
+    'damaged safetensors': (b'\x10\0\0\0\0\0\0\0{"a":{}}        ', 'is damaged'),
     'cut': (b'PK\x03\x04 cut short', 'cut short at 14 bytes'),
 }
 
