@@ -121,7 +121,7 @@ def start(arguments: Sequence[str], root: Path, **changes: str) -> subprocess.Po
 def train(root: Path, opt: dict[str, Any], *arguments: str, expect: int = 0, **env: str) -> str:
     """Run a training to its end; returns what it printed."""
     process = start(command(root, opt, *arguments), root, **env)
-    printed, _ = process.communicate(timeout=300)
+    printed, _ = process.communicate(timeout=1200)
     assert process.returncode == expect, printed[-6000:]
     return printed
 

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -252,7 +251,7 @@ print('2026-01-01 00:00:00,000 INFO: [demo_..][epoch:  0, iter:       1, lr:(1.0
 sys.stdout.flush()
 if (root / 'slow').exists():
     import time
-    time.sleep(60)
+    time.sleep(600)
 if (root / 'broken').exists():
     raise SystemExit('no space left on device')
 (root / 'experiment/product').touch()
@@ -404,11 +403,9 @@ def test_a_stage_ends_with_the_demo(perform, stage, tmp_path):
     )
     demo = subprocess.Popen([sys.executable, '-c', program], cwd=SCRIPTS, stdout=subprocess.PIPE)
     assert b'iter' in demo.stdout.readline()
-    start = time.monotonic()
     demo.send_signal(signal.SIGTERM)
-    assert demo.wait(timeout=50) == 143
+    assert demo.wait(timeout=240) == 143
     demo.stdout.close()
-    assert time.monotonic() - start < 50
     assert not stage.product.exists()
 
 

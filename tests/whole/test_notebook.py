@@ -23,7 +23,7 @@ def executed(tmp_path_factory):
         patch.setenv('CUDA_VISIBLE_DEVICES', '')
         notebook = nbformat.read(NOTEBOOK, as_version=4)
         where = {'metadata': {'path': folder}}
-        nbclient.NotebookClient(notebook, timeout=300, resources=where).execute()
+        nbclient.NotebookClient(notebook, timeout=1200, resources=where).execute()
     return notebook
 
 

@@ -301,10 +301,10 @@ def test_compiler_that_does_not_end_is_ended_with_what_it_started(
     fake, anew, monkeypatch, tmp_path
 ):
     fake.write(pause=f'sleep 300 & echo $! > {tmp_path}/started; wait')
-    monkeypatch.setattr(compiler, 'COMPILE_SECONDS', 0.5)
-    assert find() == (None, f'{fake.path} took over 0.5 s')
+    monkeypatch.setattr(compiler, 'COMPILE_SECONDS', 3)
+    assert find() == (None, f'{fake.path} took over 3 s')
     started = int((tmp_path / 'started').read_text())
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while is_running(started) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not is_running(started)

@@ -111,7 +111,7 @@ def interrupted(whole, server, tmp_path) -> Run:
 
 
 def wait_for(training: Training, text: str) -> None:
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 1200
     while text not in training.printed():
         assert time.monotonic() < deadline, training.printed()[-3000:]
         time.sleep(0.005)

@@ -22,7 +22,7 @@ from c2fdft_model.checkpointing.run_lock import lock_folder
 assert lock_folder(sys.argv[1])
 {}
 print('locked', flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
