@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import basicsr.utils.logger
 import pytest
 import yaml
 from basicsr.models.base_model import BaseModel
@@ -31,6 +33,13 @@ def start(monkeypatch) -> archiving.Start:
 
 
 @pytest.fixture
+def log_files(monkeypatch) -> None:
+    """BasicSR opens a log file, as it does for the first run of a process."""
+    monkeypatch.setattr(basicsr.utils.logger, 'initialized_logger', {})
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'handlers', [])
+
+
+@pytest.fixture
 def run(tmp_path, monkeypatch):
     """Runs a command in a folder with an earlier run; the exit code."""
     monkeypatch.chdir(tmp_path)
@@ -51,7 +60,7 @@ def names(folder: str) -> list[str]:
 
 
 def test_weights_that_are_none_leave_the_earlier_run_with_the_log_of_the_start(
-    run, start, tmp_path, capsys
+    run, start, tmp_path, capsys, log_files
 ):
     Path('w.pth').write_text('no weights')
     opt = options(tmp_path, path={'pretrain_network_g': 'w.pth'}, logger={'use_tb_logger': True})
