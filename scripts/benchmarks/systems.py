@@ -21,7 +21,7 @@ from c2fdft_model.experiments.costs import count_flops, timed
 from c2fdft_model.experiments.files import read_json
 from c2fdft_model.experiments.tables import markdown_table
 from c2fdft_model.plugin.option_files import option_folder
-from common.published_systems import DATA_SETS, NOT_HERE, PUBLISHED, PublishedSystem
+from common.published_systems import DATA_SETS, PUBLISHED, PublishedSystem
 
 BEGIN, END = '<!-- begin {} -->', '<!-- end {} -->'
 Costs = dict[str, dict[str, Any]]
@@ -129,13 +129,7 @@ def costs_table(costs: Costs) -> list[str]:
 def code_table() -> list[str]:
     """Public code, licence and weights of every system."""
     rows = [
-        [
-            name,
-            f'<{system.code}>' if system.code else NOT_HERE,
-            system.licence,
-            system.weights,
-            '' if system.note == NOT_HERE else system.note,
-        ]
+        [name, f'<{system.code}>', system.licence, system.weights, system.note]
         for name, system in PUBLISHED.items()
     ]
     return markdown_table(('system', 'public code', 'its licence', 'weights', 'note'), rows)

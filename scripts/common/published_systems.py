@@ -13,7 +13,7 @@ DATA_SETS = {
 }
 NONE = 'none stated'
 ACADEMIC = 'Academic Public License (non-commercial)'
-NOT_HERE = 'not to be had'
+MEGVII = 'MIT; of BasicSR in it, Apache-2.0'
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ PUBLISHED = {
         'baselines/derain_rescan',
         _github('XiaLiPKU/RESCAN'),
         'MIT',
-        'none; files of its training have the key `net`',
+        "none of its authors (PReNet's README links some); files of training have the key `net`",
     ),
     'PReNet': PublishedSystem(
         'deraining',
@@ -75,6 +75,7 @@ PUBLISHED = {
         _github('kuijiang94/MSPFN'),
         NONE,
         'linked from its README; TensorFlow',
+        'its authors state 0.1 to 0.2 dB less than in their paper for these weights',
     ),
     'MPRNet': PublishedSystem(
         'deraining',
@@ -89,11 +90,14 @@ PUBLISHED = {
         '30.29 / 0.906, 30.65 / 0.894, 37.28 / 0.970, 33.91 / 0.941',
         'baselines/derain_hinet',
         _github('megvii-model/HINet'),
-        'MIT',
+        MEGVII,
         'linked from its README, `param_key_g: params`',
     ),
     'SPAIR': PublishedSystem(
-        'deraining', '30.35 / 0.909, 30.95 / 0.892, 36.93 / 0.969, 33.34 / 0.936', note=NOT_HERE
+        'deraining',
+        '30.35 / 0.909, 30.95 / 0.892, 36.93 / 0.969, 33.34 / 0.936',
+        code=_github('human-analysis/spatially-adaptive-image-restoration'),
+        note='not to be had: nothing could be fetched from the address in its paper',
     ),
     'Restormer': PublishedSystem(
         'deraining',
@@ -117,7 +121,8 @@ PUBLISHED = {
         'baselines/derain_transweather',
         _github('jeya-maria-jose/TransWeather'),
         'MIT',
-        'linked from its README, `param_key_g: ~`; of other weather than rain alone',
+        'linked from the README of earlier commits, not of the last, `param_key_g: ~`; of other '
+        'weather than rain alone',
         'not in the tables of the paper',
     ),
     'WeatherDiffusion': PublishedSystem(
@@ -134,7 +139,8 @@ PUBLISHED = {
         'baselines/deblur_deblurgan',
         _github('KupynOrest/DeblurGAN'),
         'BSD',
-        'linked from its README, `param_key_g: ~`',
+        'linked from its README, reported broken; others in the repository (`checkpoints/`), '
+        '`param_key_g: ~`',
     ),
     'DeblurGAN-v2': PublishedSystem(
         'deblurring',
@@ -151,9 +157,15 @@ PUBLISHED = {
         _github('jiangsutx/SRN-Deblur'),
         'MIT',
         "on its author's site; TensorFlow",
+        'the option file has `variant: color`; the number is that of `lstm`',
     ),
     'DBGAN': PublishedSystem(
-        'deblurring', '31.10 / 0.942, 33.78 / 0.909, 24.93 / 0.745', note=NOT_HERE
+        'deblurring',
+        '31.10 / 0.942, 33.78 / 0.909, 24.93 / 0.745',
+        code=_github('HDCVLab/Deblurring-by-Realistic-Blurring'),
+        licence=NONE,
+        weights='linked from its README; of a network that is not written here',
+        note='no option file: its authors publish the test alone',
     ),
     'MT-RNN': PublishedSystem(
         'deblurring',
@@ -194,7 +206,7 @@ PUBLISHED = {
         '33.71 / 0.967, 35.97 / 0.951, 28.31 / 0.856',
         'baselines/deblur_nafnet',
         _github('megvii-research/NAFNet'),
-        'MIT',
+        MEGVII,
         'linked from its README, `network_g: weights`',
         'the option file has the network of width 32; the number is of width 64',
     ),
@@ -205,13 +217,13 @@ PUBLISHED = {
         _github('IDKiro/CBDNet-pytorch'),
         'MIT',
         'linked from its README, `param_key_g: state_dict`',
-        "its authors' code is for MATLAB: https://github.com/GuoShi28/CBDNet",
+        "its authors' code is for MATLAB (Apache-2.0): https://github.com/GuoShi28/CBDNet",
     ),
     'RIDNet': PublishedSystem(
         'denoising',
         '38.71 / 0.951, 39.26 / 0.953',
         code=_github('saeed-anwar/RIDNet'),
-        licence='Apache-2.0',
+        licence=NONE,
         note='comes with BasicSR: `network_g: {type: RIDNet, in_channels: 3, out_channels: 3}`',
     ),
     'AINDNet': PublishedSystem(
@@ -221,6 +233,7 @@ PUBLISHED = {
         _github('terryoo/AINDNet'),
         NONE,
         'linked from its README; TensorFlow',
+        'its authors state 39.01 on SIDD and 39.46 on DND for these weights',
     ),
     'VDN': PublishedSystem(
         'denoising',

@@ -35,6 +35,7 @@ def test_every_system_with_an_option_file_has_figures():
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_a_row_has_an_option_file_or_says_why_not(name):
     system = PUBLISHED[name]
+    assert system.code.startswith('https://')
     assert system.options or system.note
     if system.options:
         assert (ROOT / 'options' / f'{system.options}.yml').is_file()
