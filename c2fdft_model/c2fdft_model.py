@@ -69,8 +69,8 @@ class C2FDFTModel(SRModel):
         self.process = build_process(diffusion)
         check_no_discriminator(opt)
         check_network_options(ARCH_REGISTRY, opt['network_g'])
-        find_architecture = functools.partial(constructor_in, ARCH_REGISTRY)
-        self.description = describe(opt, diffusion, find_architecture)
+        self.find_architecture = functools.partial(constructor_in, ARCH_REGISTRY)
+        self.description = describe(opt, diffusion, self.find_architecture)
         self.image_names: list[str] = []
         self.missed_validations: list[str] = []
         self.validator = Validator(opt, self.val_options, self._evaluate)
@@ -97,8 +97,9 @@ class C2FDFTModel(SRModel):
             checkpoint = load_into(net, load_path, param_key, strict, logger.info)
         except WeightsError as error:
             raise WeightsError(f'path: pretrain_network_g: {error}') from error
-        logger.info(provenance(checkpoint.description))
-        for text in contradictions(checkpoint.description, self.description):
+        saved = checkpoint.description
+        logger.info(provenance(saved))
+        for text in contradictions(saved, self.description, self.find_architecture):
             logger.warning(f'path: pretrain_network_g: {load_path}: {text}.')
 
     def init_training_settings(self) -> None:

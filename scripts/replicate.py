@@ -9,7 +9,7 @@ predicting the noise, the velocity and the clean image at equal numbers of netwo
 `beyond` takes the fine stage apart. The first run measures the machine and plans how long each
 training is, so that the core of the first rows (three seeds of one task) fits the minutes. Any time
 left goes to the other rows and tasks. Running the same command again continues where it stopped,
-with the same plan. Writes results/replication/report.md.
+with the same plan. Writes results/replication/report.md and, with the same figures, report.json.
 """
 
 import argparse
@@ -18,16 +18,17 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import torch
 
+from c2fdft_model.evaluation.perceptual import lpips_problem
 from common.degradations import DEGRADATIONS
 from replication import runner
 from replication.experiments import ROWS
 from replication.report import write_report
-from replication.runner import Plan
+from replication.runner import Job, Plan
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -60,14 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'error: {error}', file=sys.stderr)
         return 2
     jobs = runner.jobs_in_order(plan, args.output, args.device, deadline, threads, args.rows)
+    jobs = _with_lpips_if_there(jobs)
 
     def tell(line: str) -> None:
         print(line, flush=True)
         # after every training: what is there survives an interruption
-        write_report(args.output, plan, with_plots=False)
+        write_report(args.output, plan, args.rows, with_plots=False)
 
     done = runner.perform(jobs, args.jobs, tell)
-    print(f'report: {write_report(args.output, plan)}')
+    print('report: {}, {}'.format(*write_report(args.output, plan, args.rows)))
     if not done:
         left, total = runner.trainings_left(jobs)
         print(
@@ -75,6 +77,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             'also with those that have begun'
         )
     return 0
+
+
+def _with_lpips_if_there(jobs: list[Job]) -> list[Job]:
+    """The jobs, those that are left without LPIPS if it cannot be measured; says so once."""
+    left, _ = runner.trainings_left(jobs)
+    problem = lpips_problem() if left else ''
+    if problem:
+        print(f'LPIPS is left out of {left} trainings: {problem}', flush=True)
+    return [replace(job, lpips=not problem) for job in jobs]
 
 
 def _plan(args: argparse.Namespace, threads: int) -> Plan:

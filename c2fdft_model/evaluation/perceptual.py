@@ -6,22 +6,23 @@ looked for at the first use, and the error for a missing one names the command t
 
 import contextlib
 import os
-import socket
+import pickle
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from c2fdft_arch.common.errors import C2FDFTError
-from c2fdft_arch.common.messages import nearest
+from c2fdft_arch.common.messages import nearest, one_line
+from c2fdft_model.evaluation.downloads import await_answer, limited_silence
 
 WEIGHTS_VARIABLE = 'C2FDFT_LPIPS_WEIGHTS'
-DOWNLOAD_TIMEOUT = 10.0
 SMALLEST_SIDE = 32
 # LPIPS' names of its backbones and torchvision's names of the same networks' weights.
 BACKBONES = {'alex': 'AlexNet_Weights', 'vgg': 'VGG16_Weights', 'squeeze': 'SqueezeNet1_1_Weights'}
@@ -67,6 +68,16 @@ def lpips_distance(
     device = next(model.parameters()).device
     with torch.no_grad():
         return model(image.to(device) * 2 - 1, gt.to(device) * 2 - 1).item()
+
+
+def lpips_problem() -> str:
+    """Why LPIPS (alex) cannot be measured here, on one line; empty if it can."""
+    grey = torch.full((1, 3, 64, 64), 0.5)
+    try:
+        lpips_distance(grey, grey)
+    except MetricUnavailable as error:
+        return one_line(error)
+    return ''
 
 
 def iqa_score(image: Tensor, gt: Tensor | None, metric: str, weights: str | None = None) -> float:
@@ -133,13 +144,25 @@ def _backbone_parameters(net: str, weights: str | None) -> dict[str, Tensor]:
             raise MetricUnavailable(f'{weights} is not a file of weights ({error}).') from error
     import torchvision
 
-    entry = getattr(torchvision.models, BACKBONES[net]).IMAGENET1K_V1
+    url = getattr(torchvision.models, BACKBONES[net]).IMAGENET1K_V1.url
+    folder = Path(torch.hub.get_dir()) / 'checkpoints'
+    cached = folder / Path(urlsplit(url).path).name
     advice = (
-        f'Get {entry.url} elsewhere, and put it into {Path(torch.hub.get_dir()) / "checkpoints"}, '
-        f'or name the file in the option `weights` of calculate_lpips or in ${WEIGHTS_VARIABLE}.'
+        f'Get {url} elsewhere, and put it into {folder}, or name the file in the option `weights` '
+        f'of calculate_lpips or in ${WEIGHTS_VARIABLE}.'
     )
     with _downloading(f'{net} for LPIPS', advice):
-        return torch.hub.load_state_dict_from_url(entry.url, map_location='cpu')
+        if not cached.exists():
+            await_answer(url)
+        try:
+            # The hash is in the name: what has been cut short is not kept.
+            return torch.hub.load_state_dict_from_url(url, map_location='cpu', check_hash=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            if cached.exists():
+                raise MetricUnavailable(
+                    f'{cached} cannot be read ({one_line(error)}): remove it.'
+                ) from error
+            raise OSError(one_line(error)) from error
 
 
 def _load_backbone(backbone: nn.Module, parameters: dict[str, Tensor], source: str) -> None:
@@ -181,13 +204,10 @@ def _downloading(what: str, advice: str) -> Iterator[None]:
 
     Raises MetricUnavailable with the advice.
     """
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
-        yield
+        with limited_silence():
+            yield
     except OSError as error:
         raise MetricUnavailable(
             f'the weights of {what} are not here and cannot be downloaded ({error}). {advice}'
         ) from error
-    finally:
-        socket.setdefaulttimeout(before)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from c2fdft_arch import __version__
-from c2fdft_arch.common.messages import one_line
+from c2fdft_arch.common.messages import one_line, shortened
 from c2fdft_arch.common.option_parsing import NotNegativeInt, OptionError, Section, parse_section
 from c2fdft_arch.common.registry_lookup import options_of
 from c2fdft_model.diffusion.options import DiffusionOptions
@@ -120,18 +120,25 @@ def provenance(saved: Description | None) -> str:
     return f'The weights are of the {saved}.'
 
 
-def contradictions(saved: Description | None, used: Description) -> list[str]:
+def contradictions(
+    saved: Description | None, used: Description, find_architecture: FindConstructor | None = None
+) -> list[str]:
     """How what is used differs from what weights say of themselves, key by key.
 
-    How they are sampled counts for those of the fine stage alone, which are trained for it.
+    Options that weights leave out of `network_g`, such as those of a later version, are the
+    defaults of the network where `find_architecture` knows it. How weights are sampled counts for
+    those of the fine stage alone, which are trained for it.
     """
     found: list[str] = []
     if saved is None:
         return found
+    if find_architecture:
+        network_g = built_arguments(saved.network_g, find_architecture)
+        saved = saved.model_copy(update={'network_g': network_g})
     for path, old, new in differences(_compared(saved), _compared(used)):
         ignored = path in {f'diffusion: {name}' for name in SAMPLER_OPTIONS}
         if not (ignored and saved.stage != 'fine') and new is not None:
-            found.append(f'{path}: trained with {_shown(old)}, {_shown(new)} is used')
+            found.append(_contradiction(path, old, new))
     return found
 
 
@@ -181,6 +188,20 @@ def _compared(description: Description) -> dict[str, Any]:
     # The number of calls and the list of their timesteps say the same.
     diffusion['sampling_timesteps'] = description.timesteps
     return {'network_g': plain(description.network_g), 'diffusion': diffusion}
+
+
+def _contradiction(path: str, old: Any, new: Any) -> str:
+    if path != 'diffusion: sampling_timesteps':
+        return f'{path}: trained with {_shown(old)}, {_shown(new)} is used'
+    verb = 'are' if len(new) > 1 else 'is'
+    return f'{path}: trained with {_calls(old)}, {_calls(new)} {verb} used'
+
+
+def _calls(timesteps: list[int]) -> str:
+    """`4 calls (999, 666, 333, 0)`."""
+    count = len(timesteps)
+    shown = shortened([str(timestep) for timestep in timesteps], shown=4)
+    return f'{count} call{"s" * (count > 1)} ({shown})'
 
 
 def _shown(value: Any) -> str:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from c2fdft_arch.common.messages import shortened
-from c2fdft_arch.common.option_parsing import check_names
-from c2fdft_arch.common.registry_lookup import find_registered
+from c2fdft_arch.common.option_parsing import OptionError, check_names
+from c2fdft_arch.common.registry_lookup import check_network_options, find_registered
 from c2fdft_arch.dft import DFT
+from c2fdft_arch.network.network_options import check_skip
 from c2fdft_model.restoring.checkpoint import (
     EMA_KEY,
     Checkpoint,
@@ -81,6 +82,10 @@ def _build_dft(checkpoint: Checkpoint, options: Mapping[str, Any]) -> nn.Module:
     """
     known = inspect.signature(DFT).parameters
     check_names(options, known, f'{checkpoint.path}: network_g')
+    try:
+        check_skip(options.get('skip', known['skip'].default))
+    except ValueError as error:
+        raise OptionError(f'{checkpoint.path}: network_g: {error}.') from error
     given = checkpoint.parameters
     try:
         seen = network_arguments(given)
@@ -105,6 +110,7 @@ def _build_registered(
         raise WeightsError(
             f'{checkpoint}: weights of the network {name}, which BasicSR builds; use the commands.'
         )
+    check_network_options(architectures(), section)
     constructor = find_registered(architectures(), name, 'network_g')
     options = {key: value for key, value in section.items() if key != 'type'}
 

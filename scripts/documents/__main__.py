@@ -8,8 +8,9 @@ A figure stands between marks that readers do not see:
     <!--=tiles:cases[tile=128,overlap=16].psnr:.1f-->55.1<!--=-->
 
 names docs/measurements/tiles.json, the value in it and its format. A mark alone on a line before a
-code block, `<!--=demo:output-->`, fills the block by one of `BLOCKS`. To bring figures up to date,
-write the JSON file again with the command that it names, and run this.
+code block, `<!--=demo:output-->`, fills the block by one of `BLOCKS`, before a table by one of
+`TABLES`. To bring figures up to date, write the JSON file again with the command that it names, and
+run this.
 """
 
 import argparse
@@ -22,11 +23,13 @@ from typing import Any
 
 from demo import report
 from demo.stages import readable
+from documents.replication_tables import TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASUREMENTS = ROOT / 'docs' / 'measurements'
 FIGURE = re.compile(r'<!--=(\w+):([^:>]+):([^>]*)-->(.*?)<!--=-->', re.DOTALL)
 BLOCK = re.compile(r'(<!--=(\w+):(\w+)-->\n\n?```\w*\n)(.*?)(?=^```$)', re.DOTALL | re.MULTILINE)
+TABLE = re.compile(r'(<!--=(\w+):(\w+)-->\n\n?)((?:\|.*\n)+)')
 STEP = re.compile(r'\[([^\]]*)\]|([^.\[\]]+)')
 
 
@@ -93,16 +96,26 @@ def filled(text: str) -> str:
 
     def block(match: re.Match[str]) -> str:
         head, name, renderer, _ = match.groups()
-        if renderer not in BLOCKS:
-            raise FigureError(f'{renderer} is none of {", ".join(BLOCKS)}.')
-        return f'{head}{BLOCKS[renderer](measurement(name))}\n'
+        return f'{head}{_renderer(BLOCKS, renderer)(measurement(name))}\n'
 
-    return BLOCK.sub(block, FIGURE.sub(figure, text))
+    def table(match: re.Match[str]) -> str:
+        head, name, renderer, _ = match.groups()
+        lines = _renderer(TABLES, renderer)(measurement(name))
+        return head + ''.join(f'{line}\n' for line in lines)
+
+    return TABLE.sub(table, BLOCK.sub(block, FIGURE.sub(figure, text)))
+
+
+def _renderer(known: Mapping[str, Callable[..., Any]], name: str) -> Callable[..., Any]:
+    if name not in known:
+        raise FigureError(f'{name} is none of {", ".join(known)}.')
+    return known[name]
 
 
 def measurements_in(text: str) -> set[str]:
     """The names of the measurements that a document has figures of."""
-    return {m[1] for m in FIGURE.finditer(text)} | {m[2] for m in BLOCK.finditer(text)}
+    blocks = (m[2] for kind in (BLOCK, TABLE) for m in kind.finditer(text))
+    return {m[1] for m in FIGURE.finditer(text)} | set(blocks)
 
 
 def documents() -> Iterator[Path]:

@@ -1,14 +1,12 @@
 """Quality of a trained network on the held-out images."""
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
-import torch
 from torch import nn
 
 from c2fdft_model.diffusion.process import DiffusionProcess
-from c2fdft_model.evaluation.perceptual import MetricUnavailable, lpips_distance
+from c2fdft_model.evaluation.perceptual import lpips_distance
 from c2fdft_model.evaluation.protocols import get_protocol
 from c2fdft_model.experiments.costs import timed
 from c2fdft_model.experiments.images import to_tensor, to_uint8
@@ -20,9 +18,13 @@ PROTOCOLS = {'rain': 'rain_y', 'noise': 'gopro_rgb', 'blur': 'gopro_rgb'}
 
 
 def evaluate(
-    network: nn.Module, task: str, images: Sequence[HeldOutImage], process: DiffusionProcess
+    network: nn.Module,
+    task: str,
+    images: Sequence[HeldOutImage],
+    process: DiffusionProcess,
+    with_lpips: bool,
 ) -> dict[str, float]:
-    """Means of PSNR, SSIM, LPIPS where it is there, and seconds per image."""
+    """Means of PSNR, SSIM, LPIPS if it is wanted, and seconds per image."""
     network.eval()
     each = []
     for name, degraded, clean in images:
@@ -30,7 +32,7 @@ def evaluate(
         restored, seconds = timed(restore, network, to_tensor(degraded), **settings)
         result = to_uint8(restored)
         metrics = psnr_and_ssim(task, result, clean) | {'seconds': seconds}
-        if lpips_is_there():
+        if with_lpips:
             metrics['lpips'] = lpips_distance(to_tensor(result)[None], to_tensor(clean)[None])
         each.append(metrics)
     return means(each)
@@ -45,14 +47,3 @@ def psnr_and_ssim(task: str, result: np.ndarray, gt: np.ndarray) -> dict[str, fl
     """Of two images (H, W, 3), uint8 RGB, by the task's protocol."""
     metrics = get_protocol(PROTOCOLS[task]).measure(result, gt)
     return {name: metrics[name] for name in ('psnr', 'ssim')}
-
-
-@cache
-def lpips_is_there() -> bool:
-    """Whether LPIPS can be computed here; asked once, since it may try a download."""
-    grey = torch.full((1, 3, 64, 64), 0.5)
-    try:
-        lpips_distance(grey, grey)
-    except MetricUnavailable:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""The report of a replication: tables with mean and spread, verdicts and plots."""
+"""The report of a replication: tables with mean and spread, verdicts and plots, and as JSON."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from c2fdft_model.experiments.files import read_json
+from c2fdft_model.experiments.files import read_json, write_json
 from c2fdft_model.experiments.tables import markdown_table
 from replication import claims, experiments
 from replication.claims import Claim, Metrics
 from replication.experiments import TRAININGS, Training
+from replication.figures import figures
+from replication.goals import goal_table
 from replication.runner import Plan, metrics_file
 from replication.spread import FORMATS, mean_spread, metric_cell
 from replication.targets import target_tables
@@ -37,19 +39,28 @@ def read_metrics(folder: Path, plan: Plan, task: str) -> Metrics:
     return metrics
 
 
-def write_report(folder: Path, plan: Plan, with_plots: bool = True) -> Path:
-    """Write `report.md`, and its plots, from whatever is done."""
-    parts = [_head(plan)]
-    for task in plan.tasks:
-        metrics = read_metrics(folder, plan, task)
-        if metrics:
-            plots = draw(folder, task, metrics) if with_plots else []
-            parts.append(task_section(task, metrics, plots))
+def write_report(
+    folder: Path, plan: Plan, rows: Sequence[str], with_plots: bool = True
+) -> tuple[Path, Path]:
+    """Write `report.md`, its plots and `report.json` from whatever is done; returns both paths."""
+    metrics = {task: read_metrics(folder, plan, task) for task in plan.tasks}
+    content = figures(plan, rows, metrics)
+    parts = [_head(plan), _goals(content)]
+    for task, found in metrics.items():
+        if found:
+            plots = draw(folder, task, found) if with_plots else []
+            parts.append(task_section(task, found, plots))
         else:
             parts.append(f'## {task}\n\nNothing is done yet.\n')
-    path = folder / 'report.md'
-    path.write_text('\n'.join(parts), encoding='utf-8')
-    return path
+    text, data = folder / 'report.md', folder / 'report.json'
+    text.write_text('\n'.join(parts), encoding='utf-8')
+    write_json(data, content)
+    return text, data
+
+
+def _goals(content: dict[str, Any]) -> str:
+    table = goal_table(content['goals'], content['plan']['seeds'])
+    return '\n'.join(['## What predicting the clean image is to bring', '', *table, ''])
 
 
 def _head(plan: Plan) -> str:

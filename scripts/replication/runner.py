@@ -55,6 +55,7 @@ class Job:
     device: str
     deadline: float  # time.time()
     threads: int
+    lpips: bool = True
 
 
 def affordable_iterations(
@@ -188,7 +189,7 @@ def _train(job: Job, training: Training) -> dict | None:
     finished = trainer.run(
         lambda: time.time() >= job.deadline,
         lambda state: save_state(path, state),
-        lambda network: evaluate(network, job.task, some, process),
+        lambda network: evaluate(network, job.task, some, process, job.lpips),
     )
     return trainer.state() if finished else None
 
@@ -200,7 +201,7 @@ def _test(job: Job, training: Training, state: dict) -> dict:
     images = _images(job.task, job.plan.photographs)
 
     def tested(steps: int, images: list[HeldOutImage] = images) -> dict[str, float]:
-        return evaluate(network, job.task, images, training.process(steps))
+        return evaluate(network, job.task, images, training.process(steps), job.lpips)
 
     content: dict = tested(training.steps) | {
         'iterations': state['done'],

@@ -27,7 +27,10 @@ def target_tables(metrics: Metrics) -> list[str]:
     lines = ['### What the network predicts', '', *markdown_table(heads, quality), '']
     times = time_rows(metrics)
     if times:
-        shorter = ('target', 'calls', 'seeds', 'iterations', 'training time', 'times shorter')
+        shorter = (
+            *('target', 'calls', 'seeds', 'iterations', 'training time'),
+            *('times fewer iterations', 'times less time'),
+        )
         title = "### Training until the PSNR of the paper's target at its end (a few images)"
         lines += [title, '', *markdown_table(shorter, times), '']
     return lines
@@ -69,13 +72,12 @@ def time_rows(metrics: Metrics) -> list[list[str]]:
         reached = [point for point in found if point['reached']]
         head = [target, str(steps), f'{len(reached)} of {len(found)}']
         if len(reached) < len(found):
-            rows.append([*head, '–', '–', 'not reached by all'])
+            rows.append([*head, '–', '–', 'not reached by all', 'not reached by all'])
             continue
-        iterations, seconds, ratios = (
-            [point[key] for point in found] for key in ('iteration', 'seconds', 'ratio')
-        )
-        cells = mean_spread(iterations, 0, ''), mean_spread(seconds, 0, ' s')
-        rows.append([*head, *cells, mean_spread(ratios, 1, '')])
+        formats = {'iteration': (0, ''), 'seconds': (0, ' s'), 'ratio': (1, '')}
+        formats['seconds_ratio'] = formats['ratio']
+        cells = [mean_spread([p[key] for p in found], *form) for key, form in formats.items()]
+        rows.append([*head, *cells])
     return rows
 
 
@@ -84,17 +86,22 @@ def time_to_quality(
 ) -> dict[str, float] | None:
     """Where the curve of coarse, then fine training reaches the reference's end.
 
-    `ratio` is how many times fewer iterations than the reference that is; all iterations cost the
-    same number of network evaluations. None where a curve is missing.
+    `ratio` is how many times fewer iterations than the reference that is, `seconds_ratio` how many
+    times less training time; all iterations cost the same number of network evaluations. None where
+    a curve is missing.
     """
     reference = whole_curve(metrics, *REFERENCE, seed)
     curve = whole_curve(metrics, target, steps, seed)
     if not reference or not curve:
         return None
-    wanted, whole = reference[-1]['psnr'], reference[-1]['iteration']
+    end = reference[-1]
     for point in curve:
-        if point['psnr'] >= wanted:
-            return {**point, 'ratio': whole / point['iteration'], 'reached': True}
+        if point['psnr'] >= end['psnr']:
+            ratios = {
+                'ratio': end['iteration'] / point['iteration'],
+                'seconds_ratio': end['seconds'] / point['seconds'],
+            }
+            return {**point, **ratios, 'reached': True}
     return {'reached': False}
 
 

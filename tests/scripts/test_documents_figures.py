@@ -44,7 +44,7 @@ def test_every_measurement_says_how_it_was_made_and_is_used(figures):
     assert used | {'systems'} == files  # docs/systems.md is written as a whole
     for name in files:
         content = figures.measurement(name)
-        assert content['command'] and content['machine']['cpu'], name
+        assert content['command'] and {'cpu', 'gpu'} & content['machine'].keys(), name
 
 
 def test_a_figure_is_filled_where_its_marks_are(figures, project):
@@ -69,6 +69,51 @@ def test_a_code_block_is_filled_with_what_the_demo_prints(figures, project):
     assert 'time: coarse 42 s, fine 1 min 43 s' in text
 
 
+def test_a_table_is_filled_with_what_a_replication_measured(figures, project):
+    def spread(mean, std):
+        return {'mean': mean, 'std': std}
+
+    fine, two = {'task': 'rain', 'stage': 'fine'}, {'task': 'rain', 'calls': 4, 'seeds': 2}
+    noise = {'target': 'noise', 'calls': 4, 'psnr': spread(24.364, 0.5), 'ssim': spread(0.75, 0.01)}
+    clean = {'target': 'clean', 'calls': 1, 'psnr': spread(29.0, None), 'ssim': spread(0.87, None)}
+    training = {'iteration': spread(50.0, 9.0), 'seconds': spread(7.0, 2.0)}
+    training |= {'ratio': spread(6.0, 1.0), 'seconds_ratio': spread(5.0, 1.0)}
+    claim = {'task': 'rain', 'table': '7', 'sentence': 'fine helps', 'paper': '+0.69 dB'}
+    goal = {'sentence': 'above', 'task': 'rain', 'wanted': 3.0, 'unit': 'dB', 'verdict': 'holds'}
+    content = {
+        'plan': {'seeds': 3},
+        'degraded': [{'task': 'rain', 'psnr': 23.75, 'ssim': 0.742}],
+        'cases': [fine | noise, fine | clean],
+        'times': [
+            two | training | {'target': 'clean', 'reached': 2},
+            two | {'target': 'velocity', 'reached': 1},
+        ],
+        'claims': [
+            claim | {'metric': 'psnr', 'difference': spread(-1.45, 0.2), 'verdict': 'does not hold'}
+        ],
+        'goals': [goal | {'seeds': 1, 'figure': 4.5, 'each': [4.5]}],
+    }
+    (figures.MEASUREMENTS / 'replication.json').write_text(json.dumps(content))
+    marks = (f'<!--=replication:{name}-->\n\n| outdated |\n\n' for name in figures.TABLES)
+    readme = project / 'README.md'
+    readme.write_text('Before\n\n' + ''.join(marks) + '| another |\n')
+    assert figures.measurements_in(readme.read_text()) == {'replication'}
+    assert figures.main([]) == 0
+    text = readme.read_text()
+    assert 'outdated' not in text and text.endswith('\n\n| another |\n')
+    for line in (
+        '| degraded images |  |  | 23.75 / 0.742 |',
+        '| noise | fine | 4 | 24.36 ± 0.50 / 0.750 ± 0.010 |',
+        '| clean | fine | 1 | 29.00 / 0.870 |',
+        '| above | rain | +3 dB | +4.50 dB | +4.50 | holds (1 of 3 seeds) |',
+        '| 7 | fine helps | rain | +0.69 dB | -1.45 ± 0.20 dB | does not hold |',
+        '| rain | clean | 4 | 2 of 2 | 50 ± 9 | 7 ± 2 s | 6.0 ± 1.0 | 5.0 ± 1.0 |',
+        '| rain | velocity | 4 | 1 of 2 | – | – | – | – |',
+    ):
+        assert f'\n{line}\n' in text
+    assert figures.main(['--check']) == 0
+
+
 @pytest.mark.parametrize(
     ('mark', 'message'),
     [
@@ -77,6 +122,7 @@ def test_a_code_block_is_filled_with_what_the_demo_prints(figures, project):
         ('<!--=tiles:cases[overlap=16].psnr:.1f-->1<!--=-->', '2 entries have overlap=16'),
         ('<!--=tiles:psnr:.1f-->1<!--=-->', 'there is no psnr'),
         ('<!--=demo:picture-->\n\n```\n```\n', 'picture is none of output'),
+        ('<!--=demo:aims-->\n\n| a |\n|---|\n', 'aims is none of targets, goals'),
     ],
 )
 def test_a_mark_without_a_measurement_is_named(figures, project, capsys, mark, message):

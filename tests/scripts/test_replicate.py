@@ -40,7 +40,8 @@ def tiny(monkeypatch):
     monkeypatch.setattr(experiments, 'FIXED_PATCH', 16)
     monkeypatch.setattr(data, 'CROP', 24)
     monkeypatch.setattr(data, 'CROPS_PER_PHOTO', 1)
-    monkeypatch.setattr('replication.evaluation.lpips_is_there', lambda: False)
+    monkeypatch.setattr(replicate, 'lpips_problem', lambda: 'no weights')
+    monkeypatch.setattr(replicate.os, 'cpu_count', lambda: 1)  # more threads only wait here
     runner._pairs.cache_clear()
     runner._images.cache_clear()
     yield
@@ -187,8 +188,8 @@ def test_the_time_to_quality_is_that_of_the_first_point_above_the_papers_end():
     assert targets.time_to_quality(metrics, 'velocity', 4, 0) == {'reached': False}
     assert targets.time_to_quality(metrics, 'clean', 1, 0) is None
     rows = {tuple(row[:2]): row[2:] for row in targets.time_rows(metrics)}
-    assert rows['clean', '4'] == ['1 of 1', '20', '10 s', '2.5']
-    assert rows['velocity', '4'] == ['0 of 1', '–', '–', 'not reached by all']
+    assert rows['clean', '4'] == ['1 of 1', '20', '10 s', '2.5', '2.5']
+    assert rows['velocity', '4'] == ['0 of 1', '–', '–', *['not reached by all'] * 2]
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,10 @@ def test_a_whole_replication_gives_every_row_and_verdict(tiny, photographs, tmp_
         assert f'| {claim.table} | {claim.sentence} | {claim.paper} |' in text
     assert 'not measured (LPIPS is not there)' in text
     assert '| 4 | ' in text.split('Table 4, sampling steps')[1]
-    assert 'are left' not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert 'are left' not in printed
+    assert printed.count('LPIPS is left out of 21 trainings: no weights\n') == 1
+    assert json.loads((tmp_path / 'out' / 'report.json').read_text())['cases']
 
 
 def test_the_fine_training_starts_from_the_coarse_weights_of_its_seed(tiny, photographs, tmp_path):
@@ -273,6 +277,16 @@ def test_time_that_is_up_leaves_the_rest_for_the_same_command(tiny, photographs,
     before = (tmp_path / 'runs' / 'rain' / 'seed0' / 'fine.json').stat().st_mtime_ns
     run(photographs, tmp_path, *options)
     assert (tmp_path / 'runs' / 'rain' / 'seed0' / 'fine.json').stat().st_mtime_ns == before
+
+
+def test_lpips_is_measured_where_its_weights_are(tiny, photographs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(replicate, 'lpips_problem', lambda: '')
+    monkeypatch.setattr('replication.evaluation.lpips_distance', lambda *_: 0.125)
+    options = ['--iterations', '2', '--seeds', '1', '--tasks', 'rain', '--rows', 'tables']
+    assert run(photographs, tmp_path, *options) == 0
+    assert 'LPIPS is left out' not in capsys.readouterr().out
+    assert '| coarse | 1 | ' in (text := (tmp_path / 'report.md').read_text())
+    assert ' | 0.1250 | ' in text
 
 
 def test_other_settings_are_not_mixed_into_a_folder(tiny, photographs, tmp_path, capsys):

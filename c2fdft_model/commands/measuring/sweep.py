@@ -23,8 +23,11 @@ from c2fdft_arch.common.option_parsing import OptionError, parse_section
 from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.diffusion.process import DiffusionProcess
-from c2fdft_model.evaluation import perceptual
-from c2fdft_model.evaluation.perceptual import WEIGHTS_VARIABLE, MetricUnavailable
+from c2fdft_model.evaluation.perceptual import (
+    WEIGHTS_VARIABLE,
+    MetricUnavailable,
+    lpips_problem,
+)
 from c2fdft_model.plugin import autoload
 from c2fdft_model.restoring.checkpoint import complete_from_weights
 
@@ -62,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for steps in sorted(set(args.steps))
         }
         metrics = dict(opt.get('val', {}).get('metrics') or {})
-        if not args.no_lpips and has_lpips():
-            metrics |= LPIPS
+        if not args.no_lpips:
+            metrics |= lpips_if_there(bool(args.lpips_weights))
         output = args.output or Path('results') / f'{opt["name"]}_sampling_steps'
         output.mkdir(parents=True, exist_ok=True)
         rows: list[Row] = []
@@ -98,15 +101,17 @@ def read_options(path: str, arguments: list[str]) -> dict:
     return opt
 
 
-def has_lpips() -> bool:
-    """Whether LPIPS can be measured; prints why if not."""
-    grey = torch.full((1, 3, 64, 64), 0.5)
-    try:
-        perceptual.lpips_distance(grey, grey)
-    except MetricUnavailable as error:
-        print(f'LPIPS is left out: {error}')
-        return False
-    return True
+def lpips_if_there(needed: bool) -> dict:
+    """LPIPS as an entry of the metrics; none, and a line that says why, if it cannot be measured.
+
+    Raises MetricUnavailable instead if it is `needed`.
+    """
+    problem = lpips_problem()
+    if problem and needed:
+        raise MetricUnavailable(problem)
+    if problem:
+        print(f'LPIPS is left out: {problem}')
+    return {} if problem else LPIPS
 
 
 def sweep(

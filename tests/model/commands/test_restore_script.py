@@ -190,6 +190,21 @@ def test_the_option_file_says_what_the_network_predicts_and_adds_to(script, phot
     assert (same == given).all()
 
 
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        ('diffusion: {prediction: claen}', 'diffusion: prediction: .*did you mean "clean"'),
+        ('network_g: {skip: degrade}', 'network_g: skip: .*did you mean "degraded"'),
+        ('network_g: {type: EDSR, skip: degraded}', 'network_g: EDSR: skip is not a known key'),
+    ],
+)
+def test_a_target_or_a_skip_that_cannot_be_is_refused_by_key(run, photos, content, words):
+    Path('o.yml').write_text(content)
+    code, printed, errors = run(photos / 'a.png', 'new.png', '--opt', 'o.yml')
+    assert (code, printed) == (2, '')
+    assert re.fullmatch(f'error: .*{words}.*\n', errors)
+
+
 def test_comparisons_show_degraded_and_restored_and_ground_truth(run, photos):
     save(photos / 'a.png', 32, 20)
     run(photos / 'a.png', 'out', '--steps', '1', '--compare', '--metrics', photos)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import time
 import types
+from email.message import Message
 
 import numpy as np
 import pytest
@@ -12,8 +15,9 @@ import torchvision
 from basicsr.metrics import calculate_metric
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from c2fdft_model.evaluation import perceptual
+from c2fdft_model.evaluation import downloads, perceptual
 from c2fdft_model.evaluation.perceptual import MetricUnavailable
+from helpers.silent_server import silent_server
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +32,7 @@ def fresh(monkeypatch, tmp_path):
         raise OSError('no network in the tests')
 
     monkeypatch.setattr(torch.hub, 'urlopen', refuse)
+    monkeypatch.setattr(perceptual, 'await_answer', lambda url: None)
 
 
 @pytest.fixture(scope='module')
@@ -120,20 +125,57 @@ def test_without_weights_and_network_the_message_says_what_to_get(images):
         assert part in str(error.value)
 
 
-def test_a_download_has_a_time_limit_that_ends_with_it(images, monkeypatch):
+def test_a_download_may_not_be_silent_for_long(images, monkeypatch):
     pytest.importorskip('lpips')
     limits = []
 
     def watch(*_, **__):
-        limits.append(perceptual.socket.getdefaulttimeout())
+        limits.append(downloads.socket.getdefaulttimeout())
         raise OSError('timed out')
 
     monkeypatch.setattr(torch.hub, 'urlopen', watch)
-    before = perceptual.socket.getdefaulttimeout()
     with pytest.raises(MetricUnavailable):
         measure(images)
-    assert limits == [perceptual.DOWNLOAD_TIMEOUT]
-    assert perceptual.socket.getdefaulttimeout() == before
+    assert limits == [downloads.SILENCE_TIMEOUT]
+
+
+def test_a_network_that_swallows_connections_is_found_out_soon_and_said_on_one_line(monkeypatch):
+    pytest.importorskip('lpips')
+    monkeypatch.setattr(perceptual, 'await_answer', downloads.await_answer)
+    monkeypatch.setattr(downloads, 'ANSWER_TIMEOUT', 0.3)
+    monkeypatch.setenv('no_proxy', '*')
+    started = time.monotonic()
+    with silent_server() as server:
+        weights = torchvision.models.AlexNet_Weights.IMAGENET1K_V1.value
+        monkeypatch.setattr(weights, 'url', f'{server}/alexnet-owt-7be5be79.pth')
+        problem = perceptual.lpips_problem()
+    assert time.monotonic() - started < 5
+    assert 'cannot be downloaded' in problem and '$C2FDFT_LPIPS_WEIGHTS' in problem
+    assert '\n' not in problem
+
+
+def test_a_download_that_was_cut_short_is_not_kept(images, monkeypatch, tmp_path):
+    pytest.importorskip('lpips')
+
+    class Answer(io.BytesIO):
+        def info(self):
+            return Message()
+
+    monkeypatch.setattr(torch.hub, 'urlopen', lambda *_, **__: Answer(b'half of it'))
+    with pytest.raises(MetricUnavailable, match='cannot be downloaded .invalid hash'):
+        measure(images)
+    assert list((tmp_path / 'hub' / 'checkpoints').iterdir()) == []
+
+
+def test_a_damaged_file_in_torchs_cache_is_named(images, tmp_path):
+    pytest.importorskip('lpips')
+    cached = tmp_path / 'hub' / 'checkpoints' / 'alexnet-owt-7be5be79.pth'
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b'half of it')
+    with pytest.raises(
+        MetricUnavailable, match=r'alexnet-owt-7be5be79\.pth cannot be read.*remove'
+    ):
+        measure(images)
 
 
 def test_a_missing_weights_file_is_named(images):

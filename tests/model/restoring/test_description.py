@@ -88,7 +88,13 @@ def test_sampling_otherwise_contradicts_fine_weights_only():
     used = description(sampling_timesteps=1)
     assert contradictions(description('coarse'), used) == []
     assert contradictions(description('fine'), used) == [
-        'diffusion: sampling_timesteps: trained with [999, 666, 333, 0], [999] is used'
+        'diffusion: sampling_timesteps: trained with 4 calls (999, 666, 333, 0), '
+        '1 call (999) is used'
+    ]
+    one = description('fine', sampling_timesteps=1)
+    assert contradictions(one, description('fine', sampling_timesteps=50)) == [
+        'diffusion: sampling_timesteps: trained with 1 call (999), '
+        '50 calls (999, 979, 958, 938 and 46 more) are used'
     ]
     assert (
         contradictions(description('fine'), description(sampling_timesteps=(999, 666, 333, 0)))
@@ -167,7 +173,7 @@ def test_fine_weights_that_are_sampled_otherwise_are_warned_of(run, tmp_path):
     weights = save_network(tmp_path / 'net.pth', description('fine', sampling_timesteps=1))
     assert '--steps' not in run(weights)[2]
     _, _, err = run(weights, '--steps', '2', output='other.png')
-    assert 'sampling_timesteps: trained with [999], [999, 0] is used' in err
+    assert 'sampling_timesteps: trained with 1 call (999), 2 calls (999, 0) are used' in err
 
 
 def test_starting_in_the_middle_from_pure_noise_is_warned_of(run, tmp_path):

@@ -135,6 +135,14 @@ def test_missing_lpips_is_said_and_left_out(option_file, monkeypatch, capsys):
     assert 'lpips' not in rows(option_file)[0]
 
 
+def test_missing_lpips_whose_weights_were_given_is_an_error(option_file, monkeypatch, capsys):
+    pytest.importorskip('lpips')
+    monkeypatch.setenv(sweep_script.WEIGHTS_VARIABLE, '')  # for the command to replace
+    arguments = ['-opt', str(option_file), '--steps', '1', '--lpips-weights', 'absent.pth']
+    assert sweep_script.main(arguments) == 2
+    assert 'absent.pth do not exist' in capsys.readouterr().err
+
+
 def test_lpips_that_is_there_becomes_a_column(option_file, monkeypatch):
     monkeypatch.setattr('c2fdft_model.evaluation.perceptual.lpips_distance', lambda *_: 0.0)
     monkeypatch.setattr('c2fdft_model.metrics.lpips_distance', lambda *_: 0.125)
