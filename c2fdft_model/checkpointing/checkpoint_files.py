@@ -38,6 +38,10 @@ class CheckpointError(C2FDFTError, OSError):
     """The last network could not be written; the text says why and what is left."""
 
 
+class TrainingStateError(C2FDFTError, ValueError):
+    """A file is no training state, or a damaged one; the text names it and says what to do."""
+
+
 def network_file(models: PathLike, iteration: int | str) -> Path:
     """Where BasicSR keeps the network of an iteration, or of `latest` and `best`."""
     return Path(models) / f'net_g_{iteration}.pth'
@@ -60,15 +64,17 @@ def save_checkpoint(content: Mapping[str, Any], path: PathLike) -> None:
 def read_training_state(path: str) -> dict:
     """Load a `.state` file to the CPU, without running code that it might contain.
 
-    Raises FileNotFoundError, or ValueError naming a file that is not a training state.
+    Raises FileNotFoundError, or TrainingStateError for a file that is not a whole training state.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f'path: resume_state: there is no file {path}')
     if problem := damage(path):
-        raise ValueError(f'path: resume_state: {problem}; give an earlier one, or --auto_resume')
+        raise TrainingStateError(
+            f'path: resume_state: {problem}; give an earlier one, or --auto_resume'
+        )
     state = torch.load(path, map_location='cpu', weights_only=True)
     if not isinstance(state, dict) or not {'iter', 'epoch'} <= state.keys():
-        raise ValueError(f'path: resume_state: {path} is no training state of BasicSR')
+        raise TrainingStateError(f'path: resume_state: {path} is no training state of BasicSR')
     return state
 
 

@@ -33,10 +33,12 @@ def run_pipeline(
         load()(os.getcwd())
     except C2FDFTError as error:
         lines = str(error).splitlines()
-        if len(lines) > 1 and not isinstance(error, OptionError):  # of a loader's worker
+        if 'Traceback' in str(error):  # of a loader's worker
             raise
-        for line in lines:
-            print(f'error: {type(error).__name__}: {line}', file=sys.stderr)
+        several = isinstance(error, OptionError)  # an error in each line
+        for number, line in enumerate(lines):
+            first = f'error: {type(error).__name__}: ' if several or number == 0 else ''
+            print(f'{first}{line}', file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     return 0
 

@@ -12,11 +12,17 @@ from c2fdft_arch.common.option_parsing import (
     OptionError,
     PositiveInt,
     Section,
+    check_names,
     parse_section,
 )
 from c2fdft_model.data.patch_cycle import DATASET_TYPE, PatchCycle
 
 BACKENDS = ('lmdb', 'disk')
+LMDB_ARGUMENTS = (
+    'readonly', 'lock', 'readahead', 'meminit', 'subdir', 'map_size', 'max_readers', 'max_dbs',
+    'max_spare_txns', 'create', 'mode', 'sync', 'metasync', 'map_async', 'writemap',
+)  # fmt: skip
+"""Of `lmdb.open`."""
 MAX_UNREADABLE = 10
 _PATH = 'datasets: train'
 
@@ -121,6 +127,8 @@ class DatasetOptions(Section):
                 f'datasets: io_backend: type: {kind} is not supported'
                 f'{nearest(str(kind), BACKENDS)}. Allowed: {", ".join(BACKENDS)}.'
             )
+        keys = ['type', *(LMDB_ARGUMENTS if kind == 'lmdb' else ())]
+        check_names(self.io_backend, keys, f'datasets: {self.phase}: io_backend: {kind}')
         for key in ('dataroot_lq', 'dataroot_gt'):
             folder = getattr(self, key)
             if kind == 'lmdb' and not folder.rstrip('/').endswith('.lmdb'):

@@ -195,7 +195,9 @@ def _schedule(check: Check) -> None:
 
 
 def _metrics(check: Check) -> None:
-    metrics = check.section('val').get('metrics') or {}
+    metrics = check.section('val').get('metrics')
+    if not isinstance(metrics, dict):
+        return  # none, or what has been found to be no section
     without_gt = [
         f'{key} ({section.get("name")})'
         for key, section in check.section('datasets').items()

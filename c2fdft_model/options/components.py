@@ -68,10 +68,25 @@ def _as_expected(value: Any, parameter: inspect.Parameter) -> tuple[Any, str]:
     if isinstance(default, str):
         return value, '' if isinstance(value, str) else f'{value!r} must be text.'
     value = numbers(value) if isinstance(default, float) else numbers(as_meant(value, None))
+    if isinstance(default, tuple) and (problem := _wrong_numbers(value, default)):
+        return value, problem
     is_number = isinstance(value, int | float | list) and not isinstance(value, bool)
     if isinstance(default, int | float) and not is_number:
         return value, f'{value!r} must be a number.'
     return value, ''
+
+
+def _wrong_numbers(value: Any, default: tuple) -> str:
+    """What is wrong with a list where `default` is one of numbers; empty if nothing is."""
+    if not default or not all(isinstance(each, int | float) for each in default):
+        return ''
+    given = value if isinstance(value, list) else [value]
+    if wrong := [each for each in given if isinstance(each, str | bool)]:
+        return f'{wrong[0]!r} must be a number.'
+    is_pair = all(isinstance(each, float) for each in default)  # as betas; not one for each period
+    if is_pair and len(given) != len(default):
+        return f'{value!r} must be {len(default)} numbers.'
+    return ''
 
 
 def numbers(value: Any) -> Any:

@@ -52,6 +52,9 @@ def _files(opt: Mapping[str, Any]) -> Iterator[str]:
                     f'from {Path.cwd()}).'
                 )
     path = opt['path']
+    state = None if opt.get('auto_resume') else path.get('resume_state')
+    if state and not Path(state).is_file():
+        yield f'path: resume_state: there is no file {state} (looked for from {Path.cwd()}).'
     if not path.get('resume_state') and not _resumes(opt):
         for name, value in path.items():
             if name.startswith('pretrain_network') and value and not _is_there(Path(value)):

@@ -1,9 +1,11 @@
 """The sections of an option file that are BasicSR's own, and option files as a whole."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from c2fdft_arch.common.option_parsing import NotNegativeInt, PositiveInt, Section
+from pydantic import Field, field_validator
+
+from c2fdft_arch.common.option_parsing import NotNegativeInt, OptionError, PositiveInt, Section
 from c2fdft_model.diffusion.options import DiffusionOptions
 from c2fdft_model.training.options import TrainOptions
 from c2fdft_model.validation.options import ValidationOptions
@@ -122,7 +124,7 @@ class FileOptions(Section):
     """Weights and training states."""
     scale: PositiveInt = 1
     """Size of a clean image in units of its degraded one."""
-    manual_seed: int | None = None
+    manual_seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """Seed of everything random; drawn anew at every start if it is not given."""
     dist_params: DistOptions = DistOptions()
     """Distributed training."""
@@ -130,6 +132,13 @@ class FileOptions(Section):
     """For distributed training of a network some of whose parameters get no gradient."""
     diffusion: DiffusionOptions = DiffusionOptions()
     """The diffusion process and its sampler."""
+
+    @field_validator('name')
+    @classmethod
+    def _is_folder(cls, name: str) -> str:
+        if not name or name.startswith('/') or '..' in name.split('/'):
+            raise OptionError(f'name: {name!r} must be the name of a folder below experiments/.')
+        return name
 
 
 class TrainingFile(FileOptions):

@@ -68,6 +68,10 @@ def test_whole_images_need_no_cycle():
         ({'crops_per_image': 0}, 'crops_per_image: 0 must be above 0'),
         ({'use_shuffle': False}, 'use_shuffle: false is not possible'),
         ({'io_backend': {'type': 'lmbd'}}, r'type: lmbd is not supported \(did you mean "lmdb"'),
+        (
+            {'io_backend': {'type': 'lmdb', 'read_ahead': True}},
+            r'read_ahead is not a known key \(did you mean "readahead"',
+        ),
         ({'dataroot_gt': 'target'}, 'dataroot_gt: target does not end in .lmdb.*type: disk'),
         ({'gt_size': 64}, 'gt_size: 64 contradicts gt_sizes, the largest of which is 128'),
         ({'scale': 3}, 'gt_sizes: 32 must be a multiple of scale: 3'),

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from c2fdft_model.commands import test, train
+from c2fdft_model.data.pairing import PairingError
 from helpers.training_runs import options
 
 
@@ -39,6 +40,7 @@ def refused(opt: dict, capsys, *arguments: str, command=train.main) -> str:
         ('train', 'emadecay', 0.9, 'OptionError: train: emadecay is not a known key'),
         ('network_g', 'heads', [3, 1, 1, 1], 'OptionError: network_g: heads'),
         ('path', 'pretrain_network_g', 'no.pth', 'pretrain_network_g: there is no file no.pth'),
+        ('path', 'resume_state', 'no.state', 'path: resume_state: there is no file no.state'),
         ('logger', 'print_freq', 'often', "OptionError: logger: print_freq: 'often'"),
     ],
 )  # fmt: skip
@@ -67,6 +69,26 @@ def test_a_misspelt_data_folder_leaves_the_finished_run_where_it_is(opt, capsys)
 )
 def test_keys_changed_on_the_command_line_are_checked_alike(opt, capsys, entries, words):
     assert words in refused(opt, capsys, '--force_yml', *entries)
+
+
+def test_a_training_state_that_is_none_is_refused_in_one_line(opt, capsys):
+    with open('5.state', 'w') as stream:
+        stream.write('a text')
+    opt['path']['resume_state'] = '5.state'
+    printed = refused(opt, capsys)
+    assert 'TrainingStateError: path: resume_state: 5.state cannot be read' in printed
+
+
+def test_an_error_of_several_lines_is_printed_without_a_traceback(opt, capsys, monkeypatch):
+    def fail(*_):
+        raise PairingError('datasets: 2 pairs cannot be used:\n  a.png\n  b.png')
+
+    monkeypatch.setattr('c2fdft_model.patch_cycle_dataset.find_pairs', fail)
+    with open('options.yml', 'w', encoding='utf-8') as stream:
+        yaml.safe_dump(opt, stream)
+    assert train.main(['-opt', 'options.yml']) == 2
+    printed = capsys.readouterr().err
+    assert 'error: PairingError: datasets: 2 pairs cannot be used:\n  a.png\n  b.png\n' in printed
 
 
 def test_a_test_with_a_misspelt_metric_leaves_the_old_results(opt, capsys):
