@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable
 
-from c2fdft_model.plugin.patches.adamw import accept_adamw
 from c2fdft_model.plugin.patches.archiving import archive_until_begun, note_beginnings
+from c2fdft_model.plugin.patches.builders import accept_adamw, compare_features_by_l2
 from c2fdft_model.plugin.patches.copies import log_copies
 from c2fdft_model.plugin.patches.iterations import announce_iterations
 from c2fdft_model.plugin.patches.local_rank import accept_local_rank
 from c2fdft_model.plugin.patches.option_check import check_option_files
 from c2fdft_model.plugin.patches.patch import Patch, is_loaded
-from c2fdft_model.plugin.patches.perceptual_l2 import compare_features_by_l2
 from c2fdft_model.plugin.patches.process_group import distribute_without_cuda, launch_without_cuda
 from c2fdft_model.plugin.patches.registry_names import share_names
 from c2fdft_model.plugin.patches.removed_modules import provide_distutils, provide_functional_tensor

@@ -1,4 +1,4 @@
-"""BasicSR 1.4.2 cannot build its perceptual loss with `criterion: l2`."""
+"""BasicSR 1.4.2 builds no optimiser but Adam, and no perceptual loss with `criterion: l2`."""
 
 import functools
 import inspect
@@ -6,6 +6,35 @@ import inspect
 from c2fdft_model.plugin.patches.patch import MASTER, patch
 
 MISSING = 'L2loss'
+
+
+@patch(
+    fault='get_optimizer accepts only Adam',
+    upstream='BasicSR commit 18a2987',
+    fixed_in=MASTER,
+    module='basicsr.models.base_model',
+)
+def accept_adamw() -> bool:
+    """Let `optim_g: type: AdamW` build torch.optim.AdamW."""
+    import torch
+    from basicsr.models.base_model import BaseModel
+
+    original = BaseModel.get_optimizer
+    probe = [torch.nn.Parameter(torch.zeros(1))]
+    try:
+        original(None, 'AdamW', probe, 1e-3)
+        return False
+    except NotImplementedError:
+        pass
+
+    @functools.wraps(original)
+    def get_optimizer(self, optim_type, params, lr, **kwargs):
+        if optim_type == 'AdamW':
+            return torch.optim.AdamW(params, lr, **kwargs)
+        return original(self, optim_type, params, lr, **kwargs)
+
+    BaseModel.get_optimizer = get_optimizer
+    return True
 
 
 @patch(
