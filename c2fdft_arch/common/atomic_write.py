@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 # Bytes: most file systems end at 255 for a name, encrypted ones at 143.
 _LONGEST_STEM, _LONGEST_SUFFIX = 80, 20
@@ -54,6 +55,15 @@ def write_bytes(
     """Write a file, all of it or nothing; see `replacing`. Raises OSError."""
     with replacing(path, durable=durable) as temporary, open(temporary, 'wb') as file:
         file.write(content)
+
+
+def open_to_append(path: str | os.PathLike[str]) -> IO[str]:
+    """A text file to read and to append to; it is created, and a link is not followed.
+
+    Raises OSError, for a link too.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, 'O_NOFOLLOW', 0)
+    return os.fdopen(os.open(path, flags, 0o666), 'a+', encoding='utf-8')
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:

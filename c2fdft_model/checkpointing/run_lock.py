@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+from c2fdft_arch.common.atomic_write import open_to_append
 from c2fdft_arch.common.errors import C2FDFTError
 
 LOCKS_NOT_SUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM)
@@ -35,7 +36,7 @@ def lock_folder(folder: str | os.PathLike[str]) -> bool:
         return True
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, 'a+', encoding='utf-8')  # noqa: SIM115  (held until the process ends)
+        file = open_to_append(path)  # held until the process ends
     except OSError:
         return False  # whoever writes there will say why
     if not _lock(file):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ class MatDenoiser:
         parts = [folder / f'{i:04d}.npz' for i in range(1, scenes + 1)]
         with tqdm(total=scenes * blocks, desc=name, unit='block', disable=None) as bar:
             for part, scene in zip(parts, noisy, strict=True):
-                if part.exists():
+                if _read_part(part, scene.shape) is not None:
                     bar.update(blocks)
                     continue
                 started = time.perf_counter()
@@ -80,9 +81,11 @@ class MatDenoiser:
                 self._save_images(denoised, part.stem)
         result, seconds = np.empty(noisy.shape, np.float32), 0.0
         for i, part in enumerate(parts):
-            with np.load(part) as content:
-                result[i] = content['blocks']
-                seconds += float(content['seconds'])
+            content = _read_part(part, result[i].shape)
+            if content is None:
+                raise OSError(f'{part} is damaged: run the same command again.')
+            result[i] = content[0]
+            seconds += content[1]
         return result, seconds
 
     def denoise_dnd(self, source: Path, all_boxes: Sequence[np.ndarray]) -> list[Problem]:
@@ -137,6 +140,16 @@ class MatDenoiser:
         if self.save_images:
             for k, image in enumerate(images):
                 write_image(self.output / 'png' / f'{_numbered(name, k)}.png', ImageRecord(image))
+
+
+def _read_part(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, float] | None:
+    """The denoised blocks of a scene, and the seconds; None if they are not there, or not whole."""
+    try:
+        with np.load(path) as content:
+            blocks, seconds = content['blocks'], float(content['seconds'])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return (blocks, seconds) if blocks.shape == shape else None
 
 
 def noisy_patches(path: Path, boxes: np.ndarray) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from c2fdft_arch import __version__
+from c2fdft_arch.common.atomic_write import open_to_append
 from c2fdft_model.restoring.checkpoint import file_digest
 from c2fdft_model.restoring.description import differences
 from c2fdft_model.restoring.restore_jobs import RestoreJob
@@ -69,7 +70,7 @@ class ResultsRecord:
 def append_record(folder: Path, name: str, settings: Settings) -> None:
     """Add the line of a result to the record of its folder. Raises OSError."""
     line = json.dumps({'result': name, 'c2fdft': __version__, 'settings': settings})
-    with open(folder / RECORD_FILE, 'a', encoding='utf-8') as file:
+    with open_to_append(folder / RECORD_FILE) as file:
         file.write(line + '\n')
 
 

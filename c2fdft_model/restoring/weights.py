@@ -1,14 +1,16 @@
 """Building the network that a checkpoint belongs to, and loading checkpoints into networks."""
 
+import contextlib
 import inspect
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from c2fdft_arch.common.messages import shortened
 from c2fdft_arch.common.option_parsing import OptionError, check_names
@@ -25,6 +27,9 @@ from c2fdft_model.restoring.checkpoint import (
 LEVELS = ('encoder_level1', 'encoder_level2', 'encoder_level3', 'latent')
 
 ADVICE = 'Adapt network_g, give another file, or set path: strict_load_g: false to load what fits.'
+
+LARGEST_SHARE, ALWAYS_BUILT = 4, 2**16
+"""A network of more numbers than so many times those of its checkpoint, and these, is not built."""
 
 Architectures = Callable[[], Iterable[tuple[str, Any]]]
 """Gives BasicSR's registry of networks, when one is asked for that is not DFT."""
@@ -112,19 +117,67 @@ def _build_registered(
         )
     check_network_options(architectures(), section)
     constructor = find_registered(architectures(), name, 'network_g')
+    described = f'{name} with the options of network_g'
     options = {key: value for key, value in section.items() if key != 'type'}
 
     def build() -> nn.Module:
         try:
             return constructor(**options)
+        except _TooManyParameters:
+            raise
         except (TypeError, ValueError) as error:
             reason = str(error).rstrip('.')
             raise WeightsError(f'network_g: {name} cannot be built: {reason}.') from error
 
-    network = build()
-    if problems := mismatches(network.state_dict(), checkpoint.parameters):
-        raise other_network(checkpoint, problems, f'{name} with the options of network_g')
+    def check(network: nn.Module | None) -> None:
+        if network and (problems := mismatches(network.state_dict(), checkpoint.parameters)):
+            raise other_network(checkpoint, problems, described)
+
+    held = sum(value.numel() for value in checkpoint.parameters.values())
+    try:
+        with _parameters_limited(LARGEST_SHARE * held + ALWAYS_BUILT):
+            check(_unallocated(constructor, options))
+            network = build()
+    except _TooManyParameters as error:
+        problems = [f'it has more than the {held:,} numbers of this file']
+        raise other_network(checkpoint, problems, described) from error
+    check(network)
     return network
+
+
+class _TooManyParameters(ValueError):
+    """A network has far more parameters than it is given."""
+
+
+@contextlib.contextmanager
+def _parameters_limited(count: int) -> Iterator[None]:
+    """Let networks of up to `count` numbers be built; raises _TooManyParameters beyond them."""
+    left = count
+
+    def count_down(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal left
+        left -= 0 if parameter is None else parameter.numel()
+        if left < 0:
+            raise _TooManyParameters
+
+    hook = register_module_parameter_registration_hook(count_down)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _unallocated(
+    constructor: Callable[..., nn.Module], options: Mapping[str, Any]
+) -> nn.Module | None:
+    """The network without memory for its parameters; None for one that cannot be built so."""
+    try:
+        with torch.device('meta'):
+            return constructor(**options)
+    except _TooManyParameters:
+        raise
+    except Exception:  # it needs values, or its options are wrong
+        return None
 
 
 def load_into(

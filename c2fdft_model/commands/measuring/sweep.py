@@ -52,8 +52,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[argparse.Na
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Restore, measure, write and draw; the exit code is 0, or 2 if something cannot be."""
+    """Restore, measure, write and draw; the exit code is 0, 1 if it ended early, 2 at the start."""
     args, for_basicsr = parse_arguments(arguments)
+    rows: list[Row] = []
     if args.lpips_weights:
         os.environ[WEIGHTS_VARIABLE] = args.lpips_weights
     try:
@@ -69,7 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             metrics |= lpips_if_there(bool(args.lpips_weights))
         output = args.output or Path('results') / f'{opt["name"]}_sampling_steps'
         output.mkdir(parents=True, exist_ok=True)
-        rows: list[Row] = []
         for row in sweep(opt, processes, metrics, args.limit):
             rows.append(row)
             # after every row, so that an interruption leaves those before it
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_bytes(output / 'steps.md', markdown(rows, opt['name']).encode())
     except (ValueError, OSError, MetricUnavailable) as error:
         print(f'error: {error}', file=sys.stderr)
-        return 2
+        return 1 if rows else 2
     print(markdown(rows, opt['name']))
     draw(output / 'steps.png', rows, metrics)
     print(f'wrote {output / "steps.csv"} and {output / "steps.md"}')

@@ -10,7 +10,12 @@ import sys
 import pytest
 
 from c2fdft_arch.common import atomic_write
-from c2fdft_arch.common.atomic_write import remove_leftovers, replacing, write_bytes
+from c2fdft_arch.common.atomic_write import (
+    open_to_append,
+    remove_leftovers,
+    replacing,
+    write_bytes,
+)
 
 
 @pytest.fixture
@@ -155,3 +160,13 @@ write_bytes(os.path.join(sys.argv[1], os.fsdecode(b'\\xc3\\xbc\\xe9.png')), b'wh
     command = [sys.executable, '-c', code, str(tmp_path)]
     subprocess.run(command, env={**os.environ, **ascii_only}, check=True)
     assert os.listdir(os.fsencode(tmp_path)) == [b'\xc3\xbc\xe9.png']
+
+
+def test_what_is_appended_stays_and_a_link_is_not_followed(tmp_path):
+    for line in ('a', 'b'):
+        with open_to_append(tmp_path / 'file') as file:
+            file.write(line)
+    assert (tmp_path / 'file').read_text() == 'ab'
+    (tmp_path / 'link').symlink_to(tmp_path / 'file')
+    with pytest.raises(OSError, match='symbolic links'):
+        open_to_append(tmp_path / 'link')

@@ -86,3 +86,10 @@ def test_a_disk_without_locks_keeps_no_run_from_starting(tmp_path, monkeypatch, 
     monkeypatch.setattr(fcntl, 'lockf', fail)
     monkeypatch.setattr(run_lock, '_held', {})
     assert lock_folder(tmp_path / 'run')
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_written_through(tmp_path):
+    (tmp_path / 'precious').write_text('content')
+    (tmp_path / '.run.lock').symlink_to(tmp_path / 'precious')
+    assert not lock_folder(tmp_path / 'run')
+    assert (tmp_path / 'precious').read_text() == 'content'

@@ -205,3 +205,48 @@ def test_a_released_checkpoint_needs_no_option_file(project_root):
     shapes = json.loads((project_root / 'tests/data/official_state_dict_shapes.json').read_text())
     parameters = {name: torch.empty(shape, device='meta') for name, shape in shapes.items()}
     assert network_arguments(parameters) == DEFAULTS
+
+
+class Growing(torch.nn.Module):
+    """A network of another project, whose size its options say."""
+
+    def __init__(self, channels: int = 8, blocks: int = 1, is_lazy: bool = True) -> None:
+        super().__init__()
+        if not is_lazy:
+            torch.zeros(1).item()  # meta tensors have no values
+        self.body = torch.nn.ModuleList(torch.nn.Linear(channels, channels) for _ in range(blocks))
+
+
+def described(path, **options):
+    """A checkpoint of `Growing()` that says it was built with these options."""
+    description = {'network_g': {'type': 'Growing', **options}, 'diffusion': {}}
+    torch.save({'params': Growing().state_dict(), 'description': description}, path)
+    return read_checkpoint(path)
+
+
+@pytest.mark.parametrize('options', [{}, {'is_lazy': False}])
+def test_a_registered_network_is_built_as_the_file_says(tmp_path, options):
+    network = build_network(
+        described(tmp_path / 'w.pth', **options), lambda: [('Growing', Growing)]
+    )
+    assert not next(network.parameters()).is_meta
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'channels': 10**6},
+        {'blocks': 10**9},
+        {'blocks': 10**9, 'is_lazy': False},
+    ],
+)
+def test_a_registered_network_far_larger_than_its_file_is_not_built(tmp_path, options):
+    checkpoint = described(tmp_path / 'w.pth', **options)
+    with pytest.raises(WeightsError, match=r'another network than Growing .* the 72 numbers'):
+        build_network(checkpoint, lambda: [('Growing', Growing)])
+
+
+def test_a_registered_network_of_other_shapes_is_refused_by_name(tmp_path):
+    checkpoint = described(tmp_path / 'w.pth', channels=16)
+    with pytest.raises(WeightsError, match=r'of another shape: body\.0\.weight'):
+        build_network(checkpoint, lambda: [('Growing', Growing)])

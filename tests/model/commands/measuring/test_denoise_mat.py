@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -102,12 +104,17 @@ def test_benchmark_blocks_become_a_submission_that_passes_its_check(run, weights
     np.testing.assert_array_equal(png, written[0, 1])
 
 
-def test_an_interrupted_run_goes_on_without_doing_a_scene_again(run, blocks, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    'damage', [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-99])]
+)
+def test_an_interrupted_run_goes_on_without_doing_a_whole_scene_again(
+    run, blocks, tmp_path, monkeypatch, damage
+):
     path = matlab.save_classic(tmp_path / 'noisy.mat', ValidationNoisyBlocksSrgb=blocks)
     run('sidd', path)
     result = (tmp_path / 'out' / 'Idenoised.mat').read_bytes()[128:]
     parts = tmp_path / 'out' / 'ValidationNoisyBlocksSrgb.parts'
-    (parts / '0002.npz').unlink()
+    damage(parts / '0002.npz')
     calls = []
 
     def watched(*args, **settings):
