@@ -84,7 +84,7 @@ class Trainer:
                 and self.done * experiments.CURVE_POINTS % self.total < experiments.CURVE_POINTS
             ):
                 point = {'iteration': self.done, 'seconds': self.seconds}
-                self.curve.append(point | test(self.average))
+                self.curve.append(test(self.average) | point)
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                 save(self.state())
                 saved = time.monotonic()

@@ -252,6 +252,16 @@ def test_the_fine_training_starts_from_the_coarse_weights_of_its_seed(tiny, phot
     assert json.loads((folder / 'fine.json').read_text())['iterations'] == 1
 
 
+def test_a_curve_has_the_seconds_of_training_not_of_an_image(tiny, photographs):
+    pairs = data.TrainingPairs('blur', data.find_photographs(photographs)[0], 16)
+    trainer = training.Trainer(experiments.COARSE, 0, 2, pairs, torch.device('cpu'))
+    assert trainer.run(lambda: False, lambda state: None, lambda net: {'psnr': 9, 'seconds': 1e6})
+    assert [point['iteration'] for point in trainer.curve] == [1, 2]
+    first, last = (point['seconds'] for point in trainer.curve)
+    assert 0 < first < last == trainer.seconds
+    assert trainer.curve[0]['psnr'] == 9
+
+
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(tiny, photographs):
     pairs = data.TrainingPairs('blur', data.find_photographs(photographs)[0], 16)
 
