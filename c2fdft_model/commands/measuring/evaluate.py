@@ -131,8 +131,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         notes.append(f'{workers} of {args.workers} processes, for want of memory')
     measured = measure_all(protocol.measure, found, workers, bar)
     print(report(protocol, measured, notes))
-    if args.csv:
-        write_csv(args.csv, protocol, measured)
+    try:
+        if args.csv:
+            write_csv(args.csv, protocol, measured)
+    except OSError as error:
+        print(f'error: --csv {args.csv}: {error.strerror or error}.', file=sys.stderr)
+        return 1
     if not measured.metrics:
         return 2
     return 1 if measured.problems else 0

@@ -182,7 +182,8 @@ def _write_errors_explained(path: Path) -> Iterator[None]:
     except (lmdb.Error, OSError) as error:
         folder = next(place for place in path.absolute().parents if place.exists())
         free = shutil.disk_usage(folder).free / 2**30
-        is_full = free < 0.01 or getattr(error, 'errno', None) in FULL_DISK
+        number = getattr(error, 'errno', None)  # LMDB's own errors have none
+        is_full = free < 0.01 if number is None else number in FULL_DISK
         cure = f'make room ({free:.2f} GiB are free on this disk) and ' if is_full else ''
         raise LmdbWriteError(
             f'{path}: cannot write ({error}). What was written is kept: {cure}run the same command '

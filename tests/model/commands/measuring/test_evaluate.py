@@ -320,6 +320,12 @@ def test_what_made_the_results_is_said_beside_their_metrics(run, folders):
     assert 'note: results made with weights sha256 abababababab…, sampling_timesteps 4' in out
 
 
+def test_a_table_that_cannot_be_written_is_named_after_the_means(run, folders):
+    code, out, err = run('gopro_rgb', *folders, '--csv', '/dev/null/table.csv')
+    assert code == 1 and 'gopro_rgb  psnr' in out
+    assert 'error: --csv /dev/null/table.csv: ' in err
+
+
 def test_processes_are_fewer_where_memory_is_short_and_it_is_said(run, folders, monkeypatch):
     monkeypatch.setattr(evaluate, 'available_memory_mb', lambda device: 500.0)
     code, out, _ = run('gopro_rgb', *folders, workers=2)
