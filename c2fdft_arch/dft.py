@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from c2fdft_arch.common import pretrained
+from c2fdft_arch.inference.device_memory import free_device_memory
 from c2fdft_arch.inference.evaluation import evaluate
 from c2fdft_arch.inference.memory_plan import MIB, MemoryPlan
 from c2fdft_arch.inference.row_bands import Workspace
@@ -113,11 +114,15 @@ class DFT(PlainDFT):
     def inference_memory_mb(self, batch: int, height: int, width: int) -> float:
         """Memory in MiB of an evaluation of (B, 6, H, W) with the present settings.
 
-        It is what comes on top of weights, input and result, at the timestep that needs most.
-        Raises MemoryBudgetError where a memory budget does not suffice.
+        It is what comes on top of weights, input and result, at the timestep that needs most; on a
+        GPU, where bands follow from what is free, the least that suffices. Raises MemoryBudgetError
+        where a memory budget does not suffice.
         """
         device = self.output.weight.device
-        plan = MemoryPlan(self.dim, self.ffn_factor, height, width, self.inference, device)
+        limit = None if free_device_memory(device) is None else 0
+        plan = MemoryPlan(
+            self.dim, self.ffn_factor, height, width, self.inference, device, limit=limit
+        )
         return max(of_dtype.total_bytes(batch) for of_dtype in plan.of_all_timesteps()) / MIB
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:

@@ -40,7 +40,8 @@ class GraphedEvaluation:
                 evaluate()
         torch.cuda.current_stream(x.device).wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # A recording that fails may leave its stream the current one.
+        with torch.cuda.stream(torch.cuda.current_stream(x.device)), torch.cuda.graph(self.graph):
             self.result = evaluate()
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
@@ -55,8 +56,11 @@ class GraphedEvaluation:
         evaluation: NewEvaluation, network: PlainDFT, t: Tensor, plan: MemoryPlan,
         workspace: Workspace,
     ) -> Callable[[Tensor], Tensor]:  # fmt: skip
-        """An evaluation by graphs where they pay and there is a workspace that keeps them."""
-        graphs = workspace.graphs
+        """An evaluation by graphs where they pay and there is a workspace that keeps them.
+
+        None is recorded where memory is scarce: graphs keep theirs.
+        """
+        graphs = workspace.graphs if plan.limit is None else None
 
         def evaluate(x: Tensor) -> Tensor:
             if graphs is None or not x.is_cuda or x[:, 0].numel() > GRAPH_PIXELS:

@@ -6,8 +6,8 @@ An evaluation takes, beside weights, input and result of the network:
     + converted weights, and what libraries keep                      (`_fixed_bytes`)
     + the intermediate results of one row band, and of the rows around (`_band_bytes`)
 
-Row bands are what a budget can make smaller. A level with twice the channels gets half the pixels,
-so that a band takes the same memory at all levels.
+Row bands are what a budget, or the free memory of a GPU, can make smaller. A level with twice the
+channels gets half the pixels, so that a band takes the same memory at all levels.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ class MemoryPlan:
     settings: InferenceSettings
     device: torch.device
     timestep: float = 0
+    limit: int | None = None
+    """Bytes that smaller bands than usual are to keep, as far as single rows of one image do."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -94,29 +96,34 @@ class MemoryPlan:
         """How many images of a batch are evaluated at a time."""
         limit = CHUNK_PIXELS_CPU if self._on_cpu else CHUNK_PIXELS_GPU
         images = max(1, limit // (self.height * self.width))
-        budget = self.settings.memory_budget_mb
-        if budget is not None:
-            fitting = (int(budget * MIB) - self._fixed_bytes) // (2 * self._image_bytes(1))
+        most = self._most_bytes
+        if most is not None:
+            fitting = (most - self._fixed_bytes) // (2 * self._image_bytes(1))
             images = max(1, min(images, fitting))
         return images
 
     def band_pixels(self, channels: int, images: int) -> int:
         """Pixels that are evaluated at a time at a level with so many channels.
 
-        Raises MemoryBudgetError if not even one row of the image fits into the budget.
+        Raises MemoryBudgetError if not even one row of the image fits into the settings' budget.
         """
         if self.settings.band_pixels is not None:
             return self.settings.band_pixels
         elements = BAND_ELEMENTS_CPU if self._on_cpu else BAND_ELEMENTS_GPU
-        budget = self.settings.memory_budget_mb
-        if budget is not None:
-            left = int(budget * MIB) - self._image_bytes(images) - self._fixed_bytes
-            if left < self._band_bytes(self.width):
-                least = max(plan.least_mb(images) for plan in self.of_all_timesteps())
-                raise MemoryBudgetError(budget, least, self.height, self.width)
-            if self.native_kernels() is None:
-                elements = min(elements, left // self._element_bytes - self._neighbour_elements)
+        self._check_budget(images)
+        most = self._most_bytes
+        if most is not None and self.native_kernels() is None:
+            left = most - self._image_bytes(images) - self._fixed_bytes
+            fitting = left // self._element_bytes - self._neighbour_elements
+            elements = min(elements, max(fitting, self.width * 2 * self.dim))
         return max(1, elements // channels)
+
+    def _check_budget(self, images: int) -> None:
+        """Raise MemoryBudgetError if the settings' budget is too small for one row."""
+        budget = self.settings.memory_budget_mb
+        if budget is not None and int(budget * MIB) < self._least_bytes(images):
+            least = max(plan.least_mb(images) for plan in self.of_all_timesteps())
+            raise MemoryBudgetError(budget, least, self.height, self.width)
 
     def total_bytes(self, images: int) -> int:
         """Memory of an evaluation of so many images, beside weights, input and result.
@@ -129,8 +136,7 @@ class MemoryPlan:
 
     def least_mb(self, images: int) -> int:
         """The smallest budget in MiB with which so many images are evaluated at a time."""
-        least = self._image_bytes(images) + self._fixed_bytes + self._band_bytes(self.width)
-        return math.ceil(least / MIB)
+        return math.ceil(self._least_bytes(images) / MIB)
 
     def feature_bytes(self, images: int) -> int:
         """Memory of whole feature maps.
@@ -140,6 +146,16 @@ class MemoryPlan:
         """
         elements = images * self.height * self.width * 2 * self.dim
         return elements * (FLOAT32_BYTES + self.dtype.itemsize)
+
+    def _least_bytes(self, images: int) -> int:
+        return self._image_bytes(images) + self._fixed_bytes + self._band_bytes(self.width)
+
+    @property
+    def _most_bytes(self) -> int | None:
+        """What may be taken, as the settings and the limit say; None: what suits the device."""
+        budget = self.settings.memory_budget_mb
+        limits = self.limit, None if budget is None else int(budget * MIB)
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def _image_bytes(self, images: int) -> int:
         """Memory of whole feature maps, the matrices W_o A, and the chunk's prediction."""

@@ -27,6 +27,8 @@ class Workspace(threading.local):
     def __init__(self, *, keep_graphs: bool = False) -> None:
         self._buffers: dict[tuple[str, torch.device], Tensor] = {}
         self.graphs: dict[Any, Any] | None = {} if keep_graphs else None
+        self.limits: dict[Any, int | None] = {}  # of plans, which `device_memory` decides
+        self.most_bytes: int | None = None  # since an evaluation ran out of memory
 
     def take(
         self, name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device
@@ -41,6 +43,16 @@ class Workspace(threading.local):
             self._buffers.pop(key, None)  # free the smaller one before the larger is made
             self._buffers[key] = torch.empty(size, dtype=torch.uint8, device=device)
         return self._buffers[key][:size].view(dtype).view(shape)
+
+    def held_bytes(self, device: torch.device) -> int:
+        """Memory on a device that the next evaluation can use again."""
+        return sum(len(memory) for (_, on), memory in self._buffers.items() if on == device)
+
+    def clear(self) -> None:
+        """Free the memory, and that of recorded calls."""
+        self._buffers.clear()
+        if self.graphs is not None:
+            self.graphs.clear()
 
 
 class Stack:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from c2fdft_arch.inference.device_memory import OUT_OF_MEMORY
 from c2fdft_model.diffusion.process import DiffusionProcess
 from c2fdft_model.images.image_files import ImageRecord
 from c2fdft_model.restoring.checkpoint import WeightsError
@@ -20,8 +21,8 @@ from c2fdft_model.restoring.restoration import (
 from c2fdft_model.restoring.tiling import Blend, check_tile
 
 WARM_UP_SIDE = 16
-ALLOCATION_FAILED = ('out of memory', "can't allocate memory", 'not enough memory')
-"""What the RuntimeError of PyTorch says on CUDA, on Linux and on Windows."""
+ALLOCATION_FAILED = (*OUT_OF_MEMORY, "can't allocate memory", 'not enough memory')
+"""What the RuntimeError of PyTorch says on GPUs, and for CPUs on Linux and on Windows."""
 
 
 @dataclass(frozen=True)

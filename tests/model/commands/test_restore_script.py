@@ -15,6 +15,7 @@ from PIL import Image
 
 from c2fdft_arch.common import atomic_write, hardware
 from c2fdft_arch.dft import DFT
+from c2fdft_arch.inference import evaluation
 from c2fdft_model.images import image_files, image_io
 from c2fdft_model.images.image_files import read_image
 from c2fdft_model.restoring import restorer
@@ -467,8 +468,16 @@ def test_alpha_is_not_lost_in_a_jpeg(run, photos):
             '--device mps',
             marks=pytest.mark.skipif(torch.backends.mps.is_available(), reason='works here'),
         ),
+        pytest.param(
+            ['photos', 'out', '--device', 'xpu'],
+            '--device xpu',
+            marks=pytest.mark.skipif(
+                hasattr(torch, 'xpu') and torch.xpu.is_available(), reason='works here'
+            ),
+        ),
         (['photos', 'out', '--device', 'meta'], '--device meta'),
         (['photos', 'out', '--device', 'nonsense'], '--device nonsense'),
+        (['photos', 'out', '--device', 'cpu', '--kernels', 'triton'], 'triton cannot be used'),
         (['photos/a.png', 'z9.bmp'], 'z9.bmp ends in .bmp; written are .png'),
         (['photos/a.png', 'b.png', '--format', 'jpg'], '--format jpg contradicts b.png'),
         (['photos', 'out', '--steps', '0'], '0 steps'),
@@ -522,6 +531,26 @@ def test_no_memory_for_one_image_does_not_stop_the_others(run, photos, monkeypat
     assert code == 1 and '1 restored' in printed
     (line,) = errors.splitlines()
     assert 'photos/a.png' in line and 'not enough memory' in line and '--tile' in line
+
+
+def test_a_gpu_without_memory_for_one_image_is_tried_twice_and_goes_on(
+    run, photos, monkeypatch, caplog
+):
+    save(photos / 'a.png', 9, 21)
+    evaluate = evaluation.evaluate_as_planned
+
+    def refuse_large(network, x, *settings):
+        if x.shape[-1] == 24:
+            raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')
+        return evaluate(network, x, *settings)
+
+    monkeypatch.setattr(evaluation, 'evaluate_as_planned', refuse_large)
+    code, printed, errors = run(photos, 'out', '--steps', '1')
+    assert code == 1 and '1 restored' in printed
+    (line,) = errors.splitlines()
+    assert 'photos/a.png: not enough memory: CUDA out of memory' in line
+    (warning,) = caplog.messages
+    assert 'for 24 x 16 pixels' in warning
 
 
 def test_an_interruption_is_reported(run, photos, monkeypatch):
