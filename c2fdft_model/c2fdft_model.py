@@ -40,6 +40,7 @@ from c2fdft_model.training.stages import stage_inputs
 from c2fdft_model.training.training_log import TrainingLog
 from c2fdft_model.training.unreadable import UNREADABLE_KEY, UnreadableImages
 from c2fdft_model.validation.memory_budget import check_memory_budget
+from c2fdft_model.validation.network_settings import check_network_settings
 from c2fdft_model.validation.options import ValidationOptions
 from c2fdft_model.validation.validation import ImageResult, Validator, mean_metrics
 
@@ -79,7 +80,9 @@ class C2FDFTModel(SRModel):
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Check and move to the device only: it is the stage that gets wrapped, not the network."""
         check_predicts_noise(net, self.opt['network_g']['type'])
-        return net.to(self.device)
+        net = net.to(self.device)
+        check_network_settings(net, self.process, self.val_options)
+        return net
 
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'

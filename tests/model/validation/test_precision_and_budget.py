@@ -29,6 +29,20 @@ def server() -> Iterator[TrainServer]:
     running.close()
 
 
+def model_that_tests(val: dict[str, Any]) -> Any:
+    """A model that tests, with a section `val`."""
+    return build_model({
+        'model_type': 'C2FDFTModel', 'is_train': False, 'num_gpu': 0, 'dist': False, 'rank': 0,
+        'network_g': dict(TINY_DFT), 'path': {}, 'val': val,
+        'diffusion': {'sampling_timesteps': 2},
+    })  # fmt: skip
+
+
+def test_kernels_that_the_device_lacks_are_refused_when_the_network_is_built():
+    with pytest.raises(OptionError, match=r'^val: kernels: triton cannot be used.*auto, torch'):
+        model_that_tests({'kernels': 'triton'})
+
+
 @pytest.mark.parametrize(
     ('val', 'expected'),
     [
@@ -38,12 +52,7 @@ def server() -> Iterator[TrainServer]:
     ],
 )
 def test_precision_and_memory_budget_reach_the_network(monkeypatch, val, expected):
-    opt = {
-        'model_type': 'C2FDFTModel', 'is_train': False, 'num_gpu': 0, 'dist': False, 'rank': 0,
-        'network_g': dict(TINY_DFT), 'path': {}, 'val': val,
-        'diffusion': {'sampling_timesteps': 2},
-    }  # fmt: skip
-    model = build_model(opt)
+    model = model_that_tests(val)
     seen: list[tuple[str, float | None]] = []
     forward = DFT.forward
 
