@@ -118,6 +118,7 @@ def _restore(args: argparse.Namespace) -> int:
     if first:
         print(outcomes.report(protocol))
         _print_failures(outcomes.failures + outcomes.incomplete)
+    distributed.barrier()  # torchrun ends all processes when one has ended with 1
     return 0 if outcomes.all_is_done else 1
 
 

@@ -1,4 +1,4 @@
-"""Several processes share the images of a restoration out."""
+"""Several processes share the images of a restoration out, and the first reports for all."""
 
 import os
 import socket
@@ -17,9 +17,11 @@ SCRIPT = Path(__file__).resolve().parents[3] / 'scripts' / 'restore.py'
 
 def test_two_processes_write_what_one_writes(tmp_path):
     (tmp_path / 'photos').mkdir()
-    for number in range(3):
+    for number in range(4):
         pixels = np.random.default_rng(number).integers(0, 256, (8, 9, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / 'photos' / f'{number}.png')
+    # Of the second process's share; what becomes of it only the first may say.
+    (tmp_path / 'photos' / '1.png').write_bytes(b'no image')
     torch.manual_seed(0)
     network = DFT(dim=4, num_blocks=(1, 1, 1, 1))
     torch.save({'params_ema': network.state_dict()}, tmp_path / 'net.pth')
@@ -29,7 +31,8 @@ def test_two_processes_write_what_one_writes(tmp_path):
         done = subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, env=environment
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 1, done.stderr
+        assert done.stderr.count('failed: photos/1.png') == 1
         return done.stdout, {f.name: f.read_bytes() for f in (tmp_path / target).glob('*.png')}
 
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
@@ -41,5 +44,5 @@ def test_two_processes_write_what_one_writes(tmp_path):
     printed, shared = restore('shared', *launcher)
     assert len(alone) == 3
     assert shared == alone
-    assert printed.count('3 restored') == 1
+    assert printed.count('3 restored') == printed.count('1 failed') == 1
     assert printed.count('Weights: ') == 1
