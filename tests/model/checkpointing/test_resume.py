@@ -75,6 +75,18 @@ class Run:
             **how,
         )
 
+    def start_and_signal(self, iteration: int, number: int) -> Training:
+        """A training that got a signal at a random moment after an iteration, before its end."""
+        for _ in range(10):
+            training = self.start()
+            wait_for(training, f'iter: {iteration:7,d},')
+            time.sleep(random.uniform(0, 0.1))
+            training.kill(number)
+            if training.wait() != 0:
+                break
+            shutil.rmtree(self.root / 'experiments')  # it was done first: once more
+        return training
+
     def end(self, training: Training, expect: int) -> str:
         code = training.wait()
         printed = training.printed()
@@ -119,14 +131,7 @@ def wait_for(training: Training, text: str) -> None:
 
 @pytest.mark.parametrize('moment', ['4: after a save, in a phase', '9: in the second epoch'])
 def test_killed_at_a_random_moment_it_goes_on_exactly(whole, interrupted, moment):
-    for _ in range(10):
-        training = interrupted.start()
-        wait_for(training, f'iter: {int(moment.split(":")[0]):7,d},')
-        time.sleep(random.uniform(0, 0.1))
-        training.kill(signal.SIGKILL)
-        if training.wait() != 0:
-            break
-        shutil.rmtree(interrupted.root / 'experiments')  # it was done first: once more
+    training = interrupted.start_and_signal(int(moment.split(':')[0]), signal.SIGKILL)
     interrupted.end(training, expect=-signal.SIGKILL)
     interrupted.finish()
     interrupted.assert_equals(whole)
@@ -170,9 +175,7 @@ def test_killed_while_saving_it_goes_on_from_the_save_before(whole, interrupted,
     ('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=['SIGTERM', 'SIGINT']
 )
 def test_a_signal_saves_and_leaves(whole, interrupted, number, code):
-    training = interrupted.start()
-    wait_for(training, 'iter:       6,')
-    training.kill(number)
+    training = interrupted.start_and_signal(6, number)
     printed = interrupted.end(training, expect=code)
     last = max(loss_lines(printed))
     assert (interrupted.states / f'{last}.state').exists()
