@@ -49,6 +49,8 @@ def note_beginnings() -> bool:
     """A run has begun when its first iteration or validation, which may fail, is over."""
     from basicsr.models.base_model import BaseModel
 
+    from c2fdft_model.validation.failures import ImagesFailed
+
     update_learning_rate, validation = BaseModel.update_learning_rate, BaseModel.validation
 
     @functools.wraps(update_learning_rate)
@@ -58,7 +60,11 @@ def note_beginnings() -> bool:
 
     @functools.wraps(validation)
     def validate(self, *arguments, **settings):
-        validation(self, *arguments, **settings)
+        try:
+            validation(self, *arguments, **settings)
+        except ImagesFailed:  # of some images, when all was done
+            start.succeeded()
+            raise
         start.succeeded()
 
     BaseModel.update_learning_rate, BaseModel.validation = update, validate

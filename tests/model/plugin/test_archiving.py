@@ -93,6 +93,18 @@ def test_a_test_whose_first_image_fails_leaves_the_earlier_results(
     assert Path('results/run', EARLIER).exists()
 
 
+def test_a_test_of_which_some_images_failed_has_begun(run, start, tmp_path, monkeypatch):
+    opt = options(tmp_path)
+    opt['datasets'] = {'test': validation_set(tmp_path)}
+    opt['val'] = {'save_img': False}
+    del opt['train']
+    first = tmp_path / 'validation' / 'lq' / '000.png'
+    first.write_bytes(first.read_bytes()[:-60])
+    assert run(opt, test.main) == 1
+    start.undo(os.getpid())
+    assert len(names('results')) == 2
+
+
 def test_the_first_iteration_belongs_to_the_start(run, start, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError('CUDA out of memory')
