@@ -79,8 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'error: {error}', file=sys.stderr)
         return 1 if rows else 2
     print(markdown(rows, opt['name']))
-    draw(output / 'steps.png', rows, metrics)
     print(f'wrote {output / "steps.csv"} and {output / "steps.md"}')
+    try:
+        draw(output / 'steps.png', rows, metrics)
+    except OSError as error:
+        print(f'error: {output / "steps.png"}: {error.strerror or error}.', file=sys.stderr)
+        return 1
     return 0
 
 
@@ -220,6 +224,7 @@ def draw(path: Path, rows: Sequence[Row], metrics: dict) -> None:
             axis.set_ylabel(f'{name} ({better} is better)')
             axis.grid(alpha=0.3)
     axes[0, 0].legend()
-    figure.savefig(path, dpi=120)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
     pyplot.close(figure)
     print(f'wrote {path}')

@@ -89,6 +89,14 @@ def test_each_number_of_steps_gets_a_row_with_every_metric_and_the_time(option_f
     assert cv2.imread(str(folder / 'steps.png')) is not None
 
 
+def test_a_plot_that_cannot_be_written_is_named_beside_the_tables(option_file, capsys):
+    pytest.importorskip('matplotlib')
+    (option_file.parent / 'results' / 'tiny_sampling_steps' / 'steps.png').mkdir(parents=True)
+    assert run(option_file, '--steps', '1', '--limit', '1') == 1
+    assert 'steps.png: Is a directory.' in capsys.readouterr().err
+    assert len(rows(option_file)) == 1
+
+
 def test_the_metrics_are_those_of_a_restoration_with_that_many_steps(option_file):
     run(option_file, '--steps', '2', '5', '--limit', '1')
     network = load_network(option_file.parent / 'net_g.pth')
