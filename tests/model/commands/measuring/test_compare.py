@@ -31,6 +31,11 @@ from c2fdft_model.experiments.systems import (
 
 ROOT = Path(__file__).resolve().parents[4]
 DEMO = 'options/demo_coarse.yml', 'options/demo_fine.yml'
+BASELINES = sorted(
+    path
+    for path in (ROOT / 'options' / 'baselines').glob('*.yml')
+    if not path.stem.endswith('_test') and not path.stem.startswith('demo_')
+)
 
 
 def demo(*specifications: str):
@@ -109,6 +114,19 @@ def test_a_budget_scales_the_schedule_and_leaves_validation_out():
     assert list(options['datasets']) == ['train']
     assert 'val' not in options
     assert original['train']['total_iter'] != train['total_iter']
+
+
+@pytest.mark.parametrize('path', BASELINES, ids=lambda path: path.stem)
+def test_every_system_trains_beside_ours_on_the_same_images(path):
+    task = path.stem.partition('_')[0]
+    ours = f'C2F-DFT={ROOT}/options/{task}_coarse.yml+{ROOT}/options/{task}_fine.yml'
+    _, theirs = read_systems([ours, str(path)], ROOT)
+    assert len(theirs.stages) == 1
+    short = with_budget(theirs.stages[0], 30)['train']
+    assert short['total_iter'] == 30
+    schedule = short['scheduler']
+    changes = schedule.get('milestones') or schedule.get('periods') or []
+    assert all(0 <= iteration <= 30 for iteration in changes), schedule
 
 
 def test_a_short_training_sees_every_patch_size():
