@@ -18,6 +18,7 @@ from c2fdft_model.restoring.restoration import restore
 from c2fdft_model.restoring.weights import load_network
 from common.degradations import motion_kernel
 from common.photographs import read_photo
+from zoo import bm3d
 from zoo.data import BLUR_LENGTH, held_out_rng
 from zoo.photographs import HELD_OUT
 
@@ -77,8 +78,13 @@ def richardson_lucy(blurred: np.ndarray, name: str) -> Iterable[np.ndarray]:
 
 
 Rival = Callable[[np.ndarray, str], Iterable[np.ndarray]]
+BM3D = 'BM3D (VapourSynth)'
 RIVALS: Mapping[str, Mapping[str, Rival]] = {
-    'denoise': {'non-local means (OpenCV)': non_local_means, 'wavelets (scikit-image)': wavelets},
+    'denoise': {
+        'non-local means (OpenCV)': non_local_means,
+        'wavelets (scikit-image)': wavelets,
+        BM3D: bm3d.tried,
+    },
     'derain': {'median': median},
     'deblur': {
         'unsharp masking': unsharp_masking,
@@ -90,21 +96,27 @@ RIVALS: Mapping[str, Mapping[str, Rival]] = {
 def measure(task: str, folder: Path, weights: Path, output: Path) -> Scores:
     """Restore the degraded images of `folder`, measure all methods and write `output`, a JSON file.
 
-    Raises WeightsError, or OSError for missing images.
+    BM3D is left out where it is not installed. Raises WeightsError, or OSError for missing images.
     """
     network = load_network(weights)
+    rivals = {name: tried for name, tried in RIVALS[task].items() if name not in left_out(task)}
     scores: Scores = {}
     for name, degraded, clean in read_pairs(folder):
         restored = restore(network, to_tensor(degraded), noise_name=name)
         scores[name] = {
             'degraded': metrics(degraded, clean),
             'model': metrics(to_uint8(restored), clean),
-            **{rival: best(tried(degraded, name), clean) for rival, tried in RIVALS[task].items()},
+            **{rival: best(tried(degraded, name), clean) for rival, tried in rivals.items()},
         }
     if not scores:
         raise FileNotFoundError(f'{folder}/input has no images: write them with `zoo data`.')
     write_json(output, {'photographs': scores, 'mean': mean_scores(scores)})
     return scores
+
+
+def left_out(task: str) -> list[str]:
+    """The methods of a task that are not installed."""
+    return [BM3D] if BM3D in RIVALS[task] and not bm3d.is_installed() else []
 
 
 def read_pairs(folder: Path) -> Iterable[tuple[str, np.ndarray, np.ndarray]]:
