@@ -50,10 +50,9 @@ class Alignment:
 def align(result: np.ndarray, gt: np.ndarray) -> Alignment:
     """Match the intensity of `result` to `gt` by one factor, then its geometry by ECC.
 
-    Raises TooLargeError if the memory does not suffice for it, AlignmentError if the enhanced
-    correlation coefficient does not converge or if the images would overlap by less than half.
+    Raises AlignmentError if the enhanced correlation coefficient does not converge or if the
+    images would overlap by less than half.
     """
-    _check_memory(gt)
     gain = _gain(result, gt)
     matched = (gain * result).astype(np.float32, copy=False)
     del result
@@ -102,7 +101,8 @@ def masked_ssim(aligned: Alignment, gt: np.ndarray) -> float:
     return total / (weight * gt.shape[-1])
 
 
-def _check_memory(image: np.ndarray) -> None:
+def check_memory(image: np.ndarray) -> None:
+    """Raise TooLargeError if there is too little memory to align images of this size."""
     needed, free = image.shape[0] * image.shape[1] * PIXEL_BYTES, free_memory()
     if free is not None and needed > free:
         raise TooLargeError(

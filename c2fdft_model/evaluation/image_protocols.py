@@ -7,8 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from c2fdft_model.evaluation.aligned_metrics import align, masked_psnr, masked_ssim
+from c2fdft_model.evaluation.aligned_metrics import (
+    align,
+    check_memory,
+    masked_psnr,
+    masked_ssim,
+)
 from c2fdft_model.evaluation.image_metrics import luma, matlab_luma, psnr, ssim, ssim_3d
+from c2fdft_model.images.image_io import to_float
 
 UNITS = {'psnr': 'dB'}
 
@@ -47,8 +53,9 @@ def measure_rgb(result: np.ndarray, gt: np.ndarray, data_range: float) -> dict[s
 
 def measure_aligned(result: np.ndarray, gt: np.ndarray) -> dict[str, float]:
     """PSNR and SSIM of uint8 RGB images (H, W, 3) after their alignment, over the shared pixels."""
-    gt = gt.astype(np.float32) / 255
-    aligned = align(result.astype(np.float32) / 255, gt)
+    check_memory(gt)
+    gt = to_float(gt)
+    aligned = align(to_float(result), gt)
     return {'psnr': masked_psnr(aligned, gt), 'ssim': masked_ssim(aligned, gt)}
 
 
