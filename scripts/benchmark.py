@@ -22,7 +22,7 @@ BENCHMARKS = {
     'systems': "the systems of the paper's tables: parameters, operations and seconds",
     'tiles': 'restoration by tiles: difference to the whole image, and time',
     'export': 'exported networks: difference to the network',
-    'kernels': 'the C++ kernels: seconds to compile them',
+    'kernels': 'the C++ kernels: seconds to compile them, and what they save',
 }
 
 
