@@ -100,13 +100,11 @@ def _train(network: nn.Module, x: Tensor, t: Tensor, precision: str, way: str | 
 
 def _case(task: str, precision: str, seconds: dict[str, float]) -> dict[str, Any]:
     of_kernels = seconds['kernels']
-    ratios = {f'{way}_times': taken / of_kernels for way, taken in seconds.items()}
-    del ratios['kernels_times']
-    told = ', '.join(
-        f'{key.removesuffix("_times")} {ratio:.2f} times' for key, ratio in ratios.items()
-    )
+    ratios = {way: taken / of_kernels for way, taken in seconds.items() if way != 'kernels'}
+    told = ', '.join(f'{way} {ratio:.2f} times' for way, ratio in ratios.items())
     print(f'{task} {precision}: {of_kernels:.3f} s by the kernels; {told} as long')
-    return {'task': task, 'precision': precision, 'seconds': seconds, **ratios}
+    times = {f'{way}_times': ratio for way, ratio in ratios.items()}
+    return {'task': task, 'precision': precision, 'seconds': seconds, **times}
 
 
 def _compile_seconds() -> dict[str, float] | None:

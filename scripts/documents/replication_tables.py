@@ -68,7 +68,7 @@ def times(content: Content) -> list[str]:
                 *(str(entry[key]) for key in ('task', 'target', 'calls')),
                 f'{entry["reached"]} of {entry["seeds"]}',
                 *(
-                    _spread(entry[key], *form, '') if reached else '–'
+                    _spread(entry[key], *form, '') if reached and key in entry else '–'
                     for key, form in forms.items()
                 ),
             ]

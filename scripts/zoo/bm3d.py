@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from c2fdft_model.images.image_io import to_float
+
 INSTALL = 'Python 3.12 or later and pip install vapoursynth vapoursynth-bm3d'
 SIGMAS = (1, 2, 3, 5, 7, 10, 15, 20, 30)
 """Standard deviations of the noise in grey levels of 255; photographs differ in it."""
@@ -31,7 +33,7 @@ def bm3d(noisy: np.ndarray, sigma: float) -> np.ndarray:
 
     core = vapoursynth.core
     height, width = noisy.shape[:2]
-    image = noisy.astype(np.float32) / 255
+    image = to_float(noisy)
     blank = core.std.BlankClip(None, width, height, vapoursynth.RGBS, length=1)
     clip = core.std.ModifyFrame(blank, blank, lambda n, f: _filled(f.copy(), image))
     opponent = core.bm3d.RGB2OPP(clip, sample=1)
