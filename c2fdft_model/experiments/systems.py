@@ -39,8 +39,15 @@ class System:
         return digest([[path.read_text(encoding='utf-8') for path in self.files], settings | changes])
 
 
-def read_systems(specifications: Sequence[str], root: Path) -> list[System]:
+def read_systems(
+    specifications: Sequence[str],
+    root: Path,
+    degraded: Path | None = None,
+    clean: Path | None = None,
+) -> list[System]:
     """Systems from `FILE`, `FILE+FILE` or `LABEL=...`; data paths become absolute under `root`.
+
+    With `degraded` and `clean` they train on these images instead of their files'.
 
     Raises OptionError for a file that is missing or no training, and ComparisonError for a label
     that is there twice and for systems that do not train on the same images.
@@ -50,6 +57,8 @@ def read_systems(specifications: Sequence[str], root: Path) -> list[System]:
     for label in labels:
         if labels.count(label) > 1:
             raise ComparisonError(f'{label} is there twice; name them: -opt A={label} B={label}.')
+    if degraded or clean:
+        systems = [trained_on(system, degraded, clean) for system in systems]
     check_same_data(systems)
     return systems
 

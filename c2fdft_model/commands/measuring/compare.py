@@ -35,7 +35,6 @@ from c2fdft_model.experiments.systems import (
     System,
     read_systems,
     seeded,
-    trained_on,
     validation_folders,
 )
 from c2fdft_model.experiments.tables import means
@@ -89,9 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def compare(args: argparse.Namespace) -> None:
     """Train, measure and report."""
-    systems = read_systems(args.opt, Path.cwd())
-    if args.train_input or args.train_target:
-        systems = [trained_on(system, args.train_input, args.train_target) for system in systems]
+    systems = read_systems(args.opt, Path.cwd(), args.train_input, args.train_target)
     images = find_test_images(args, systems)
     args.output.mkdir(parents=True, exist_ok=True)
     results = {

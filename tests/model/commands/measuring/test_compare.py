@@ -174,6 +174,15 @@ def test_other_training_images_take_the_place_of_those_of_every_stage(tmp_path):
     assert system.stages[0]['datasets']['train']['io_backend'] == {'type': 'lmdb'}
 
 
+def test_files_of_other_data_train_together_on_the_images_that_are_given(tmp_path):
+    paths = [str(ROOT / DEMO[0]), str(ROOT / 'options' / 'baselines' / 'derain_prenet.yml')]
+    with pytest.raises(ComparisonError, match='same images'):
+        read_systems(paths, ROOT)
+    systems = read_systems(paths, ROOT, tmp_path, tmp_path)
+    data = [system.stages[0]['datasets']['train'] for system in systems]
+    assert {each['dataroot_lq'] for each in data} == {str(tmp_path)}
+
+
 def test_the_row_of_several_seeds_has_their_mean_and_spread():
     costs = {'parameters': 2e6, 'gflop': 3.0, 'peak_mib': 10.0}
     results = [
