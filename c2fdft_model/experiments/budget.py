@@ -9,7 +9,7 @@ import numpy as np
 from c2fdft_model.experiments.basicsr_training import run_training
 from c2fdft_model.experiments.systems import System, phase_lengths, with_budget
 
-CALIBRATION = 4
+CALIBRATION = 10
 """Iterations of each patch size that are timed; the first is left out."""
 
 
@@ -30,11 +30,11 @@ def iterations_in(
 
 
 def mean_seconds(times: Mapping[str, Sequence[float]], lengths: Sequence[int]) -> float:
-    """Seconds per iteration over the patch cycle, from the times of each patch size.
+    """Seconds per iteration over the patch cycle, from the median of each patch size's times.
 
     `times` in the cycle's order; `lengths` are the iterations of its phases.
     """
-    each = [np.mean(t[1:] or t) for t in times.values()]
+    each = [np.median(t[1:] or t) for t in times.values()]
     return float(np.average(each, weights=lengths if len(each) == len(lengths) else None))
 
 
@@ -45,9 +45,9 @@ def calibrate(system: System, folder: Path) -> list[float]:
         lengths = phase_lengths(options['datasets']['train'])
         short = with_budget(options, len(lengths) * CALIBRATION, CALIBRATION)
         short['path']['pretrain_network_g'] = None
-        place = folder / f'calibration_{number}'
+        place = folder / f'stage_{number}'
         seconds.append(mean_seconds(run_training(short, place)['by_size'], lengths))
-        shutil.rmtree(place)
+    shutil.rmtree(folder)
     return seconds
 
 

@@ -1,10 +1,17 @@
-"""The demo's data: rainy and clean photographs as PNG folders and as BasicSR's paired LMDBs."""
+"""The demo's data: rainy and clean photographs as PNG folders and as BasicSR's paired LMDBs.
 
+    PYTHONPATH=scripts python -m demo.data noise datasets/demo_noise
+
+writes the same photographs with another degradation (noise or blur).
+"""
+
+import argparse
+import functools
 import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +20,7 @@ import numpy as np
 
 from c2fdft_model.experiments.files import read_json, write_json
 from c2fdft_model.experiments.images import write_png
+from common.degradations import DEGRADATIONS
 from common.photographs import photo_folder, read_photo
 from common.rain import HEAVY_RAIN, RainRange, add_rain
 
@@ -38,10 +46,18 @@ class DataSettings:
 
     train_photos: tuple[str, ...] = TRAIN_PHOTOS
     held_out_photos: tuple[str, ...] = HELD_OUT_PHOTOS
-    renderings: int = 6  # of rain on each training photograph
+    renderings: int = 6  # degraded versions of each training photograph
     tile: int = 128  # pixels; small images decode fast when only a patch of them is wanted
     seed: int = 0
     rain: RainRange = HEAVY_RAIN
+    degradation: str = 'rain'
+
+    @property
+    def degrade(self) -> Callable[[np.ndarray, np.random.Generator], np.ndarray]:
+        """Makes a degraded photograph of a clean one."""
+        if self.degradation == 'rain':
+            return functools.partial(add_rain, ranges=self.rain)
+        return DEGRADATIONS[self.degradation]
 
 
 def prepare(root: Path, settings: DataSettings | None = None, photos: Path | None = None) -> bool:
@@ -66,11 +82,11 @@ def prepare(root: Path, settings: DataSettings | None = None, photos: Path | Non
 
 
 Pair = tuple[str, np.ndarray, np.ndarray]
-"""Name, rainy image and clean image, both (H, W, 3) uint8, BGR."""
+"""Name, degraded image and clean image, both (H, W, 3) uint8, BGR."""
 
 
 def training_pairs(settings: DataSettings, photos: Path) -> Iterator[Pair]:
-    """Tiles of the training photographs, each photograph under several renderings of rain.
+    """Tiles of the training photographs, each photograph degraded several times.
 
     Every rendering has the colour channels in another order, for want of colours in so few
     photographs; the first has them as they are.
@@ -81,19 +97,19 @@ def training_pairs(settings: DataSettings, photos: Path) -> Iterator[Pair]:
         for rendering in range(settings.renderings):
             clean = photograph[..., orders[rendering % len(orders)]]
             rng = np.random.default_rng((settings.seed, 0, number, rendering))
-            rainy = add_rain(clean, rng, settings.rain)
+            degraded = settings.degrade(clean, rng)
             for top, left in tile_corners(clean.shape[:2], settings.tile):
                 window = np.s_[top : top + settings.tile, left : left + settings.tile]
-                name = f'{Path(photo).stem}_rain{rendering}_y{top}_x{left}'
-                yield name, rainy[window], clean[window]
+                name = f'{Path(photo).stem}_{settings.degradation}{rendering}_y{top}_x{left}'
+                yield name, degraded[window], clean[window]
 
 
 def held_out_pairs(settings: DataSettings, photos: Path) -> Iterator[Pair]:
-    """The held-out photographs, whole, under one rendering of rain each."""
+    """The held-out photographs, whole, degraded once each."""
     for number, photo in enumerate(settings.held_out_photos):
         clean = read_photo(photos / photo)
         rng = np.random.default_rng((settings.seed, 1, number))
-        yield Path(photo).stem, add_rain(clean, rng, settings.rain), clean
+        yield Path(photo).stem, settings.degrade(clean, rng), clean
 
 
 def tile_corners(shape: tuple[int, int], tile: int) -> list[tuple[int, int]]:
@@ -118,6 +134,18 @@ def make_lmdb(folder: Path, lmdb: Path) -> None:
 
 
 def _write_pairs(folder: Path, pairs: Iterator[Pair]) -> None:
-    for name, rainy, clean in pairs:
-        write_png(folder / 'input' / f'{name}.png', rainy)
+    for name, degraded, clean in pairs:
+        write_png(folder / 'input' / f'{name}.png', degraded)
         write_png(folder / 'target' / f'{name}.png', clean)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog='demo.data', description=__doc__)
+    parser.add_argument('degradation', choices=[*DEGRADATIONS])
+    parser.add_argument('folder', type=Path, help='where to write')
+    args = parser.parse_args()
+    prepare(args.folder, DataSettings(degradation=args.degradation))
+
+
+if __name__ == '__main__':
+    main()

@@ -187,6 +187,18 @@ def test_the_first_rendering_has_the_photographs_own_colours(photos):
     np.testing.assert_array_equal(tiles['first_rain0_y0_x0'], clean[:32, :32])
 
 
+@pytest.mark.parametrize('degradation', ['noise', 'blur'])
+def test_another_degradation_has_the_same_clean_images(degradation, photos):
+    rainy, other = (
+        list(training_pairs(replace(SMALL, degradation=name), photos))
+        for name in ('rain', degradation)
+    )
+    for (name, one, clean), (other_name, another, same) in zip(rainy, other, strict=True):
+        assert other_name == name.replace('rain', degradation)
+        np.testing.assert_array_equal(clean, same)
+        assert (one != another).any()
+
+
 def test_prepare_writes_paired_folders_and_lmdbs_once(photos, tmp_path, monkeypatch):
     root = tmp_path / 'data'
     made: list[str] = []

@@ -8,15 +8,19 @@
 A system is an option file, or the files of its stages joined by `+`, each of which starts from the
 weights of the one before; `LABEL=` names it. Every training and every measurement runs in a process
 of its own. With `--seeds N` each system is trained N times, and the table has means and standard
-deviations. Writes table.md, table.csv, table.json and grid.png. What has been trained or measured
-with the same settings is not repeated. The exit code is 0, or 2 if the comparison cannot be made.
+deviations. Minutes become iterations by the seconds that an iteration takes, which are measured
+once: with `--calibrate` and nothing else, for a machine that has other work during the trainings.
+Writes table.md, table.csv, table.json and grid.png. What has been trained or measured with the
+same settings is not repeated. The exit code is 0, or 2 if the comparison cannot be made.
 """
 
 import argparse
+import functools
 import shutil
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +46,8 @@ from c2fdft_model.images.image_files import ImageFileError, read_image
 from c2fdft_model.restoring.comparison import measure
 
 TRAINED, MEASURED, IMAGES = 'trained.json', 'measured.json', 'images'
+CALIBRATED = 'calibrated'
+"""Folder of the seconds that an iteration of each system takes."""
 COSTS = [name for name in report.COLUMNS if name not in ('system', 'psnr')]
 
 
@@ -62,6 +68,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--protocol', default='rain_y_float', choices=[*IMAGE_PROTOCOLS], help='of PSNR and SSIM')
     add('--output', type=Path, default=Path('results/compare'), help='folder')
     add('--detail', type=int, default=96, help='side of the shown detail in pixels')
+    add('--calibrate', action='store_true', help='time the iterations again, train nothing')
     add('--measure', action='store_true', help='measure again what is trained already')
     add('--fresh', action='store_true', help='train and measure everything again')
     parsed = parser.parse_args(arguments)
@@ -91,10 +98,12 @@ def compare(args: argparse.Namespace) -> None:
     systems = read_systems(args.opt, Path.cwd(), args.train_input, args.train_target)
     images = find_test_images(args, systems)
     args.output.mkdir(parents=True, exist_ok=True)
+    if args.calibrate:
+        for system in systems:
+            calibrated(system, args)
+        return
     results = {
-        system.label: [
-            result_of(seeded(system, seed), list(images), args, seed) for seed in range(args.seeds)
-        ]
+        system.label: [result_of(system, list(images), args, seed) for seed in range(args.seeds)]
         for system in systems
     }
     pictures, scores = compare_images(images, list(results), args)
@@ -125,6 +134,8 @@ def result_of(
 ) -> dict[str, Any]:
     """What training and measuring a system gave; what was done with these settings is reused."""
     folder = result_folder(system.label, args, seed)
+    iterations = functools.partial(budgeted_iterations, system, args)
+    system = seeded(system, seed)
     if args.fresh:
         shutil.rmtree(folder, ignore_errors=True)
     if args.measure:
@@ -133,7 +144,7 @@ def result_of(
         f'{system.label}: trained',
         folder / TRAINED,
         system.fingerprint(minutes=args.minutes, iters=args.iters),
-        lambda: train(system, folder, args),
+        lambda: train(system, folder, iterations()),
     )
     measured = once(
         f'{system.label}: measured',
@@ -152,11 +163,15 @@ def result_of(
 
 
 def result_folder(label: str, args: argparse.Namespace, seed: int = 0) -> Path:
-    name = label.replace('/', '_') + (f'_seed{seed}' if seed else '')
+    name = folder_name(label) + (f'_seed{seed}' if seed else '')
     return (args.output / name).resolve()
 
 
-def once(title: str, path: Path, settings: str, compute: Callable[[], dict]) -> dict[str, Any]:
+def folder_name(label: str) -> str:
+    return label.replace('/', '_')
+
+
+def once(title: str, path: Path, settings: str, compute: Callable[[], Any]) -> Any:
     """A result that is kept in a file with the digest of its settings, computed if it is not."""
     entry = read_json(path)
     if entry and entry['digest'] == settings:
@@ -167,14 +182,30 @@ def once(title: str, path: Path, settings: str, compute: Callable[[], dict]) -> 
     return result
 
 
-def train(system: System, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Train within the budget, in an emptied folder, saying how."""
-    shutil.rmtree(folder, ignore_errors=True)
+def budgeted_iterations(system: System, args: argparse.Namespace) -> list[int]:
+    """Iterations of each stage within the budget, the same for every seed."""
     if args.iters:
-        iterations = budget.iterations_for(system.total_iters, args.iters)
-    else:
-        each = budget.calibrate(system, folder)
-        iterations = budget.iterations_in(system.total_iters, each, 60 * args.minutes)
+        return budget.iterations_for(system.total_iters, args.iters)
+    return budget.iterations_in(system.total_iters, calibrated(system, args), 60 * args.minutes)
+
+
+def calibrated(system: System, args: argparse.Namespace) -> list[float]:
+    """Seconds per iteration of each stage, measured unless an earlier run has done so."""
+    name = folder_name(system.label)
+    path = args.output / CALIBRATED / f'{name}.json'
+    if args.calibrate:
+        path.unlink(missing_ok=True)
+    place = path.parent / name
+    title = f'{system.label}: iterations timed'
+    settings = replace(system, changes=()).fingerprint()
+    seconds = once(title, path, settings, lambda: budget.calibrate(system, place))
+    print(f'{system.label}: {" + ".join(f"{s:.3f}" for s in seconds)} s per iteration', flush=True)
+    return seconds
+
+
+def train(system: System, folder: Path, iterations: Sequence[int]) -> dict[str, Any]:
+    """Train in an emptied folder, saying how."""
+    shutil.rmtree(folder, ignore_errors=True)
     print(f'{system.label}: {" + ".join(f"{n:,}" for n in iterations)} iterations', flush=True)
     trained = budget.train(system, iterations, folder)
     print(f'{system.label}: trained in {trained["seconds"] / 60:.1f} min', flush=True)

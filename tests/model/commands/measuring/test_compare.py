@@ -364,6 +364,23 @@ def test_minutes_are_calibrated_into_iterations(workplace, capsys):
 
 
 @pytest.mark.subprocess
+def test_iterations_are_timed_once_and_the_trainings_go_by_that(workplace, capsys):
+    arguments = [*FOLDERS, '--minutes', '0.05', '--seeds', '2', '-opt', 'edsr.yml']
+    assert compare.main([*arguments, '--calibrate']) == 0
+    results = workplace / 'results/compare'
+    assert [path.name for path in results.iterdir()] == ['calibrated']
+    (path,) = (results / 'calibrated').iterdir()
+    timed = json.loads(path.read_text())
+    assert 0 < timed['result'][0] < 60
+    path.write_text(json.dumps({**timed, 'result': [0.5]}))
+    assert compare.main(arguments) == 0
+    assert capsys.readouterr().out.count('edsr: 6 iterations') == 2
+
+    assert compare.main([*arguments, '--calibrate']) == 0
+    assert json.loads(path.read_text())['result'] != [0.5]
+
+
+@pytest.mark.subprocess
 def test_a_training_that_fails_is_shown_with_the_end_of_its_log(workplace, capsys):
     options = tiny_options('edsr', {**TINY_EDSR, 'num_in_ch': 4}, {})
     (workplace / 'edsr.yml').write_text(yaml.safe_dump(options))
