@@ -11,6 +11,7 @@ from c2fdft_model.experiments.basicsr_training import DATA_KEYS, read_training
 from c2fdft_model.experiments.files import digest
 
 LOG_LINES = 20
+SHORTEST_EMA = 0.5
 
 
 class ComparisonError(C2FDFTError, ValueError):
@@ -133,8 +134,10 @@ def with_budget(
 ) -> dict[str, Any]:
     """The options of a stage for `total_iter` iterations, without validation.
 
-    The learning rate's schedule is scaled with them. The phases of the patch cycle last
-    `iters_per_phase`, or at most their share of the training, so that it sees every patch size.
+    The learning rate's schedule is scaled with them, and so is the time that the averaged weights
+    remember: else those of short trainings would still be half untrained. The phases of the patch
+    cycle last `iters_per_phase`, or at most their share of the training, so that it sees every
+    patch size.
     """
     options = copy.deepcopy(options)
     train, data = options['train'], options['datasets']['train']
@@ -143,6 +146,8 @@ def with_budget(
     scale_schedule(train['scheduler'], factor, total_iter)
     if train.get('warmup_iter', -1) > 0:
         train['warmup_iter'] = round(train['warmup_iter'] * factor)
+    if train.get('ema_decay'):
+        train['ema_decay'] = max(1 - (1 - train['ema_decay']) / factor, SHORTEST_EMA)
     if 'gt_sizes' in data:
         longest = iters_per_phase or max(total_iter // len(data['gt_sizes']), 1)
         data['iters'] = [min(length, longest) for length in phase_lengths(data, total_iter)]

@@ -114,6 +114,8 @@ def test_a_budget_scales_the_schedule_and_leaves_validation_out():
     assert list(options['datasets']) == ['train']
     assert 'val' not in options
     assert original['train']['total_iter'] != train['total_iter']
+    assert 1 - train['ema_decay'] == pytest.approx(10 * (1 - original['train']['ema_decay']))
+    assert with_budget(original, 1)['train']['ema_decay'] == 0.5
 
 
 @pytest.mark.parametrize('path', BASELINES, ids=lambda path: path.stem)
