@@ -35,7 +35,12 @@ from c2fdft_model.training.allocator import disable_malloc_trim, give_back_freed
 from c2fdft_model.training.ema import ModelEMA
 from c2fdft_model.training.lr_scheduler import CosineAnnealingRestartCyclicLR
 from c2fdft_model.training.options import TrainOptions, check_no_discriminator
-from c2fdft_model.training.set_up import build_stage, report_start, warn_of_skip
+from c2fdft_model.training.set_up import (
+    build_stage,
+    report_start,
+    warn_of_skip,
+    zero_last_convolution,
+)
 from c2fdft_model.training.stages import stage_inputs
 from c2fdft_model.training.training_log import TrainingLog
 from c2fdft_model.training.unreadable import UNREADABLE_KEY, UnreadableImages
@@ -80,6 +85,8 @@ class C2FDFTModel(SRModel):
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Check and move to the device only: it is the stage that gets wrapped, not the network."""
         check_predicts_noise(net, self.opt['network_g']['type'])
+        if self.is_train and self.train_options.zero_init:
+            zero_last_convolution(net)
         net = net.to(self.device)
         check_network_settings(net, self.process, self.val_options)
         return net
@@ -119,7 +126,7 @@ class C2FDFTModel(SRModel):
         find_unused = self.opt.get('find_unused_parameters', False)
         self.stage = distributed.wrap(stage, self.device, self.opt['num_gpu'], find_unused)
         # After the stage: distributing it gives every rank the weights of rank 0.
-        self.ema = self._build_ema(options.ema_decay) if options.ema_decay else None
+        self.ema = self._build_ema(options) if options.ema_decay else None
         self.setup_optimizers()
         self.setup_schedulers()
         self.log = TrainingLog(self.opt)
@@ -134,7 +141,7 @@ class C2FDFTModel(SRModel):
         for line in self.log.schedule_lines(options.accumulate):
             get_root_logger().info(line)
 
-    def _build_ema(self, decay: float) -> ModelEMA:
+    def _build_ema(self, options: TrainOptions) -> ModelEMA:
         self.net_g_ema = build_network(self.opt['network_g']).to(self.device)
         self.net_g_ema.requires_grad_(False).eval()
         path = self.opt['path']
@@ -144,8 +151,8 @@ class C2FDFTModel(SRModel):
         else:
             # The average begins where training does, whichever weights were loaded.
             self.net_g_ema.load_state_dict(self.net_g.state_dict())
-        get_root_logger().info(f'Averaged weights (EMA) with decay {decay}.')
-        return ModelEMA(self.net_g_ema, self.net_g, decay)
+        get_root_logger().info(f'Averaged weights (EMA) with decay {options.ema_decay}.')
+        return ModelEMA(self.net_g_ema, self.net_g, options.ema_decay, options.ema_warmup)
 
     def get_optimizer(self, optim_type: str, params: list, lr: float, **kwargs: Any) -> Any:
         """PyTorch's optimisers, Adam and AdamW in their fused form."""
@@ -200,7 +207,7 @@ class C2FDFTModel(SRModel):
         norm = step.gradient_norm(self.optimizer_g.param_groups[0]['params'], clip_to)
         self.losses = {**losses, 'grad_norm': norm.detach()}
         flags = guard.check(self.losses, stop=self.checkpointing.signals.requested)
-        step.step_if_finite(flags[0], self.optimizer_g, self.ema)
+        step.step_if_finite(flags[0], self.optimizer_g, self.ema, current_iter)
         lrs = self.get_current_learning_rate()
         guard.record(current_iter, self.losses, flags, lrs, self.image_names)
         self.checkpointing.signals.end_of_step()

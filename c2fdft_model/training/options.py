@@ -42,6 +42,13 @@ class TrainOptions(Section):
     """Iterations of linear warm-up; -1 for none."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the averaged weights, with which validation and test sample; 0 for none."""
+    ema_warmup: bool = False
+    """Average over fewer iterations at the start: in iteration n the decay is at most (1 + n) / (10
+    + n). For trainings shorter than some 5 / (1 - `ema_decay`) iterations."""
+    zero_init: bool = False
+    """Begin with the last convolution at zero: the untrained network returns what `network_g: skip`
+    adds. For `skip: degraded` where little is to change (noise, blur). Loaded weights take its
+    place."""
     mixing_augs: MixingOptions = MixingOptions()
     """Mixup."""
     use_grad_clip: bool = False

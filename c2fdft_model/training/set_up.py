@@ -96,6 +96,18 @@ def use_deterministic_algorithms() -> None:
     torch.backends.cudnn.benchmark = False
 
 
+def zero_last_convolution(network: nn.Module) -> None:
+    """Have an untrained network return its skip alone; raises OptionError if it has none."""
+    last = getattr(network, 'output', None)
+    if not isinstance(last, nn.Conv2d):
+        raise OptionError(
+            f'train: zero_init: true is not possible for network_g: {type(network).__name__}, '
+            'but for DFT; allowed here is false.'
+        )
+    for parameter in last.parameters():
+        nn.init.zeros_(parameter)
+
+
 def report_start(options: TrainOptions, pretrained: bool, device_type: str) -> None:
     """Say what the training starts from, and warn of settings that will disappoint."""
     if not pretrained and options.stage == 'coarse':

@@ -60,7 +60,7 @@ def with_fusion_of(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
 
 
 def step_if_finite(
-    found_inf: Tensor, optimizer: torch.optim.Optimizer, ema: ModelEMA | None
+    found_inf: Tensor, optimizer: torch.optim.Optimizer, ema: ModelEMA | None, iteration: int
 ) -> None:
     """Step the optimiser and the averaged weights, unless `found_inf` (a scalar, 0 or 1) is 1.
 
@@ -75,4 +75,4 @@ def step_if_finite(
     elif not found_inf:
         optimizer.step()
     if ema is not None:
-        ema.update(found_inf)
+        ema.update(found_inf, iteration)

@@ -212,7 +212,7 @@ class _Trainer:
                 self._step_as_basicsr()
             else:
                 gradient_norm(self.parameters)
-                step_if_finite(never, self.optimizer, self.average)
+                step_if_finite(never, self.optimizer, self.average, 1)
 
         return iterate
 

@@ -104,7 +104,7 @@ class Trainer:
         loss.backward()
         self.optimizer.step()
         self.scheduler.step()
-        average.update(torch.zeros((), device=self.device))
+        average.update(torch.zeros((), device=self.device), iteration)
 
     def state(self) -> dict[str, Any]:
         """Everything that `resume` needs; `params` and `params_ema` as in BasicSR's checkpoints."""

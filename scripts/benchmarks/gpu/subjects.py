@@ -97,7 +97,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         accumulate_gradients(self.stage, batch, parts)
         gradient_norm(self.parameters)
-        step_if_finite(self.never, self.optimizer, self.ema)
+        step_if_finite(self.never, self.optimizer, self.ema, 1)
 
 
 def _ssim_loss(restored: Tensor, gt: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ def iteration(stage: nn.Module, parts: int = 1, clip_to: float | None = None) ->
     terms = accumulate_gradients(stage, (*images, torch.zeros(4, dtype=torch.long)), parts)
     norm = gradient_norm(parameters, clip_to)
     flags = NonFiniteGuard(3, print, lambda: '').check({**terms, 'grad_norm': norm})
-    ema.update(flags[0])
+    ema.update(flags[0], 1)
     return flags
 
 

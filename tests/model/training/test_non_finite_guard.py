@@ -139,7 +139,7 @@ class Trained:
             parameter.grad = torch.full_like(parameter, gradient)
         checker, _ = guard()
         flags = checker.check({'grad_norm': gradient_norm(self.parameters)})
-        step_if_finite(flags[0], self.optimizer, self.ema)
+        step_if_finite(flags[0], self.optimizer, self.ema, 1)
 
     def everything(self) -> list[torch.Tensor]:
         moments = [
@@ -198,8 +198,8 @@ def test_a_fused_step_is_the_step_of_adamw():
 def test_the_average_is_the_same_with_the_flag_on_the_device(found_inf):
     host, device = Trained(), Trained()
     flag = torch.tensor(found_inf)
-    host.ema.update(flag)
-    device.ema._update_on_device(flag)
+    host.ema.update(flag, 1)
+    device.ema._update_on_device(flag, 1 - device.ema.decay_in(1))
     for one, other in zip(host.averaged.parameters(), device.averaged.parameters(), strict=True):
         torch.testing.assert_close(one, other)
 
@@ -208,8 +208,19 @@ def test_the_average_moves_by_one_minus_decay():
     network, averaged = nn.Linear(1, 1), nn.Linear(1, 1)
     nn.init.constant_(network.weight, 2.0)
     nn.init.constant_(averaged.weight, 1.0)
-    ModelEMA(averaged, network, 0.75).update(torch.zeros(()))
+    ModelEMA(averaged, network, 0.75).update(torch.zeros(()), 1)
     assert averaged.weight.item() == 1.25
+
+
+def test_an_average_that_warms_up_forgets_its_start():
+    network, averaged = nn.Linear(1, 1), nn.Linear(1, 1)
+    nn.init.constant_(network.weight, 2.0)
+    nn.init.constant_(averaged.weight, 1.0)
+    ema = ModelEMA(averaged, network, 0.75, warmup=True)
+    for iteration, decay in ((1, 2 / 11), (8, 0.5), (26, 0.75), (1000, 0.75)):
+        assert ema.decay_in(iteration) == decay
+    ema.update(torch.zeros(()), 1)
+    assert averaged.weight.item() == pytest.approx(2 - 2 / 11)
 
 
 @pytest.mark.parametrize(('limit', 'norm_after'), [(None, 5.0), (10.0, 5.0), (1.0, 1.0)])

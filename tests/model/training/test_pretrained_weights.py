@@ -39,6 +39,25 @@ def trained_further(tmp_path, weights, skip: str, **diffusion) -> None:
     build_model({**opt, **ONE_PROCESS, 'is_train': True})
 
 
+@pytest.mark.parametrize('pretrained', [False, True])
+def test_zero_init_is_where_training_and_average_begin_unless_weights_are_loaded(
+    tmp_path, pretrained
+):
+    weights = str(save_network(tmp_path / 'net.pth', description('coarse'))) if pretrained else None
+    folders = {name: str(tmp_path) for name in ('models', 'training_states', 'experiments_root')}
+    opt = options(
+        tmp_path,
+        'coarse',
+        network_g=TINY,
+        path={'pretrain_network_g': weights, **folders},
+        train={'zero_init': True, 'ema_warmup': True},
+    )
+    model = build_model({**opt, **ONE_PROCESS, 'is_train': True})
+    for network in (model.net_g, model.net_g_ema):
+        assert bool(network.output.weight.any()) is pretrained
+    assert model.ema.decay_in(1) == 2 / 11
+
+
 def calls_of_a_test(weights, **diffusion) -> int:
     """Build the test of these weights; returns its number of network calls."""
     opt = {

@@ -9,8 +9,8 @@ from torch import nn
 from c2fdft_arch.common import kernel_choice
 from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_model.training.options import TrainOptions
-from c2fdft_model.training.set_up import choose_kernels
-from helpers.networks import tiny_network
+from c2fdft_model.training.set_up import choose_kernels, zero_last_convolution
+from helpers.networks import tiny_input, tiny_network
 
 CPU, CUDA = torch.device('cpu'), torch.device('cuda')
 
@@ -69,3 +69,17 @@ def test_what_is_possible_reaches_the_network():
     network = tiny_network()
     choose_kernels(options(kernels='torch'), network, CPU)
     assert network.kernels == 'torch'
+
+
+@pytest.mark.parametrize(('skip', 'channels'), [('degraded', slice(3)), ('noisy', slice(3, None))])
+def test_with_zero_init_the_network_returns_its_skip(skip, channels):
+    network = tiny_network(skip=skip, bias=True)
+    x, t = tiny_input()
+    assert not torch.equal(network(x, t), x[:, channels])
+    zero_last_convolution(network)
+    torch.testing.assert_close(network(x, t), x[:, channels], rtol=0, atol=0)
+
+
+def test_zero_init_of_another_network():
+    with pytest.raises(OptionError, match='zero_init: true is not possible for network_g: Linear'):
+        zero_last_convolution(nn.Linear(1, 1))
