@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from c2fdft_arch.common.atomic_write import replacing, write_bytes
+from c2fdft_arch.common.hardware import description
 from c2fdft_model.experiments.files import write_json
 from c2fdft_model.experiments.images import write_png
 from c2fdft_model.experiments.pictures import cell, label
@@ -48,8 +49,11 @@ def metric_column(name: str) -> tuple[str, str]:
     return ('±' if name != metric else metric.upper()), digits
 
 
-def write_table(folder: Path, rows: Sequence[Row], note: str) -> list[Path]:
-    """Write table.md, table.csv (unrounded) and table.json; `note` says how it was made."""
+def write_table(folder: Path, rows: Sequence[Row], note: str, command: str) -> list[Path]:
+    """Write table.md, table.csv (unrounded) and table.json, which names command and machine.
+
+    `note` says how the figures were made.
+    """
     paths = [folder / f'table.{ending}' for ending in ('md', 'csv', 'json')]
     write_bytes(paths[0], f'{markdown(rows)}\n{note}\n'.encode())
     with (
@@ -59,7 +63,8 @@ def write_table(folder: Path, rows: Sequence[Row], note: str) -> list[Path]:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator='\n')
         writer.writeheader()
         writer.writerows(rows)
-    write_json(paths[2], {'note': note, 'rows': rows})
+    origin = {'command': command, 'machine': description()}
+    write_json(paths[2], {**origin, 'note': note, 'rows': rows})
     return paths
 
 

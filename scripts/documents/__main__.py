@@ -1,4 +1,4 @@
-"""Fill the figures of README and docs/ from what commands have measured.
+"""Fill the figures of README, docs/ and the models' cards from what commands have measured.
 
     PYTHONPATH=scripts python -m documents            write them into the documents
     PYTHONPATH=scripts python -m documents --check    only name those that differ; exit code 1
@@ -23,7 +23,7 @@ from typing import Any
 
 from demo import report
 from demo.stages import readable
-from documents.replication_tables import TABLES
+from documents import comparison_tables, replication_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASUREMENTS = ROOT / 'docs' / 'measurements'
@@ -55,6 +55,7 @@ def demo_output(summary: Mapping[str, Any]) -> str:
 
 
 BLOCKS: dict[str, Callable[[Mapping[str, Any]], str]] = {'output': demo_output}
+TABLES = {**replication_tables.TABLES, **comparison_tables.TABLES}
 
 
 def measurement(name: str) -> dict[str, Any]:
@@ -119,9 +120,10 @@ def measurements_in(text: str) -> set[str]:
 
 
 def documents() -> Iterator[Path]:
-    """README and docs/."""
+    """README, docs/ and the cards of the models that ship."""
     yield ROOT / 'README.md'
-    yield from sorted((ROOT / 'docs').glob('*.md'))
+    for folder in ('docs', 'c2fdft_model/zoo'):
+        yield from sorted((ROOT / folder).glob('*.md'))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from c2fdft_arch.common.hardware import description
 from c2fdft_model.evaluation.protocols import get_protocol
 from c2fdft_model.experiments.files import write_json
 from c2fdft_model.experiments.images import to_tensor, to_uint8
@@ -110,7 +111,8 @@ def measure(task: str, folder: Path, weights: Path, output: Path) -> Scores:
         }
     if not scores:
         raise FileNotFoundError(f'{folder}/input has no images: write them with `zoo data`.')
-    write_json(output, {'photographs': scores, 'mean': mean_scores(scores)})
+    origin = {'command': f'python -m zoo measure {task} {weights}', 'machine': description()}
+    write_json(output, {**origin, 'photographs': scores, 'mean': mean_scores(scores)})
     return scores
 
 

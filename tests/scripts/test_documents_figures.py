@@ -69,6 +69,41 @@ def test_a_code_block_is_filled_with_what_the_demo_prints(figures, project):
     assert 'time: coarse 42 s, fine 1 min 43 s' in text
 
 
+def test_a_table_is_filled_with_what_a_comparison_measured(figures, project):
+    costs = {'parameters_m': 0.97, 'iterations': 1234, 'gflop': 44.4, 'seconds_per_image': 0.5}
+    systems = [
+        {'system': 'input', **dict.fromkeys(costs), 'psnr': 15.5, 'ssim': 0.4, 'psnr_std': None,
+         'ssim_std': None},
+        {'system': 'DFT', **costs, 'psnr': 25.04, 'ssim': 0.75, 'psnr_std': 0.2, 'ssim_std': 0.01},
+    ]  # fmt: skip
+    (figures.MEASUREMENTS / 'minutes.json').write_text(json.dumps({'rows': systems}))
+    (project / 'README.md').write_text('<!--=minutes:systems-->\n\n| a |\n|---|\n\nAfter\n')
+    assert figures.main([]) == 0
+    assert (project / 'README.md').read_text().splitlines()[4:] == [
+        '| input |  |  |  |  | 15.50 | 0.400 |',
+        '| DFT | 0.97 | 1,234 | 44 | 0.50 | 25.04 ± 0.20 | 0.750 ± 0.010 |',
+        '',
+        'After',
+    ]
+
+
+def test_a_table_is_filled_with_what_the_models_that_ship_were_measured_at(figures, project):
+    found = {'degraded': {'psnr': 20.0, 'ssim': 0.5}, 'model': {'psnr': 28.208, 'ssim': 0.8523}}
+    content = {'photographs': {'rocket': found}, 'mean': found}
+    (figures.MEASUREMENTS / 'zoo.json').write_text(json.dumps(content))
+    card = project / 'c2fdft_model/zoo/derain.md'
+    card.parent.mkdir(parents=True)
+    card.write_text('<!--=zoo:photographs-->\n\n| a |\n|---|\n')
+    (project / 'README.md').write_text('')
+    assert figures.main([]) == 0
+    assert card.read_text().splitlines()[2:] == [
+        '| photograph | degraded | model |',
+        '|---|---|---|',
+        '| rocket | 20.00 / 0.5000 | 28.21 / 0.8523 |',
+        '| mean | 20.00 / 0.5000 | 28.21 / 0.8523 |',
+    ]
+
+
 def test_a_table_is_filled_with_what_a_replication_measured(figures, project):
     def spread(mean, std):
         return {'mean': mean, 'std': std}
@@ -94,7 +129,7 @@ def test_a_table_is_filled_with_what_a_replication_measured(figures, project):
         'goals': [goal | {'seeds': 1, 'figure': 4.5, 'each': [4.5]}],
     }
     (figures.MEASUREMENTS / 'replication.json').write_text(json.dumps(content))
-    marks = (f'<!--=replication:{name}-->\n\n| outdated |\n\n' for name in figures.TABLES)
+    marks = (f'<!--=replication:{name}-->\n\n| outdated |\n\n' for name in figures.replication_tables.TABLES)
     readme = project / 'README.md'
     readme.write_text('Before\n\n' + ''.join(marks) + '| another |\n')
     assert figures.measurements_in(readme.read_text()) == {'replication'}

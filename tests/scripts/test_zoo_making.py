@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import cv2
@@ -103,7 +104,9 @@ def test_rivals_and_model_are_measured(task, tmp_path):
     # the network adds nothing, so that the model returns what it was given
     assert scores['a']['model']['psnr'] == pytest.approx(scores['a']['degraded']['psnr'], abs=0.01)
     assert all(scores['a'][r]['psnr'] > scores['a']['model']['psnr'] for r in rivals)
-    assert (tmp_path / 'out.json').exists()
+    content = json.loads((tmp_path / 'out.json').read_text())
+    assert content['command'] == f'python -m zoo measure {task} {path}'
+    assert content['photographs'] == scores
     assert 'mean' in measuring.table(scores)
 
 

@@ -16,6 +16,7 @@ same settings is not repeated. The exit code is 0, or 2 if the comparison cannot
 
 import argparse
 import functools
+import shlex
 import shutil
 import statistics
 import sys
@@ -76,6 +77,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         value = getattr(parsed, name)
         if value is not None and value <= 0:
             parser.error(f'--{name} {value} must be above 0')
+    given = sys.argv[1:] if arguments is None else arguments
+    parsed.command = shlex.join(['c2fdft', 'compare', *given])
     return parsed
 
 
@@ -112,7 +115,7 @@ def compare(args: argparse.Namespace) -> None:
         all_scores.append(compare_images(images, list(results), args, seed)[1])
     rows = [row_of(label, results.get(label), all_scores) for label in ('input', *results)]
     text = note(args, pictures)
-    written = report.write_table(args.output, rows, text)
+    written = report.write_table(args.output, rows, text, args.command)
     report.write_grid(args.output / 'grid.png', pictures, scores, args.detail)
     print(f'\n{report.markdown(rows)}\n{text}')
     print('wrote ' + ', '.join(str(path) for path in [*written, args.output / 'grid.png']))

@@ -229,12 +229,13 @@ def test_markdown_table_has_a_line_per_system_and_no_number_without_a_meaning():
 
 
 def test_csv_and_json_hold_the_unrounded_numbers(tmp_path):
-    report.write_table(tmp_path, rows(), 'how')
+    report.write_table(tmp_path, rows(), 'how', 'c2fdft compare')
     (first, second) = csv.DictReader((tmp_path / 'table.csv').open())
     assert float(second['psnr']) == 30.126
     assert first['gflop'] == ''
     content = json.loads((tmp_path / 'table.json').read_text())
-    assert content['note'] == 'how'
+    assert (content['command'], content['note']) == ('c2fdft compare', 'how')
+    assert content['machine']['cpu']
     assert content['rows'][1]['ssim'] == 0.91234
 
 
