@@ -19,7 +19,6 @@ from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_arch.common.messages import one_line
 from c2fdft_model.images import image_io, indexed_png, tiff
 from c2fdft_model.images.image_io import FORMATS, three_channels, to_float
-from c2fdft_model.images.tiff import INVERSE, UPRIGHT
 
 LARGEST_SIDE = {'JPEG': 65500, 'WEBP': 16383}
 LONGEST_IN_JPEG = 65000
@@ -234,7 +233,7 @@ def _without(record: ImageRecord, fields: list[str]) -> tuple[ImageRecord, list[
 
 def _encode(record: ImageRecord, kind: str, quality: int) -> bytes:
     orientation, _ = image_io.read_exif(record.exif)
-    pixels = np.ascontiguousarray(UPRIGHT[INVERSE[orientation]](_file_pixels(record, kind)))
+    pixels = np.ascontiguousarray(tiff.as_stored(_file_pixels(record, kind), orientation))
     resources = _IPTC + struct.pack('>HI', 0, len(record.iptc)) + record.iptc
     resources += b'\0' * (len(resources) % 2)
     if kind == 'TIFF':

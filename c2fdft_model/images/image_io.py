@@ -21,8 +21,7 @@ from c2fdft_arch.common.errors import C2FDFTError
 from c2fdft_arch.common.free_memory import free_memory
 from c2fdft_arch.common.messages import one_line
 from c2fdft_model.images import tiff
-from c2fdft_model.images.png_rows import check_rows
-from c2fdft_model.images.tiff import UPRIGHT, UnsupportedImageError
+from c2fdft_model.images.tiff import UnsupportedImageError, upright
 
 FORMATS = {
     '.png': 'PNG',
@@ -135,7 +134,7 @@ def decode_rgb(data: bytes, name: str) -> np.ndarray:
                 _open_with_pillow(io.BytesIO(data)).load()  # some OpenCV versions fill it up
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _FAST)
             if pixels is not None and pixels.dtype in (np.uint8, np.uint16):
-                return np.ascontiguousarray(UPRIGHT[header.orientation](pixels))
+                return np.ascontiguousarray(upright(pixels, header.orientation))
         pixels, _ = decode(data, header)
         return three_channels(pixels if pixels.shape[2] > 2 else pixels[:, :, :1])
 
@@ -148,18 +147,21 @@ def decode(data: bytes, header: Header) -> tuple[np.ndarray, Image.Image | None]
     if header.kind == 'TIFF' and header.depth == 16:
         with tiff.opened(io.BytesIO(data)) as file:
             pixels = tiff.read_pixels(file.pages[0], data)
-            return UPRIGHT[header.orientation](pixels), None
-    if header.kind == 'PNG':
-        check_rows(data)
+            return upright(pixels, header.orientation), None
+    stored = None
+    if header.kind == 'PNG':  # of its decoders, only OpenCV says if rows are missing
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if stored is None:
+            raise ValueError('not all of its pixels can be decoded')
     if header.exif is None:  # damage over which Pillow might spend hours
         data = data.replace(tiff.HEADER, bytes(len(tiff.HEADER)))
     image = _open_with_pillow(io.BytesIO(data))
     image.load()
     if header.kind == 'TIFF':  # Pillow turns these upright, and no others
         return _pixels_of(image), image
-    is_deep = header.kind == 'PNG' and header.depth == 16
-    pixels = _decode_png16(data, header, image) if is_deep else _pixels_of(image)
-    return UPRIGHT[header.orientation](pixels), image
+    if stored is None or header.depth < 16:
+        return upright(_pixels_of(image), header.orientation), image
+    return upright(_pixels_of_png16(stored, header, image), header.orientation), image
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
@@ -288,11 +290,10 @@ def _exif_of_png(stream: BinaryIO) -> bytes:
     return image.info.get('exif', b'')
 
 
-def _decode_png16(data: bytes, header: Header, image: Image.Image) -> np.ndarray:
-    pixels = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+def _pixels_of_png16(stored: np.ndarray, header: Header, image: Image.Image) -> np.ndarray:
     # OpenCV gives blue first, and grey with alpha as blue, green, red with alpha
     order = {1: [0], 2: [0, 3], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[header.channels]
-    pixels = np.atleast_3d(pixels)[:, :, order]
+    pixels = np.atleast_3d(stored)[:, :, order]
     if header.channels in (2, 4) or 'transparency' not in image.info:
         return pixels
     opaque = (pixels != np.asarray(image.info['transparency'])).any(axis=2, keepdims=True)

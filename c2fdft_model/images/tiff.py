@@ -9,11 +9,12 @@ import io
 import logging
 import math
 import struct
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container, Iterator
 from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
+import tifffile
 
 from c2fdft_arch.common.errors import C2FDFTError
 
@@ -22,43 +23,44 @@ ASSOCIATED_ALPHA = 1
 UNCOMPRESSED = 1
 HEADER = b'Exif\0\0'
 ORIENTATION = 274
-SECTIONS = (0x8769, 0x8825)
-"""Tags that point to the EXIF and the GPS directory."""
+SECTIONS = {0x8769: 'ExifTag', 0x8825: 'GPSTag'}
+"""Tags that point to the EXIF and the GPS directory; tifffile writes them only by these names."""
 TEXTS = (270, 271, 272, 305, 306, 315, 33432, 40091, 40092, 40093, 40094, 40095)
 """Description, make, model, software, date, artist, copyright, and what Windows writes."""
 OF_IMAGE = frozenset((ORIENTATION, *TEXTS, *SECTIONS))
 OF_SECTION = frozenset(range(2**16)) - {*SECTIONS, 0xA005}
 """Not interoperability, which points to a directory that says nothing of the image."""
 
-UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: a[::-1].swapaxes(0, 1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: a[:, ::-1].swapaxes(0, 1),
-}
-"""Orientation -> what turns the stored pixels (H, W, ...) upright, a view."""
-INVERSE = {orientation: orientation for orientation in UPRIGHT} | {6: 8, 8: 6}
-"""Orientation -> the one whose entry in `UPRIGHT` turns upright pixels back."""
+TURNS = {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}
+"""Orientation -> quarter turns to the left, behind the mirroring of some, that make it upright."""
+MIRRORED = (2, 4, 5, 7)
+
+# Without a handler of the application, its warnings of damage would go to the terminal.
+logging.getLogger('tifffile').addHandler(logging.NullHandler())
 
 
 class UnsupportedImageError(C2FDFTError, ValueError):
     """A file is sound but of a kind that is not read; the text says what to do."""
 
 
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """A view of (H, W, ...) as stored, turned upright."""
+    return np.rot90(pixels[:, ::-1] if orientation in MIRRORED else pixels, TURNS[orientation])
+
+
+def as_stored(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """A view of upright pixels (H, W, ...), turned back."""
+    return upright(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+
+
 @contextlib.contextmanager
 def opened(stream: BinaryIO) -> Iterator[Any]:
-    """tifffile's view of a TIFF file or of EXIF data; its warnings are not shown.
+    """tifffile's view of a TIFF file or of EXIF data.
 
     Raises errors of many kinds for other files, and ValueError if tags share bytes, so that
     reading them all could take for ever.
     """
-    import tifffile
-
-    with _silence(), tifffile.TiffFile(stream) as tiff:
+    with tifffile.TiffFile(stream) as tiff:
         _check_sizes(tiff, tiff.pages[0].tags)
         yield tiff
 
@@ -68,13 +70,17 @@ def write_tiff(pixels: np.ndarray, exif: bytes, tags: list[tuple], **options: An
 
     `tags` and `options` are tifffile's.
     """
-    import tifffile
-
     channels = pixels.shape[2]
-    file = io.BytesIO()
-    file.write(exif)  # at the beginning, their offsets are right
-    file.seek(0)
-    with _silence(), tifffile.TiffWriter(file, append=bool(exif)) as tiff:
+    exif = without_thumbnail(exif) if exif else exif
+    file = io.BytesIO(exif)  # at the beginning, their offsets are right
+    if exif:
+        with opened(io.BytesIO(exif)) as camera:
+            tags = tags + [
+                (SECTIONS.get(tag.code, tag.code), tag.dtype, tag.count, _value(tag, exif), True)
+                for tag in camera.pages[0].tags
+                if tag.code in OF_IMAGE
+            ]
+    with tifffile.TiffWriter(file, append=bool(exif)) as tiff:
         tiff.write(
             pixels if channels > 1 else pixels[:, :, 0],
             photometric='rgb' if channels > 2 else 'minisblack',
@@ -87,13 +93,17 @@ def write_tiff(pixels: np.ndarray, exif: bytes, tags: list[tuple], **options: An
             extratags=tags,
             **options,
         )
-    return _join_exif(file.getvalue()) if exif else file.getvalue()
+    content = file.getvalue()
+    if exif:  # the second directory, which is the image's, becomes the only one
+        link = _place_of_link(exif)
+        content = content[:4] + content[link : link + 4] + content[8:]
+    return content
 
 
 def orientation(tags: Any) -> int:
     """1 to 8; 1 if it is missing or illegal."""
     value = tags.valueof(ORIENTATION)
-    return value if value in UPRIGHT else 1
+    return value if value in TURNS else 1
 
 
 def extract_exif(content: bytes) -> bytes:
@@ -109,44 +119,27 @@ def extract_exif(content: bytes) -> bytes:
 
 def without_thumbnail(exif: bytes) -> bytes:
     """EXIF data that do not refer to their second image, which shows the first as it was."""
+    link = _place_of_link(exif)
+    return exif[:link] + bytes(4) + exif[link + 4 :] if link + 4 <= len(exif) else exif
+
+
+def _place_of_link(exif: bytes) -> int:
+    """Where the first directory ends, with the place of the second one."""
     order = '<' if exif[:2] == b'II' else '>'
     at = struct.unpack_from(order + 'I', exif, 4)[0]
-    end = at + 2 + 12 * struct.unpack_from(order + 'H', exif, at)[0]
-    return exif[:end] + bytes(4) + exif[end + 4 :] if end + 4 <= len(exif) else exif
-
-
-def _join_exif(content: bytes) -> bytes:
-    """A TIFF file of one image that begins with EXIF data, whose tags become the image's.
-
-    The directory is written anew at the end of the file, and the header points to it.
-    """
-    with opened(io.BytesIO(content)) as tiff:
-        exif, image = (
-            {tag.code: content[tag.offset : tag.offset + 12] for tag in page.tags}
-            for page in tiff.pages
-        )
-        rows = {code: row for code, row in exif.items() if code in OF_IMAGE} | image
-        at = len(content) + len(content) % 2
-        start = content[:4] + struct.pack(tiff.byteorder + 'I', at)
-        count = struct.pack(tiff.byteorder + 'H', len(rows))
-    ordered = b''.join(rows[code] for code in sorted(rows))
-    return (start + content[8:]).ljust(at, b'\0') + count + ordered + bytes(4)
+    return at + 2 + 12 * struct.unpack_from(order + 'H', exif, at)[0]
 
 
 def _directory(tiff: Any, content: bytes, tags: Any, start: int, kept: Container[int]) -> bytes:
     """The directory of the `kept` tags and those below it, as bytes for the position `start`."""
-    import tifffile
-
     _check_sizes(tiff, tags)
     wanted = sorted((tag for tag in tags if tag.code in kept), key=lambda tag: tag.code)
     rows, values = struct.pack(tiff.byteorder + 'H', len(wanted)), b''
     start += 2 + 12 * len(wanted) + 4
     for tag in wanted:
-        size, offset = tag.valuebytecount, content[tag.offset + 8 : tag.offset + 12]
-        at = struct.unpack(tiff.byteorder + 'I', offset)[0]
-        value = offset if size <= 4 else content[at : at + size]
+        value = _value(tag, content)
         if tag.code in SECTIONS:
-            tiff.filehandle.seek(at)
+            tiff.filehandle.seek(struct.unpack(tiff.byteorder + 'I', value)[0])
             below = tifffile.TiffPage(tiff, 0).tags
             value = _directory(tiff, content, below, start + len(values), OF_SECTION)
         rows += struct.pack(tiff.byteorder + 'HHI', tag.code, tag.dtype, tag.count)
@@ -154,8 +147,14 @@ def _directory(tiff: Any, content: bytes, tags: Any, start: int, kept: Container
             rows += struct.pack(tiff.byteorder + 'I', start + len(values))
             values += value + b'\0' * (len(value) % 2)
         else:
-            rows += value
+            rows += value.ljust(4, b'\0')
     return rows + bytes(4) + values
+
+
+def _value(tag: Any, content: bytes) -> bytes:
+    """The stored bytes of a tag; for one of a directory, `valueoffset` is that directory."""
+    at = tag.offset + 8 if tag.valuebytecount <= 4 else tag.valueoffset
+    return content[at : at + tag.valuebytecount]
 
 
 def _check_sizes(tiff: Any, tags: Any) -> None:
@@ -195,12 +194,11 @@ def read_pixels(page: Any, content: bytes) -> np.ndarray:
     if pixels.dtype != np.uint16:
         raise ValueError(f'its pixels are {pixels.dtype}')
     if name == 'MINISWHITE':
-        pixels = np.concatenate([WHITE - pixels[:, :, :1], pixels[:, :, 1:]], axis=2)
+        pixels[:, :, 0] = WHITE - pixels[:, :, 0]
     if ASSOCIATED_ALPHA in page.extrasamples and pixels.shape[2] in (2, 4):
-        alpha = pixels[:, :, -1:].astype(np.uint64)
-        colour = (pixels[:, :, :-1] * np.uint64(WHITE) + alpha // 2) // np.maximum(alpha, 1)
-        colour = np.minimum(colour, WHITE).astype(np.uint16)
-        pixels = np.concatenate([colour, pixels[:, :, -1:]], axis=2)
+        alpha = np.maximum(pixels[:, :, -1:], 1).astype(np.uint64)
+        colour = (pixels[:, :, :-1] * np.uint64(WHITE) + alpha // 2) // alpha
+        pixels[:, :, :-1] = np.minimum(colour, WHITE)
     return pixels
 
 
@@ -213,13 +211,3 @@ def _decode_with_opencv(page: Any, content: bytes) -> np.ndarray:
     if pixels is None:
         raise ValueError('its pixels cannot be decoded')
     return np.atleast_3d(pixels)[:, :, [2, 1, 0, 3][: pixels.shape[2]] if pixels.ndim > 2 else [0]]
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    logger = logging.getLogger('tifffile')
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before

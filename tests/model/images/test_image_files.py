@@ -18,7 +18,6 @@ from c2fdft_model.images.image_files import (
     read_image,
     write_image,
 )
-from c2fdft_model.images.tiff import UPRIGHT
 from helpers.image_records import (
     CHANNELS,
     FILES,
@@ -67,7 +66,7 @@ def test_images_are_turned_upright_and_stored_as_they_lay(tmp_path, suffix, dept
     exif = exif_with({274: orientation})
     stored = np.zeros((8, 16, 3), np.uint8)
     stored[:4, :8], stored[:4, 8:], stored[4:, :8] = 255, 160, 80
-    upright = UPRIGHT[orientation](stored) / np.float32(255)
+    upright = tiff.upright(stored, orientation) / np.float32(255)
     record = ImageRecord(upright, depth=depth, exif=exif)
     write_image(tmp_path / f'a{suffix}', record, quality=100)
 
