@@ -6,7 +6,7 @@ import io
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def read_image(path: str | os.PathLike[str]) -> ImageRecord:
         found = _of_others(image, header) if header.kind != 'TIFF' and image else _of_tiff(data)
     channels = pixels.shape[2]
     return ImageRecord(
-        colour=_colours(pixels),
+        colour=to_float(three_channels(pixels)),
         alpha=np.ascontiguousarray(pixels[:, :, -1]) if channels in (2, 4) else None,
         depth=8 * pixels.dtype.itemsize,
         grey=channels < 3,
@@ -105,7 +105,7 @@ def write_image(
         try:
             content = _encode(held, kind, quality)
         except (ValueError, TypeError, LookupError, struct.error):  # something beside the image
-            held, more = _without(held, [name for name in NAMES if getattr(held, name)])
+            held, more = _without(held, NAMES)
             content, lost = _encode(held, kind, quality), lost + more
         atomic_write.write_bytes(path, content)
     except MemoryError:
@@ -137,7 +137,7 @@ def check_writable(path: Path, record: ImageRecord) -> None:
 
 def quantised(record: ImageRecord, path: Path) -> np.ndarray:
     """The colours as such a file holds them, before any lossy coding: (H, W, 3), [0, 1]."""
-    return _colours(_file_pixels(record, _kind(path)))
+    return to_float(three_channels(_file_pixels(record, _kind(path))))
 
 
 def is_lossy(path: Path, quality: int) -> bool:
@@ -154,17 +154,18 @@ def _of_tiff(data: bytes) -> dict[str, Any]:
     """The fields of a record that TIFF tags give."""
     with tiff.opened(io.BytesIO(data)) as file:
         page, tags = file.pages[0], file.pages[0].tags
-        found = {'icc': tags.valueof(34675), 'xmp': tags.valueof(700), 'iptc': tags.valueof(33723)}
-        found = {name: bytes(value) for name, value in found.items() if value}
-        found.setdefault('iptc', _iptc_in(bytes(tags.valueof(34377) or b'')))
+        numbers = {'icc': 34675, 'xmp': 700, 'iptc': 33723}
+        found = {name: bytes(tags.valueof(number) or b'') for name, number in numbers.items()}
+        found['iptc'] = found['iptc'] or _iptc_in(bytes(tags.valueof(34377) or b''))
         dpi = page.get_resolution('inch') if 282 in tags and tags.valueof(296) != 1 else None
-        kind = getattr(page.photometric, 'name', '') in ('SEPARATED', 'CIELAB', 'ICCLAB', 'ITULAB')
-        lost = _further_images(len(file.pages)) + _of_other_colours(kind, found)
+        kind = getattr(page.photometric, 'name', '')
+        is_other = kind in ('SEPARATED', 'CIELAB', 'ICCLAB', 'ITULAB')
+        images = len(file.pages)
     try:
         exif = tiff.extract_exif(data)
     except Exception:  # of many kinds
-        exif, lost = b'', [*lost, NAMES['exif']]
-    return found | {'dpi': dpi, 'exif': exif, 'lost': tuple(lost)}
+        exif = None
+    return _with_lost(found | {'dpi': dpi}, exif, images, is_other)
 
 
 def _of_others(image: Image.Image, header: image_io.Header) -> dict[str, Any]:
@@ -173,11 +174,7 @@ def _of_others(image: Image.Image, header: image_io.Header) -> dict[str, Any]:
     text.pop(_XMP_TEXT, None)
     digits = ''.join(text.pop(_IPTC_TEXT, '').split('\n')[3:])
     profile = bytes.fromhex(digits) if re.fullmatch('([0-9a-fA-F]{2})*', digits) else b''
-    # cameras put previews into their JPEG files, which Pillow then calls MPO
-    lost = [] if image.format == 'MPO' else _further_images(getattr(image, 'n_frames', 1))
-    lost += [NAMES['exif']] if header.exif is None else []
     found = {
-        'exif': header.exif or b'',
         'icc': info.get('icc_profile') or b'',
         'xmp': info.get('xmp', b''),
         'iptc': (info.get('photoshop') or {}).get(0x0404) or _iptc_in(profile),
@@ -185,19 +182,21 @@ def _of_others(image: Image.Image, header: image_io.Header) -> dict[str, Any]:
         'comment': info.get('comment', b''),
         'text': text,
     }
-    lost += _of_other_colours(image.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV'), found)
-    return found | {'lost': tuple(lost)}
+    # cameras put previews into their JPEG files, which Pillow then calls MPO
+    images = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
+    return _with_lost(found, header.exif, images, image.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV'))
 
 
-def _further_images(count: int) -> list[str]:
-    return [f'{count - 1} further images of the file'] if count > 1 else []
-
-
-def _of_other_colours(are_others: bool, found: dict[str, Any]) -> list[str]:
-    """What is lost of CMYK and the like, which become RGB; their profile describes them alone."""
-    if not are_others:
-        return []
-    return ['CMYK or Lab (now RGB)'] + [NAMES['icc']] * bool(found.pop('icc', b''))
+def _with_lost(
+    found: dict[str, Any], exif: bytes | None, images: int, is_other_colour: bool
+) -> dict[str, Any]:
+    """The fields with EXIF data, if they are sound, and the names of what is not kept."""
+    lost = [f'{images - 1} further images of the file'] if images > 1 else []
+    if exif is None:
+        lost.append(NAMES['exif'])
+    if is_other_colour:  # the profile of CMYK and the like describes them alone
+        lost += ['CMYK or Lab (now RGB)'] + [NAMES['icc']] * bool(found.pop('icc'))
+    return found | {'exif': exif or b'', 'lost': tuple(lost)}
 
 
 def _iptc_in(resources: bytes) -> bytes:
@@ -207,26 +206,19 @@ def _iptc_in(resources: bytes) -> bytes:
     return resources[at + 4 : at + 4 + length] if _IPTC in resources else b''
 
 
-def _colours(pixels: np.ndarray) -> np.ndarray:
-    """Of (H, W, 1 to 4) as stored, without alpha: (H, W, 3) float32 in [0, 1]."""
-    return to_float(three_channels(pixels if pixels.shape[2] > 2 else pixels[:, :, :1]))
-
-
 def _held_by(kind: str, record: ImageRecord) -> tuple[ImageRecord, list[str]]:
     """What a format can hold of a record, and the names of the rest."""
-    too_long = [
-        name
-        for name in ('exif', 'xmp', 'iptc', 'comment')
-        if kind == 'JPEG' and len(getattr(record, name)) > LONGEST_IN_JPEG
-    ]
     foreign = [name for name in NAMES if name not in HELD.get(kind, NAMES)]
-    held, lost = _without(record, [n for n in NAMES if n in too_long + foreign])
+    if kind == 'JPEG':  # it holds only the profile in several parts
+        in_one = ('exif', 'xmp', 'iptc', 'comment')
+        foreign += [name for name in in_one if len(getattr(record, name)) > LONGEST_IN_JPEG]
+    held, lost = _without(record, foreign)
     shallow = ['16 bits per channel'] if record.depth > 8 and kind in LARGEST_SIDE else []
     return held, [*record.lost, *lost, *shallow]
 
 
-def _without(record: ImageRecord, fields: list[str]) -> tuple[ImageRecord, list[str]]:
-    given = [name for name in fields if getattr(record, name)]
+def _without(record: ImageRecord, fields: Container[str]) -> tuple[ImageRecord, list[str]]:
+    given = [name for name in NAMES if name in fields and getattr(record, name)]
     nothing: dict[str, Any] = dict.fromkeys(given, b'')
     return replace(record, **nothing), [NAMES[name] for name in given]
 
@@ -246,17 +238,19 @@ def _encode(record: ImageRecord, kind: str, quality: int) -> bytes:
             resolution=record.dpi or None,
             resolutionunit='inch' if record.dpi else None,
         )
-    options: dict[str, Any] = {'icc_profile': record.icc, 'dpi': record.dpi or None}
-    options['exif'] = tiff.HEADER + record.exif if record.exif else b''
-    if kind == 'PNG':
-        options['pnginfo'] = _png_texts(record, resources)
-    else:  # a format ignores the options that it does not have
-        options |= {'xmp': record.xmp, 'comment': record.comment, 'quality': quality}
-        options |= {'subsampling': 0, 'lossless': quality == 100, 'exact': True}
-        start = b'Photoshop 3.0\0' + resources
-        options['extra'] = (
-            b'\xff\xed' + struct.pack('>H', 2 + len(start)) + start if record.iptc else b''
-        )
+    options = {  # each format ignores those that it does not have
+        'icc_profile': record.icc,
+        'dpi': record.dpi,
+        'exif': record.exif and tiff.HEADER + record.exif,
+        'xmp': record.xmp,
+        'comment': record.comment,
+        'extra': _segment(resources) if kind == 'JPEG' and record.iptc else None,
+        'pnginfo': _png_texts(record, resources) if kind == 'PNG' else None,
+        'quality': quality,
+        'subsampling': 0,
+        'lossless': quality == 100,
+        'exact': True,
+    }
     if pixels.dtype == np.uint16:
         # Pillow writes 8 bits, but whatever belongs to them
         png, dot = indexed_png.encode(pixels, 6), np.zeros((1, 1, 1), np.uint8)
@@ -267,11 +261,14 @@ def _encode(record: ImageRecord, kind: str, quality: int) -> bytes:
 
 def _saved(pixels: np.ndarray, kind: str, options: Mapping[str, Any]) -> bytes:
     file = io.BytesIO()
-    image = Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[:, :, 0])
-    image.save(
-        file, kind, **{name: value for name, value in options.items() if value not in (None, b'')}
-    )
+    given = {name: value for name, value in options.items() if value not in (None, b'')}
+    Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[:, :, 0]).save(file, kind, **given)
     return file.getvalue()
+
+
+def _segment(resources: bytes) -> bytes:
+    content = b'Photoshop 3.0\0' + resources
+    return b'\xff\xed' + struct.pack('>H', 2 + len(content)) + content
 
 
 def _png_texts(record: ImageRecord, resources: bytes) -> PngImagePlugin.PngInfo:
@@ -291,11 +288,10 @@ def _file_pixels(record: ImageRecord, kind: str) -> np.ndarray:
     """Colour and alpha as a file of this format holds them, upright: (H, W, 1 to 4)."""
     depth = record.depth if kind in ('PNG', 'TIFF') else 8
     colour = record.colour.mean(axis=2, keepdims=True) if record.grey else record.colour
-    pixels, alpha = _integers(colour, depth), record.alpha
-    if alpha is None:
+    pixels = _integers(colour, depth)
+    if record.alpha is None:
         return pixels
-    if record.depth != depth:
-        alpha = _integers(alpha / (2**record.depth - 1), depth)
+    alpha = _integers(to_float(record.alpha), depth)
     return np.concatenate([pixels, alpha[:, :, None]], axis=2)
 
 

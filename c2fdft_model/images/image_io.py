@@ -52,7 +52,7 @@ MOST_EXIF_SEGMENTS = 256
 CHECKED = 2**28
 """Bytes; for less, the free memory is not looked up."""
 
-_PNM_HEADER = re.compile(rb'P([56])\s(\d+)\s(\d+)\s(\d+)\s')
+_PPM_HEADER = re.compile(rb'P6\s(\d+)\s(\d+)\s(255|65535)\s')
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _END = {'PNG': b'IEND', 'JPEG': b'\xff\xd9'}
 _FAST = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
@@ -125,18 +125,17 @@ def decode_rgb(data: bytes, name: str) -> np.ndarray:
     for messages. Raises ImageReadError if the bytes are truncated or no image.
     """
     with naming(name):
-        if data[:2] == b'P6' and (pixels := _view_ppm(data)) is not None:
+        if (pixels := _view_ppm(data)) is not None:
             return pixels
         header = read_header(io.BytesIO(data), data)
         check_size(header, len(data))
         if header.kind in ('PNG', 'BMP', 'PPM') or (header.kind == 'JPEG' and header.channels < 4):
             if _END.get(header.kind, b'') not in data[-4096:]:
-                _open_with_pillow(io.BytesIO(data)).load()  # some OpenCV versions fill it up
+                _loaded_by_pillow(data, header)  # some OpenCV versions fill it up
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _FAST)
             if pixels is not None and pixels.dtype in (np.uint8, np.uint16):
                 return np.ascontiguousarray(upright(pixels, header.orientation))
-        pixels, _ = decode(data, header)
-        return three_channels(pixels if pixels.shape[2] > 2 else pixels[:, :, :1])
+        return three_channels(decode(data, header)[0])
 
 
 def decode(data: bytes, header: Header) -> tuple[np.ndarray, Image.Image | None]:
@@ -153,10 +152,7 @@ def decode(data: bytes, header: Header) -> tuple[np.ndarray, Image.Image | None]
         stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if stored is None:
             raise ValueError('not all of its pixels can be decoded')
-    if header.exif is None:  # damage over which Pillow might spend hours
-        data = data.replace(tiff.HEADER, bytes(len(tiff.HEADER)))
-    image = _open_with_pillow(io.BytesIO(data))
-    image.load()
+    image = _loaded_by_pillow(data, header)
     if header.kind == 'TIFF':  # Pillow turns these upright, and no others
         return _pixels_of(image), image
     if stored is None or header.depth < 16:
@@ -171,8 +167,9 @@ def to_float(image: np.ndarray) -> np.ndarray:
 
 
 def three_channels(image: np.ndarray) -> np.ndarray:
-    """The first three channels of (H, W, 3 or more); of (H, W, 1), the one repeated; contiguous."""
-    return np.ascontiguousarray(np.broadcast_to(image[..., :3], (*image.shape[:2], 3)))
+    """The colours without alpha of (H, W, 1 to 4), grey repeated: (H, W, 3), contiguous."""
+    colours = image[..., :3] if image.shape[2] > 2 else image[..., :1]
+    return np.ascontiguousarray(np.broadcast_to(colours, (*image.shape[:2], 3)))
 
 
 def read_header(stream: BinaryIO, start: bytes | None = None) -> Header:
@@ -180,8 +177,6 @@ def read_header(stream: BinaryIO, start: bytes | None = None) -> Header:
     start = stream.read(2**16) if start is None else start
     stream.seek(0)
     kind = _kind(start)
-    if kind == 'PPM' and (pnm := _PNM_HEADER.match(start)):
-        return Header(kind, int(pnm[3]), int(pnm[2]))
     if kind == 'JPEG':
         return _jpeg_header(start) or _jpeg_header(stream.read()) or Header(kind, 0, 0)
     if kind == 'TIFF':
@@ -241,6 +236,14 @@ def _open_with_pillow(stream: BinaryIO) -> Image.Image:
     kind = _kind(stream.read(32))
     stream.seek(0)
     return Image.OPEN[kind][0](stream, '')
+
+
+def _loaded_by_pillow(data: bytes, header: Header) -> Image.Image:
+    if header.exif is None:  # damage over which Pillow might spend hours
+        data = data.replace(tiff.HEADER, bytes(len(tiff.HEADER)))
+    image = _open_with_pillow(io.BytesIO(data))
+    image.load()
+    return image
 
 
 def read_exif(exif: bytes) -> tuple[int, bytes | None]:
@@ -314,12 +317,12 @@ def _pixels_of(image: Image.Image) -> np.ndarray:
 
 
 def _view_ppm(data: bytes) -> np.ndarray | None:
-    header = _PNM_HEADER.match(data[:64])
-    if header is None or int(header[4]) not in (255, 65535):
+    header = _PPM_HEADER.match(data[:64])
+    if header is None:
         return None
-    width, height = int(header[2]), int(header[3])
-    kind = np.dtype(np.uint8 if int(header[4]) == 255 else '>u2')
-    if len(data) - header.end() < width * height * 3 * kind.itemsize:
+    width, height, highest = map(int, header.groups())
+    size, kind = width * height * 3, np.dtype('u1' if highest == 255 else '>u2')
+    if len(data) - header.end() < size * kind.itemsize:
         raise ValueError(f'{len(data)} bytes are too few for {width} x {height} pixels')
-    pixels = np.frombuffer(data, kind, width * height * 3, header.end()).reshape(height, width, 3)
+    pixels = np.frombuffer(data, kind, size, header.end()).reshape(height, width, 3)
     return pixels if kind.itemsize == 1 else pixels.astype(np.uint16)
