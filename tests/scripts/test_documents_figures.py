@@ -129,7 +129,10 @@ def test_a_table_is_filled_with_what_a_replication_measured(figures, project):
         'goals': [goal | {'seeds': 1, 'figure': 4.5, 'each': [4.5]}],
     }
     (figures.MEASUREMENTS / 'replication.json').write_text(json.dumps(content))
-    marks = (f'<!--=replication:{name}-->\n\n| outdated |\n\n' for name in figures.replication_tables.TABLES)
+    marks = (
+        f'<!--=replication:{name}-->\n\n| outdated |\n\n'
+        for name in figures.replication_tables.TABLES
+    )
     readme = project / 'README.md'
     readme.write_text('Before\n\n' + ''.join(marks) + '| another |\n')
     assert figures.measurements_in(readme.read_text()) == {'replication'}
