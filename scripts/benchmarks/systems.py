@@ -21,8 +21,34 @@ from c2fdft_model.experiments.costs import count_flops, timed
 from c2fdft_model.experiments.files import read_json
 from c2fdft_model.experiments.tables import markdown_table
 from c2fdft_model.plugin.option_files import option_folder
-from common.published_systems import DATA_SETS, PUBLISHED, PublishedSystem
 
+OPTION_FILES = {
+    'C2F-DFT': 'derain_fine',
+    'RESCAN': 'baselines/derain_rescan',
+    'PReNet': 'baselines/derain_prenet',
+    'MSPFN': 'baselines/derain_mspfn',
+    'MPRNet': 'baselines/derain_mprnet',
+    'HINet': 'baselines/derain_hinet',
+    'Restormer': 'baselines/derain_restormer',
+    'IR-SDE': 'baselines/derain_irsde',
+    'TransWeather': 'baselines/derain_transweather',
+    'DeblurGAN': 'baselines/deblur_deblurgan',
+    'DeblurGAN-v2': 'baselines/deblur_deblurgan_v2',
+    'SRN': 'baselines/deblur_srn',
+    'MT-RNN': 'baselines/deblur_mt_rnn',
+    'DMPHN': 'baselines/deblur_dmphn',
+    'MIMO-UNet+': 'baselines/deblur_mimo_unet_plus',
+    'MIMO-UNet++': 'baselines/deblur_mimo_unet_plus_plus',
+    'NAFNet': 'baselines/deblur_nafnet',
+    'CBDNet': 'baselines/denoise_cbdnet',
+    'AINDNet': 'baselines/denoise_aindnet',
+    'VDN': 'baselines/denoise_vdn',
+    'DeamNet': 'baselines/denoise_deamnet',
+    'CycleISP': 'baselines/denoise_cycleisp',
+    'MIRNet': 'baselines/denoise_mirnet2',
+}
+"""The file in `options/` that trains each system, without its ending."""
+TASKS = {'derain': 'deraining', 'deblur': 'deblurring', 'denoise': 'denoising'}
 BEGIN, END = '<!-- begin {} -->', '<!-- end {} -->'
 Costs = dict[str, dict[str, Any]]
 
@@ -39,10 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Figures:
     """Measure, or take what was measured, and print the table of costs."""
-    unknown = [name for name in args.systems or () if name not in PUBLISHED]
+    unknown = [name for name in args.systems or () if name not in OPTION_FILES]
     if unknown:
-        hint = nearest(unknown[0], PUBLISHED)
-        print(f'--systems {unknown[0]} is not known{hint}. Known: {", ".join(PUBLISHED)}.')
+        hint = nearest(unknown[0], OPTION_FILES)
+        print(f'--systems {unknown[0]} is not known{hint}. Known: {", ".join(OPTION_FILES)}.')
         return {}, False
     if args.figures:
         figures = read_json(args.figures) or {}
@@ -59,18 +85,15 @@ def run(args: argparse.Namespace) -> Figures:
 
 
 def measure_all(args: argparse.Namespace) -> dict[str, Any]:
-    """The figures of the named systems that have option files; those that failed are empty."""
-    names = args.systems or [name for name, system in PUBLISHED.items() if system.options]
+    """The figures of the named systems, or of all; those that failed are empty."""
     costs: Costs = {}
-    for name in names:
-        system = PUBLISHED[name]
-        if system.options:
-            try:
-                costs[name] = measure(system.options, args.size, args.repeat)
-            except OUT_OF_MEMORY as error:
-                print(f'{name}: {error}')
-                costs[name] = {}
-            print(f'{name}: {costs[name]}', flush=True)
+    for name in args.systems or OPTION_FILES:
+        try:
+            costs[name] = measure(OPTION_FILES[name], args.size, args.repeat)
+        except OUT_OF_MEMORY as error:
+            print(f'{name}: {error}')
+            costs[name] = {}
+        print(f'{name}: {costs[name]}', flush=True)
     return {'size': args.size, 'systems': costs}
 
 
@@ -109,14 +132,13 @@ def inputs_of(opt: Mapping[str, Any], size: int) -> tuple[tuple[torch.Tensor, ..
 def costs_table(costs: Costs) -> list[str]:
     """Task, option file, parameters, GFLOP and seconds of every system."""
     rows = []
-    for name, system in PUBLISHED.items():
-        found = costs.get(name) or {}
-        file = f'`{system.options.rpartition("/")[2]}`' if system.options else system.note
+    for name, options in OPTION_FILES.items():
+        found, file = costs.get(name), options.rpartition('/')[2]
         rows.append(
             [
                 name,
-                system.task,
-                file,
+                TASKS[file.partition('_')[0]],
+                f'`{file}`',
                 f'{found["parameters"] / 1e6:,.2f}' if found else '',
                 f'{found["gflop"]:,.0f}' if found else '',
                 f'{found["seconds"]:,.2f}' if found else '',
@@ -124,15 +146,6 @@ def costs_table(costs: Costs) -> list[str]:
         )
     headings = ('system', 'task', 'option file', 'parameters (M)', 'GFLOP', 'seconds')
     return markdown_table(headings, rows, headings[3:])
-
-
-def code_table() -> list[str]:
-    """Public code, licence and weights of every system."""
-    rows = [
-        [name, f'<{system.code}>', system.licence, system.weights, system.note]
-        for name, system in PUBLISHED.items()
-    ]
-    return markdown_table(('system', 'public code', 'its licence', 'weights', 'note'), rows)
 
 
 def options_table() -> list[str]:
@@ -155,26 +168,9 @@ def as_yaml(value: Any) -> str:
     return '~' if value is None else yaml.safe_dump(value, default_flow_style=True).split('\n')[0]
 
 
-def scores_table(task: str) -> list[str]:
-    """What the paper reports for a task."""
-    rows = [
-        [name, *system.scores.values()]
-        for name, system in PUBLISHED.items()
-        if system.task == task and has_scores(system)
-    ]
-    return markdown_table(('system', *DATA_SETS[task]), rows)
-
-
-def has_scores(system: PublishedSystem) -> bool:
-    """Whether the paper reports any number of it."""
-    return any(score != '-' for score in system.scores.values())
-
-
 def with_tables(text: str, costs: Costs) -> str:
     """A document with its tables, which stand between marks, made anew."""
-    tables = {'costs': costs_table(costs), 'code': code_table(), 'options': options_table()}
-    tables |= {task: scores_table(task) for task in DATA_SETS}
-    for name, lines in tables.items():
+    for name, lines in {'costs': costs_table(costs), 'options': options_table()}.items():
         begin, end = BEGIN.format(name), END.format(name)
         if begin not in text:
             continue
