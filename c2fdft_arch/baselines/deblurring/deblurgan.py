@@ -4,9 +4,12 @@ Kupyn, Budzan, Mykhailych, Mishkin and Matas, "DeblurGAN: Blind Motion Deblurrin
 Adversarial Networks" (CVPR 2018).
 """
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 
+from c2fdft_arch.baselines.blocks.convolutions import Residual
 from c2fdft_arch.baselines.blocks.restoration_network import (
     RGB,
     RestorationNetwork,
@@ -19,25 +22,19 @@ LARGEST_FACTOR = 8
 """The discriminator's channels grow no further than by it."""
 
 
-class ResidualBlock(nn.Module):
+def residual_block(channels: int) -> Residual:
     """Two normalised 3x3 convolutions with dropout between them, and the input added."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv_block = nn.Sequential(
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3),
-            InstanceNorm(channels),
-            nn.ReLU(),
-            nn.Dropout(0.5),
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3),
-            InstanceNorm(channels),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of the same shape."""
-        return x + self.conv_block(x)
+    layers = nn.Sequential(
+        nn.ReflectionPad2d(1),
+        nn.Conv2d(channels, channels, 3),
+        InstanceNorm(channels),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.ReflectionPad2d(1),
+        nn.Conv2d(channels, channels, 3),
+        InstanceNorm(channels),
+    )
+    return Residual(OrderedDict(conv_block=layers))
 
 
 class DeblurGAN(RestorationNetwork):
@@ -57,7 +54,7 @@ class DeblurGAN(RestorationNetwork):
         for width in (ngf, 2 * ngf):
             convolution = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
             layers += [convolution, InstanceNorm(2 * width), nn.ReLU()]
-        layers += [ResidualBlock(4 * ngf) for _ in range(n_blocks)]
+        layers += [residual_block(4 * ngf) for _ in range(n_blocks)]
         for width in (2 * ngf, ngf):
             transposed = nn.ConvTranspose2d(
                 2 * width, width, 3, stride=2, padding=1, output_padding=1

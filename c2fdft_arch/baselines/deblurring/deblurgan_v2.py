@@ -4,9 +4,11 @@ Kupyn, Martyniuk, Wu and Wang, "DeblurGAN-v2: Deblurring (Orders-of-Magnitude) F
 (ICCV 2019). The generator with Inception-ResNet-v2.
 """
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad, relu
+from torch.nn.functional import interpolate, pad
 
 from c2fdft_arch.baselines.blocks.convolutions import conv3x3
 from c2fdft_arch.baselines.blocks.restoration_network import (
@@ -51,17 +53,15 @@ class Pyramid(nn.Module):
         return levels
 
 
-class Head(nn.Module):
+def head(in_channels: int, channels: int) -> nn.Sequential:
     """Two convolutions with ReLU on a level of the pyramid."""
-
-    def __init__(self, in_channels: int, channels: int) -> None:
-        super().__init__()
-        self.block0 = conv3x3(in_channels, channels, bias=False)
-        self.block1 = conv3x3(channels, channels, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (B, `channels`, H, W)."""
-        return relu(self.block1(relu(self.block0(x))))
+    layers = OrderedDict(
+        block0=conv3x3(in_channels, channels, bias=False),
+        relu0=nn.ReLU(),
+        block1=conv3x3(channels, channels, bias=False),
+        relu1=nn.ReLU(),
+    )
+    return nn.Sequential(layers)
 
 
 def normalised(in_channels: int, channels: int) -> nn.Sequential:
@@ -91,7 +91,7 @@ class DeblurGANv2(RestorationNetwork):
         check_at_least('DeblurGANv2', 2, num_filters=num_filters, num_filters_fpn=num_filters_fpn)
         self.fpn = Pyramid(num_filters_fpn, repeats, unused_repeats)
         for k in range(1, 5):
-            self.add_module(f'head{k}', Head(num_filters_fpn, num_filters))
+            self.add_module(f'head{k}', head(num_filters_fpn, num_filters))
         self.smooth = normalised(4 * num_filters, num_filters)
         self.smooth2 = normalised(num_filters, num_filters // 2)
         self.final = conv3x3(num_filters // 2, RGB)

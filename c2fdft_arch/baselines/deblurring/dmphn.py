@@ -4,6 +4,7 @@ Zhang, Dai, Li and Koniusz, "Deep Stacked Hierarchical Multi-Patch Network for I
 (CVPR 2019).
 """
 
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -28,10 +29,7 @@ def residual_block(channels: int) -> Residual:
 
 def numbered_layers(layers: dict[int, nn.Module]) -> nn.Sequential:
     """Layers called by their number in the paper's table of the network."""
-    named = nn.Sequential()
-    for number, layer in layers.items():
-        named.add_module(f'layer{number}', layer)
-    return named
+    return nn.Sequential(OrderedDict((f'layer{k}', layer) for k, layer in layers.items()))
 
 
 def encoder(channels: int) -> nn.Sequential:

@@ -5,6 +5,7 @@ Connections on Learning" (2017). Parameters are named as in the ImageNet checkpo
 package pretrainedmodels.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -18,38 +19,31 @@ Kernel = int | tuple[int, int]
 CLASSES = 1000
 
 
-class Conv(nn.Module):
+def conv(
+    in_channels: int, channels: int, kernel: Kernel, stride: int = 1, same: bool = True
+) -> nn.Sequential:
     """A convolution without bias, batch-normalised, with a ReLU; `same` keeps the size."""
-
-    def __init__(
-        self, in_channels: int, channels: int, kernel: Kernel, stride: int = 1, same: bool = True
-    ) -> None:
-        super().__init__()
-        sides = (kernel, kernel) if isinstance(kernel, int) else kernel
-        padding = tuple(side // 2 for side in sides) if same else 0
-        self.conv = nn.Conv2d(
-            in_channels, channels, sides, stride=stride, padding=padding, bias=False
-        )
-        self.bn = BatchNorm(channels, eps=1e-3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (B, `channels`, ...)."""
-        return relu(self.bn(self.conv(x)))
+    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+    padding = tuple(side // 2 for side in sides) if same else 0
+    layers = OrderedDict(
+        conv=nn.Conv2d(in_channels, channels, sides, stride=stride, padding=padding, bias=False),
+        bn=BatchNorm(channels, eps=1e-3),
+        relu=nn.ReLU(),
+    )
+    return nn.Sequential(layers)
 
 
-def chain(in_channels: int, *layers: tuple[int, Kernel]) -> nn.Module:
-    """Convolutions one after the other, (channels, kernel) each; one alone is not numbered."""
-    widths = [in_channels, *(channels for channels, _ in layers)]
-    convolutions = [Conv(widths[k], *layer) for k, layer in enumerate(layers)]
-    return convolutions[0] if len(convolutions) == 1 else nn.Sequential(*convolutions)
+def chain(in_channels: int, *layers: tuple[int, Kernel], halving: bool = False) -> nn.Sequential:
+    """Convolutions one after the other, (channels, kernel) each; one alone is not numbered.
 
-
-def reducing(in_channels: int, *layers: tuple[int, Kernel]) -> nn.Module:
-    """The same, but the last halves the size."""
-    *first, (channels, kernel) = layers
-    widths = [in_channels, *(width for width, _ in first)]
-    convolutions = [Conv(widths[k], *layer) for k, layer in enumerate(first)]
-    convolutions.append(Conv(widths[-1], channels, kernel, stride=2, same=False))
+    With `halving` the last one halves the size.
+    """
+    convolutions = []
+    for k, (channels, kernel) in enumerate(layers, start=1):
+        halves = halving and k == len(layers)
+        stride = 2 if halves else 1
+        convolutions.append(conv(in_channels, channels, kernel, stride, same=not halves))
+        in_channels = channels
     return convolutions[0] if len(convolutions) == 1 else nn.Sequential(*convolutions)
 
 
@@ -90,15 +84,15 @@ class InceptionResNet(nn.Module):
 
     def __init__(self, repeats: tuple[int, int] = (10, 20), unused_repeats: int = 9) -> None:
         super().__init__()
-        self.conv2d_1a = Conv(RGB, 32, 3, stride=2, same=False)
-        self.conv2d_2a = Conv(32, 32, 3, same=False)
-        self.conv2d_2b = Conv(32, 64, 3)
+        self.conv2d_1a = conv(RGB, 32, 3, stride=2, same=False)
+        self.conv2d_2a = conv(32, 32, 3, same=False)
+        self.conv2d_2b = conv(32, 64, 3)
         self.maxpool_3a = nn.MaxPool2d(3, stride=2)
-        self.conv2d_3b = Conv(64, 80, 1)
-        self.conv2d_4a = Conv(80, 192, 3, same=False)
+        self.conv2d_3b = conv(64, 80, 1)
+        self.conv2d_4a = conv(80, 192, 3, same=False)
         self.maxpool_5a = nn.MaxPool2d(3, stride=2)
         pooled = nn.Sequential(
-            nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False), Conv(192, 64, 1)
+            nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False), conv(192, 64, 1)
         )
         self.mixed_5b = Branches(
             [
@@ -111,23 +105,23 @@ class InceptionResNet(nn.Module):
         self.repeat = nn.Sequential(*(block_35() for _ in range(repeats[0])))
         self.mixed_6a = Branches(
             [
-                reducing(320, (384, 3)),
-                reducing(320, (256, 1), (256, 3), (384, 3)),
+                chain(320, (384, 3), halving=True),
+                chain(320, (256, 1), (256, 3), (384, 3), halving=True),
                 nn.MaxPool2d(3, stride=2),
             ]
         )
         self.repeat_1 = nn.Sequential(*(block_17() for _ in range(repeats[1])))
         self.mixed_7a = Branches(
             [
-                reducing(1088, (256, 1), (384, 3)),
-                reducing(1088, (256, 1), (288, 3)),
-                reducing(1088, (256, 1), (288, 3), (320, 3)),
+                chain(1088, (256, 1), (384, 3), halving=True),
+                chain(1088, (256, 1), (288, 3), halving=True),
+                chain(1088, (256, 1), (288, 3), (320, 3), halving=True),
                 nn.MaxPool2d(3, stride=2),
             ]
         )
         self.repeat_2 = nn.Sequential(*(block_8() for _ in range(unused_repeats)))
         self.block8 = block_8()
-        self.conv2d_7b = Conv(2080, 1536, 1)
+        self.conv2d_7b = conv(2080, 1536, 1)
         self.last_linear = nn.Linear(1536, CLASSES)
         for unused in (self.repeat_2, self.block8, self.conv2d_7b, self.last_linear):
             unused.requires_grad_(False)

@@ -4,10 +4,13 @@ Cho, Ji, Hong, Jung and Ko, "Rethinking Coarse-to-Fine Approach in Single Image 
 2021).
 """
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from c2fdft_arch.baselines.blocks.convolutions import Residual
 from c2fdft_arch.baselines.blocks.restoration_network import (
     RGB,
     RestorationNetwork,
@@ -18,53 +21,32 @@ SCALES = 3
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 
 
-class Conv(nn.Module):
+def conv(
+    in_channels: int,
+    channels: int,
+    kernel_size: int,
+    stride: int = 1,
+    relu: bool = True,
+    transposed: bool = False,
+) -> nn.Sequential:
     """A convolution that keeps the size or halves it, or a transposed one that doubles it."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        relu: bool = True,
-        transposed: bool = False,
-    ) -> None:
-        super().__init__()
-        kind = nn.ConvTranspose2d if transposed else nn.Conv2d
-        padding = kernel_size // 2 - transposed
-        convolution = kind(in_channels, channels, kernel_size, stride=stride, padding=padding)
-        self.main = nn.Sequential(convolution, *([nn.ReLU()] if relu else []))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (B, `channels`, ...)."""
-        return self.main(x)
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    padding = kernel_size // 2 - transposed
+    convolution = kind(in_channels, channels, kernel_size, stride=stride, padding=padding)
+    layers = nn.Sequential(convolution, *([nn.ReLU()] if relu else []))
+    return nn.Sequential(OrderedDict(main=layers))
 
 
-class ResidualBlock(nn.Module):
+def residual_block(channels: int) -> Residual:
     """Two 3x3 convolutions, and the input added."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.main = nn.Sequential(
-            Conv(channels, channels, 3), Conv(channels, channels, 3, relu=False)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of the same shape."""
-        return x + self.main(x)
+    layers = nn.Sequential(conv(channels, channels, 3), conv(channels, channels, 3, relu=False))
+    return Residual(OrderedDict(main=layers))
 
 
-class ResidualBlocks(nn.Module):
+def residual_blocks(channels: int, count: int) -> nn.Sequential:
     """A level of the encoder or the decoder."""
-
-    def __init__(self, channels: int, count: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of the same shape."""
-        return self.layers(x)
+    layers = nn.Sequential(*(residual_block(channels) for _ in range(count)))
+    return nn.Sequential(OrderedDict(layers=layers))
 
 
 class ShallowFeatures(nn.Module):
@@ -73,12 +55,12 @@ class ShallowFeatures(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.main = nn.Sequential(
-            Conv(RGB, channels // 4, 3),
-            Conv(channels // 4, channels // 2, 1),
-            Conv(channels // 2, channels // 2, 3),
-            Conv(channels // 2, channels - RGB, 1),
+            conv(RGB, channels // 4, 3),
+            conv(channels // 4, channels // 2, 1),
+            conv(channels // 2, channels // 2, 3),
+            conv(channels // 2, channels - RGB, 1),
         )
-        self.conv = Conv(channels, channels, 1, relu=False)
+        self.conv = conv(channels, channels, 1, relu=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Features (B, `channels`, H, W) of (B, 3, H, W)."""
@@ -90,7 +72,7 @@ class FeatureAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.merge = Conv(channels, channels, 3, relu=False)
+        self.merge = conv(channels, channels, 3, relu=False)
 
     def forward(self, encoded: Tensor, shallow: Tensor) -> Tensor:
         """Features of the same shape as both."""
@@ -103,7 +85,7 @@ class ScaleFusion(nn.Module):
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
         self.conv = nn.Sequential(
-            Conv(in_channels, channels, 1), Conv(channels, channels, 3, relu=False)
+            conv(in_channels, channels, 1), conv(channels, channels, 3, relu=False)
         )
 
     def forward(self, levels: list[Tensor], size: torch.Size) -> Tensor:
@@ -134,21 +116,21 @@ class MIMOUNet(RestorationNetwork):
         self.self_ensemble = self_ensemble
         widths = [base_channel * 2**k for k in range(SCALES)]
         narrow, middle, wide = widths
-        self.Encoder = nn.ModuleList(ResidualBlocks(width, num_res) for width in widths)
-        self.Decoder = nn.ModuleList(ResidualBlocks(width, num_res) for width in widths[::-1])
+        self.Encoder = nn.ModuleList(residual_blocks(width, num_res) for width in widths)
+        self.Decoder = nn.ModuleList(residual_blocks(width, num_res) for width in widths[::-1])
         self.feat_extract = nn.ModuleList(
             [
-                Conv(RGB, narrow, 3),
-                Conv(narrow, middle, 3, stride=2),
-                Conv(middle, wide, 3, stride=2),
-                Conv(wide, middle, 4, stride=2, transposed=True),
-                Conv(middle, narrow, 4, stride=2, transposed=True),
-                Conv(narrow, RGB, 3, relu=False),
+                conv(RGB, narrow, 3),
+                conv(narrow, middle, 3, stride=2),
+                conv(middle, wide, 3, stride=2),
+                conv(wide, middle, 4, stride=2, transposed=True),
+                conv(middle, narrow, 4, stride=2, transposed=True),
+                conv(narrow, RGB, 3, relu=False),
             ]
         )
-        self.Convs = nn.ModuleList([Conv(wide, middle, 1), Conv(middle, narrow, 1)])
+        self.Convs = nn.ModuleList([conv(wide, middle, 1), conv(middle, narrow, 1)])
         self.ConvsOut = nn.ModuleList(
-            [Conv(wide, RGB, 3, relu=False), Conv(middle, RGB, 3, relu=False)]
+            [conv(wide, RGB, 3, relu=False), conv(middle, RGB, 3, relu=False)]
         )
         self.AFFs = nn.ModuleList(ScaleFusion(sum(widths), width) for width in widths[:2])
         self.FAM1, self.SCM1 = FeatureAttention(wide), ShallowFeatures(wide)

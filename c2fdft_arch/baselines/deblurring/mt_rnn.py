@@ -4,10 +4,12 @@ Park, Kang, Kim and Chun, "Multi-Temporal Recurrent Neural Networks For Progress
 Single Image Deblurring With Incremental Temporal Training" (ECCV 2020).
 """
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 
-from c2fdft_arch.baselines.blocks.convolutions import conv3x3
+from c2fdft_arch.baselines.blocks.convolutions import Residual, conv3x3
 from c2fdft_arch.baselines.blocks.restoration_network import (
     RGB,
     RestorationNetwork,
@@ -33,18 +35,10 @@ class ColourShift(nn.Conv2d):
         self.requires_grad_(False)
 
 
-class ResidualBlock(nn.Module):
+def residual_block(channels: int) -> Residual:
     """Two 3x3 convolutions, and the input added."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(
-            conv3x3(channels, channels), nn.LeakyReLU(SLOPE), conv3x3(channels, channels)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of the same shape."""
-        return x + self.stem(x)
+    layers = conv3x3(channels, channels), nn.LeakyReLU(SLOPE), conv3x3(channels, channels)
+    return Residual(OrderedDict(stem=nn.Sequential(*layers)))
 
 
 class MTRNN(RestorationNetwork):
@@ -73,7 +67,7 @@ class MTRNN(RestorationNetwork):
         for level, width in enumerate((full, half, quarter, quarter, half, full), start=1):
             first = 1 if level == 4 else 2
             for k in range(first, first + BLOCKS):
-                self.add_module(f'conv{level}_{k}', ResidualBlock(width))
+                self.add_module(f'conv{level}_{k}', residual_block(width))
         self.img_prd = nn.Sequential(conv3x3(full, RGB))
 
     def restore(self, image: Tensor) -> list[Tensor]:

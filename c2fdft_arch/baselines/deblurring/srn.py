@@ -4,12 +4,14 @@ Tao, Gao, Shen, Wang and Jia, "Scale-recurrent Network for Deep Image Deblurring
 Parameters are named as the variables of the TensorFlow checkpoints.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from c2fdft_arch.baselines.blocks.convolutions import Residual
 from c2fdft_arch.baselines.blocks.restoration_network import (
     RGB,
     RestorationNetwork,
@@ -31,17 +33,14 @@ FORGET_BIAS = 1.0
 SCOPE = 'g_net/'
 
 
-class ResidualBlock(nn.Module):
+def residual_block(channels: int) -> Residual:
     """Two 5x5 convolutions with a ReLU between them, and the input added."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = SameConv2d(channels, channels, 5)
-        self.conv2 = SameConv2d(channels, channels, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of the same shape."""
-        return x + self.conv2(torch.relu(self.conv1(x)))
+    layers = OrderedDict(
+        conv1=SameConv2d(channels, channels, 5),
+        relu=nn.ReLU(),
+        conv2=SameConv2d(channels, channels, 5),
+    )
+    return Residual(layers)
 
 
 class ConvLSTM(nn.Module):
@@ -92,8 +91,8 @@ class SRN(RestorationNetwork):
             stride = 1 if level == 1 else 2
             self.add_module(f'enc{level}_1', SameConv2d(widths[level - 1], width, 5, stride))
             for k in range(1, BLOCKS + 1):
-                self.add_module(f'enc{level}_{k + 1}', ResidualBlock(width))
-                self.add_module(f'dec{level}_{k}', ResidualBlock(width))
+                self.add_module(f'enc{level}_{k + 1}', residual_block(width))
+                self.add_module(f'dec{level}_{k}', residual_block(width))
             if level > 1:
                 up = SameConvTranspose2d(width, widths[level - 1], 4, 2)
                 self.add_module(f'dec{level - 1}_4', up)

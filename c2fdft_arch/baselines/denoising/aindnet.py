@@ -5,10 +5,13 @@ Instance Normalization" (CVPR 2020). Parameters are named as the variables of th
 checkpoints.
 """
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, leaky_relu
 
+from c2fdft_arch.baselines.blocks.convolutions import Residual
 from c2fdft_arch.baselines.blocks.restoration_network import (
     RGB,
     RestorationNetwork,
@@ -83,17 +86,14 @@ class AdaptiveBlock(nn.Module):
         return x + self.conv2(leaky_relu(self.AIN_2(features, noise_map), SLOPE))
 
 
-class SkipBlock(nn.Module):
+def skip_block(channels: int) -> Residual:
     """Two convolutions with a ReLU between them on a skip connection, and the input added."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.Conv = SameConv2d(channels, channels, 3)
-        self.Conv_1 = SameConv2d(channels, channels, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of the same shape."""
-        return x + self.Conv_1(torch.relu(self.Conv(x)))
+    layers = OrderedDict(
+        Conv=SameConv2d(channels, channels, 3),
+        relu=nn.ReLU(),
+        Conv_1=SameConv2d(channels, channels, 3),
+    )
+    return Residual(layers)
 
 
 class Denoiser(nn.Module):
@@ -108,7 +108,7 @@ class Denoiser(nn.Module):
         for level, count in UP_BLOCKS.items():
             above = widths[6 - level]
             up = SameConvTranspose2d(2 * above, above, 2, 2, bias=False)
-            self.add_module(f'deconv{level}', SkipBlock(above))
+            self.add_module(f'deconv{level}', skip_block(above))
             self.add_module(f'deconv{level}_1', up)
             self._add_blocks(level, count, above, width)
         self.conv6 = SameConv2d(width, RGB, 1)

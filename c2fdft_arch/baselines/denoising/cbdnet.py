@@ -4,6 +4,8 @@ Guo, Yan, Zhang, Zuo and Zhang, "Toward Convolutional Blind Denoising of Real Ph
 2019). Parameters are named as in the PyTorch checkpoints; the paper's own are for MATLAB.
 """
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 
@@ -17,30 +19,12 @@ from c2fdft_arch.baselines.blocks.restoration_network import (
 ESTIMATOR_CHANNELS = 32
 
 
-class Estimator(nn.Module):
-    """The standard deviation of the noise at every pixel and channel."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        widths = [RGB, *[ESTIMATOR_CHANNELS] * 4, RGB]
-        pairs = zip(widths, widths[1:], strict=False)
-        self.fcn = nn.Sequential(*(layer for pair in pairs for layer in conv_relu(*pair)))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W), zero or more, of a noisy image of the same shape."""
-        return self.fcn(image)
-
-
-class ConvRelu(nn.Module):
-    """A 3x3 convolution and a ReLU."""
-
-    def __init__(self, in_channels: int, channels: int) -> None:
-        super().__init__()
-        self.conv = conv_relu(in_channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (B, `channels`, H, W)."""
-        return self.conv(x)
+def estimator() -> nn.Sequential:
+    """The standard deviation of the noise (B, 3, H, W) at every pixel and channel of an image."""
+    widths = [RGB, *[ESTIMATOR_CHANNELS] * 4, RGB]
+    pairs = zip(widths, widths[1:], strict=False)
+    layers = nn.Sequential(*(layer for pair in pairs for layer in conv_relu(*pair)))
+    return nn.Sequential(OrderedDict(fcn=layers))
 
 
 class UpAdd(nn.Module):
@@ -53,18 +37,6 @@ class UpAdd(nn.Module):
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Features of the shape of `skip`."""
         return skip + self.up(x)
-
-
-class Pixelwise(nn.Module):
-    """A 1x1 convolution."""
-
-    def __init__(self, in_channels: int, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (B, `channels`, H, W)."""
-        return self.conv(x)
 
 
 class Denoiser(nn.Module):
@@ -80,7 +52,7 @@ class Denoiser(nn.Module):
         self.conv3 = conv_layers(wider, wider, 3)
         self.up2 = UpAdd(wider)
         self.conv4 = conv_layers(width, width, 2)
-        self.outc = Pixelwise(width, RGB)
+        self.outc = nn.Sequential(OrderedDict(conv=nn.Conv2d(width, RGB, 1)))
         self.down = nn.AvgPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,7 +67,8 @@ class Denoiser(nn.Module):
 def conv_layers(in_channels: int, channels: int, count: int) -> nn.Sequential:
     """`count` convolutions with ReLU, the first of which changes the number of channels."""
     widths = [in_channels, *[channels] * count]
-    return nn.Sequential(*(ConvRelu(*pair) for pair in zip(widths, widths[1:], strict=False)))
+    pairs = zip(widths, widths[1:], strict=False)
+    return nn.Sequential(*(nn.Sequential(OrderedDict(conv=conv_relu(*pair))) for pair in pairs))
 
 
 class CBDNet(RestorationNetwork):
@@ -109,7 +82,7 @@ class CBDNet(RestorationNetwork):
     def __init__(self, width: int = 64, all_outputs: bool = False) -> None:
         super().__init__(all_outputs)
         check_at_least('CBDNet', 2, width=width)
-        self.fcn = Estimator()
+        self.fcn = estimator()
         self.unet = Denoiser(width)
 
     def restore(self, image: Tensor) -> list[Tensor]:

@@ -4,6 +4,8 @@ Zamir, Arora, Khan, Hayat, Khan, Yang and Shao, "CycleISP: Real Image Restoratio
 Synthesis" (CVPR 2020). The network for sRGB images; the cycle that makes training data is no part.
 """
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 
@@ -40,8 +42,7 @@ class SpatialAttention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.spatial = nn.Sequential()
-        self.spatial.add_module('conv', nn.Conv2d(2, 1, 3, padding=1, bias=False))
+        self.spatial = nn.Sequential(OrderedDict(conv=conv3x3(2, 1, bias=False)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), scaled."""
@@ -67,17 +68,10 @@ class DualAttentionBlock(nn.Module):
         return x + self.conv1x1(torch.cat([self.SA(features), self.CA(features)], dim=1))
 
 
-class Group(nn.Module):
+def group(channels: int, blocks: int, activation: nn.Module) -> nn.Sequential:
     """`blocks` dual attention blocks and a convolution, and the input added."""
-
-    def __init__(self, channels: int, blocks: int, activation: nn.Module) -> None:
-        super().__init__()
-        layers = [DualAttentionBlock(channels, activation) for _ in range(blocks)]
-        self.body = Residual(*layers, conv3x3(channels, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of the same shape."""
-        return self.body(x)
+    layers = [DualAttentionBlock(channels, activation) for _ in range(blocks)]
+    return nn.Sequential(OrderedDict(body=Residual(*layers, conv3x3(channels, channels))))
 
 
 class CycleISPDenoiser(RestorationNetwork):
@@ -90,7 +84,7 @@ class CycleISPDenoiser(RestorationNetwork):
         check_at_least('CycleISPDenoiser', 1, groups=groups, blocks=blocks)
         check_at_least('CycleISPDenoiser', REDUCTION, channels=channels)
         activation = nn.PReLU(channels)
-        layers = [Group(channels, blocks, activation) for _ in range(groups)]
+        layers = [group(channels, blocks, activation) for _ in range(groups)]
         self.head = nn.Sequential(conv3x3(RGB, channels))
         self.body = nn.Sequential(*layers, conv3x3(channels, channels), activation)
         self.tail = nn.Sequential(conv3x3(channels, RGB))

@@ -4,9 +4,10 @@ Ren, He, Wang and Zhao, "Adaptive Consistency Prior Based Deep Network for Image
 2021). The network for real noise (sRGB images).
 """
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from c2fdft_arch.baselines.blocks.convolutions import Residual
 from c2fdft_arch.baselines.blocks.restoration_network import (
@@ -22,50 +23,32 @@ DECODER_LAYERS = 2
 UNUSED_KERNELS = {'conv_dila1': 3, 'conv_dila2': 5, 'conv_dila3': 7}
 
 
-class Conv(nn.Module):
+def conv(in_channels: int, channels: int, kernel_size: int = 3) -> nn.Sequential:
     """A convolution with Xavier initialisation that keeps the size."""
-
-    def __init__(self, in_channels: int, channels: int, kernel_size: int = 3) -> None:
-        super().__init__()
-        self.conv2d = nn.Conv2d(in_channels, channels, kernel_size, padding=kernel_size // 2)
-        nn.init.xavier_normal_(self.conv2d.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (B, `channels`, H, W)."""
-        return self.conv2d(x)
+    convolution = nn.Conv2d(in_channels, channels, kernel_size, padding=kernel_size // 2)
+    nn.init.xavier_normal_(convolution.weight)
+    return nn.Sequential(OrderedDict(conv2d=convolution))
 
 
-class ConvRelu(nn.Module):
-    """The same with a ReLU; stride 2 halves the size."""
-
-    def __init__(self, channels: int, stride: int = 1) -> None:
-        super().__init__()
-        convolution = nn.Conv2d(channels, channels, 3, stride=stride, padding=1)
-        nn.init.xavier_normal_(convolution.weight)
-        self.block = nn.Sequential(convolution, nn.ReLU())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (B, `channels`, H / stride, W / stride)."""
-        return self.block(x)
+def conv_relu(channels: int, stride: int = 1) -> nn.Sequential:
+    """The same by a 3x3 kernel, with a ReLU; stride 2 halves the size."""
+    convolution = nn.Conv2d(channels, channels, 3, stride=stride, padding=1)
+    nn.init.xavier_normal_(convolution.weight)
+    return nn.Sequential(OrderedDict(block=nn.Sequential(convolution, nn.ReLU())))
 
 
-class Upsample(nn.Module):
+def upsample(channels: int) -> nn.Sequential:
     """Repeats every pixel 2 x 2 times, then a convolution with ReLU."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv2d = ConvRelu(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of twice the size."""
-        return self.conv2d(interpolate(x, scale_factor=2.0))
+    return nn.Sequential(
+        OrderedDict(repeat=nn.Upsample(scale_factor=2.0), conv2d=conv_relu(channels))
+    )
 
 
 def pixel_attention(channels: int) -> nn.Sequential:
     """A weight in (0, 1) for every pixel and channel."""
     squeezed = channels // REDUCTION
     return nn.Sequential(
-        Conv(channels, squeezed), nn.ReLU(), Conv(squeezed, channels), nn.Sigmoid()
+        conv(channels, squeezed), nn.ReLU(), conv(squeezed, channels), nn.Sigmoid()
     )
 
 
@@ -74,8 +57,8 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        layers = [ConvRelu(channels) for _ in range(ENCODER_LAYERS - 1)]
-        self.body = nn.Sequential(*layers, ConvRelu(channels, stride=2))
+        layers = [conv_relu(channels) for _ in range(ENCODER_LAYERS - 1)]
+        self.body = nn.Sequential(*layers, conv_relu(channels, stride=2))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features of this level, and of half the size for the next."""
@@ -89,9 +72,9 @@ class SkipAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv_du = pixel_attention(channels)
-        self.cat = Conv(2 * channels, channels, 1)
-        self.C = Conv(channels, channels)
-        self.ConvTranspose = Upsample(channels)
+        self.cat = conv(2 * channels, channels, 1)
+        self.C = conv(channels, channels)
+        self.ConvTranspose = upsample(channels)
 
     def forward(self, skip: Tensor, below: Tensor) -> Tensor:
         """Features of the shape of `skip`."""
@@ -105,9 +88,9 @@ class Join(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = ConvRelu(channels)
-        self.ConvTranspose = Upsample(channels)
-        self.cat = Conv(2 * channels, channels, 1)
+        self.conv1 = conv_relu(channels)
+        self.ConvTranspose = upsample(channels)
+        self.cat = conv(2 * channels, channels, 1)
 
     def forward(self, skip: Tensor, below: Tensor) -> Tensor:
         """Features of the shape of `skip`."""
@@ -120,7 +103,7 @@ class Decoder(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.upsample = Join(channels)
-        self.body = nn.Sequential(*(ConvRelu(channels) for _ in range(DECODER_LAYERS)))
+        self.body = nn.Sequential(*(conv_relu(channels) for _ in range(DECODER_LAYERS)))
 
     def forward(self, skip: Tensor, below: Tensor) -> Tensor:
         """Features of the shape of `skip`."""
@@ -133,7 +116,7 @@ class NonLinearOperator(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         for name, kernel_size in UNUSED_KERNELS.items():
-            self.add_module(name, Conv(channels, channels, kernel_size))
+            self.add_module(name, conv(channels, channels, kernel_size))
         self.cat1 = nn.Conv2d(len(UNUSED_KERNELS) * channels, channels, 1)
         # The published checkpoints have them, but the network does not use them.
         for name in (*UNUSED_KERNELS, 'cat1'):
@@ -142,8 +125,8 @@ class NonLinearOperator(nn.Module):
             self.add_module(f'e{level}', Encoder(channels))
             self.add_module(f'attention{level}', SkipAttention(channels))
             self.add_module(f'de{level}', Decoder(channels))
-        self.mid = nn.Sequential(ConvRelu(channels), ConvRelu(channels))
-        self.final = Conv(channels, channels)
+        self.mid = nn.Sequential(conv_relu(channels), conv_relu(channels))
+        self.final = conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of the same shape."""
@@ -163,10 +146,9 @@ class Balance(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.cat = Conv(2 * channels, channels, 1)
-        self.C = Conv(channels, channels)
-        self.weight = nn.Sequential()
-        self.weight.add_module('conv_du', pixel_attention(channels))
+        self.cat = conv(2 * channels, channels, 1)
+        self.C = conv(channels, channels)
+        self.weight = nn.Sequential(OrderedDict(conv_du=pixel_attention(channels)))
 
     def forward(self, estimate: Tensor, observed: Tensor) -> Tensor:
         """Features of the same shape as both."""
@@ -180,8 +162,8 @@ class Transform(nn.Module):
     def __init__(self, channels: int, inverse: bool) -> None:
         super().__init__()
         self.inverse = inverse
-        self.ext = Conv(channels, RGB) if inverse else Conv(RGB, channels)
-        self.pre = Residual(Conv(channels, channels), nn.ReLU(), Conv(channels, channels))
+        self.ext = conv(channels, RGB) if inverse else conv(RGB, channels)
+        self.pre = Residual(conv(channels, channels), nn.ReLU(), conv(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, `channels`, H, W), or an image (B, 3, H, W)."""

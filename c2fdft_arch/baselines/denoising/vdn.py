@@ -4,6 +4,8 @@ Yue, Yong, Zhao, Meng and Zhang, "Variational Denoising Network: Toward Blind No
 Removal" (NeurIPS 2019).
 """
 
+from collections import OrderedDict
+
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
@@ -17,21 +19,15 @@ from c2fdft_arch.baselines.blocks.restoration_network import (
 VARIANCE_CHANNELS = 64
 
 
-class ConvBlock(nn.Module):
+def conv_block(in_channels: int, channels: int, slope: float) -> nn.Sequential:
     """Two 3x3 convolutions with leaky ReLUs."""
-
-    def __init__(self, in_channels: int, channels: int, slope: float) -> None:
-        super().__init__()
-        self.block = nn.Sequential(
-            conv3x3(in_channels, channels),
-            nn.LeakyReLU(slope),
-            conv3x3(channels, channels),
-            nn.LeakyReLU(slope),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (B, `channels`, H, W)."""
-        return self.block(x)
+    layers = nn.Sequential(
+        conv3x3(in_channels, channels),
+        nn.LeakyReLU(slope),
+        conv3x3(channels, channels),
+        nn.LeakyReLU(slope),
+    )
+    return nn.Sequential(OrderedDict(block=layers))
 
 
 class DenoisingUNet(nn.Module):
@@ -41,9 +37,9 @@ class DenoisingUNet(nn.Module):
         super().__init__()
         widths = [width * 2**k for k in range(depth)]
         pairs = list(zip([RGB, *widths], widths, strict=False))
-        self.down_path = nn.ModuleList(ConvBlock(*pair, slope) for pair in pairs)
+        self.down_path = nn.ModuleList(conv_block(*pair, slope) for pair in pairs)
         self.up_path = nn.ModuleList(
-            UpBlock(ConvBlock(wide, narrow, slope), wide, narrow)
+            UpBlock(conv_block(wide, narrow, slope), wide, narrow)
             for narrow, wide in reversed(pairs[1:])
         )
         self.last = conv3x3(width, 2 * RGB)

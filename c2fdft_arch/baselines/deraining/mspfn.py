@@ -4,6 +4,7 @@ Jiang, Wang, Yi, Chen, Huang, Luo, Ma and Jiang, "Multi-Scale Progressive Fusion
 Image Deraining" (CVPR 2020). Parameters are named as the variables of the TensorFlow checkpoint.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -62,8 +63,8 @@ class Memory(nn.Module):
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
         self.channels = channels
-        self.convLSTM = nn.Sequential()
-        self.convLSTM.add_module('LSTM_conv', SameConv2d(in_channels + channels, 4 * channels, 3))
+        gates = SameConv2d(in_channels + channels, 4 * channels, 3)
+        self.convLSTM = nn.Sequential(OrderedDict(LSTM_conv=gates))
 
     def forward(self, x: Tensor) -> Tensor:
         """The hidden state (B, `channels`, H, W)."""

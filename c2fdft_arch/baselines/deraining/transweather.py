@@ -4,12 +4,14 @@ Valanarasu, Yasarla and Patel, "TransWeather: Transformer-based Restoration of I
 Adverse Weather Conditions" (CVPR 2022).
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from c2fdft_arch.baselines.blocks.convolutions import conv3x3
 from c2fdft_arch.baselines.blocks.restoration_network import (
     RGB,
     RestorationNetwork,
@@ -93,8 +95,8 @@ class FeedForward(nn.Module):
         super().__init__()
         hidden = channels * expansion
         self.fc1 = nn.Linear(channels, hidden)
-        self.dwconv = nn.Sequential()
-        self.dwconv.add_module('dwconv', nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden))
+        depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.dwconv = nn.Sequential(OrderedDict(dwconv=depthwise))
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden, channels)
 
@@ -202,20 +204,14 @@ class Decoder(nn.Module):
         return transformed(self.patch_embed1(features), self.block1, self.norm1)
 
 
-class Conv(nn.Module):
+def conv(in_channels: int, channels: int, doubling: bool = False) -> nn.Sequential:
     """A 3x3 convolution that keeps the size, or a transposed one that doubles it."""
-
-    def __init__(self, in_channels: int, channels: int, doubling: bool = False) -> None:
-        super().__init__()
-        self.conv2d: nn.Module = (
-            nn.ConvTranspose2d(in_channels, channels, 4, stride=2, padding=1)
-            if doubling
-            else nn.Conv2d(in_channels, channels, 3, padding=1)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (B, `channels`, ...)."""
-        return self.conv2d(x)
+    convolution = (
+        nn.ConvTranspose2d(in_channels, channels, 4, stride=2, padding=1)
+        if doubling
+        else conv3x3(in_channels, channels)
+    )
+    return nn.Sequential(OrderedDict(conv2d=convolution))
 
 
 class ResidualBlock(nn.Module):
@@ -223,8 +219,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = Conv(channels, channels)
-        self.conv2 = Conv(channels, channels)
+        self.conv1 = conv(channels, channels)
+        self.conv2 = conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of the same shape."""
@@ -238,18 +234,18 @@ class Projection(nn.Module):
         super().__init__()
         first, second, third, fourth = widths
         half, full = HEAD_CHANNELS
-        self.convd32x = Conv(fourth, fourth, doubling=True)
-        self.convd16x = Conv(fourth, third, doubling=True)
+        self.convd32x = conv(fourth, fourth, doubling=True)
+        self.convd16x = conv(fourth, third, doubling=True)
         self.dense_4 = nn.Sequential(ResidualBlock(third))
-        self.convd8x = Conv(third, second, doubling=True)
+        self.convd8x = conv(third, second, doubling=True)
         self.dense_3 = nn.Sequential(ResidualBlock(second))
-        self.convd4x = Conv(second, first, doubling=True)
+        self.convd4x = conv(second, first, doubling=True)
         self.dense_2 = nn.Sequential(ResidualBlock(first))
-        self.convd2x = Conv(first, half, doubling=True)
+        self.convd2x = conv(first, half, doubling=True)
         self.dense_1 = nn.Sequential(ResidualBlock(half))
-        self.convd1x = Conv(half, full, doubling=True)
+        self.convd1x = conv(half, full, doubling=True)
         # The published checkpoints have it, but the network does not use it.
-        self.conv_output = Conv(full, RGB).requires_grad_(False)
+        self.conv_output = conv(full, RGB).requires_grad_(False)
 
     def forward(self, levels: Sequence[Tensor], decoded: Tensor) -> Tensor:
         """Features (B, 8, H, W) of an image (H, W)."""
@@ -280,7 +276,7 @@ class TransWeather(RestorationNetwork):
         self.Tenc = Encoder(widths)
         self.Tdec = Decoder(widths[-1])
         self.convtail = Projection(widths)
-        self.clean = Conv(HEAD_CHANNELS[-1], RGB)
+        self.clean = conv(HEAD_CHANNELS[-1], RGB)
         self.apply(_initialise)
 
     def restore(self, image: Tensor) -> list[Tensor]:
