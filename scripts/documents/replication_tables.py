@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from c2fdft_model.experiments.tables import markdown_table
+from replication import tables
 from replication.goals import goal_table
 
 Content = Mapping[str, Any]
@@ -38,53 +39,16 @@ def goals(content: Content) -> list[str]:
 
 def claims(content: Content) -> list[str]:
     """The claims of the paper and ours, with verdicts."""
-    rows = [
-        [
-            entry['table'],
-            entry['sentence'],
-            entry['task'],
-            entry['paper'],
-            _spread(entry['difference'], *((2, ' dB') if entry['metric'] == 'psnr' else (4, ''))),
-            entry['verdict'],
-        ]
-        for entry in content['claims']
-    ]
-    return markdown_table(['table', 'claim', 'task', 'paper', 'here', 'verdict'], rows)
+    return tables.table(tables.without(tables.CLAIMS, 'each seed'), content['claims'])
 
 
 def times(content: Content) -> list[str]:
     """Training until the PSNR that the noise target has at its end."""
-    rows = []
-    for entry in content['times']:
-        reached = entry['reached'] == entry['seeds']
-        forms = {
-            'iteration': (0, ''),
-            'seconds': (0, ' s'),
-            'ratio': (1, ''),
-            'seconds_ratio': (1, ''),
-        }
-        rows.append(
-            [
-                *(str(entry[key]) for key in ('task', 'target', 'calls')),
-                f'{entry["reached"]} of {entry["seeds"]}',
-                *(
-                    _spread(entry[key], *form, '') if reached and key in entry else '–'
-                    for key, form in forms.items()
-                ),
-            ]
-        )
-    shorter = ('iterations', 'training time', 'times fewer iterations', 'times less time')
-    return markdown_table(['task', 'target', 'calls', 'seeds that reach it', *shorter], rows)
+    return tables.table({**tables.TASK, **tables.TIMES}, content['times'])
 
 
 TABLES = {'targets': targets, 'goals': goals, 'claims': claims, 'times': times}
 
 
 def _psnr_ssim(case: Mapping[str, Any]) -> str:
-    return f'{_spread(case["psnr"], 2, "", "")} / {_spread(case["ssim"], 3, "", "")}'
-
-
-def _spread(found: Mapping[str, float | None], digits: int, unit: str, sign: str = '+') -> str:
-    """'31.62 ± 0.05 dB', without the spread where there is none."""
-    deviation = '' if found['std'] is None else f' ± {found["std"]:.{digits}f}'
-    return f'{found["mean"]:{sign}.{digits}f}{deviation}{unit}'
+    return f'{tables.mean_spread(case["psnr"], 2, "")} / {tables.mean_spread(case["ssim"], 3, "")}'

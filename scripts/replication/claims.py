@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 HOLDS, FAILS, UNDECIDED = 'holds', 'does not hold', 'not decided'
+WITHOUT_LPIPS = 'not measured (LPIPS is not there)'
 
 Metrics = dict[str, dict[int, dict[str, Any]]]
 """Metrics[training][seed], as they were written at its end."""

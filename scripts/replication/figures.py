@@ -33,6 +33,7 @@ def figures(plan: Plan, rows: Sequence[str], metrics: Mapping[str, Metrics]) -> 
         'cases': [case for task, found in each for case in _cases(task, found)],
         'times': [time for task, found in each for time in _times(task, found)],
         'trainings': [entry for task, found in each for entry in _trainings(task, found)],
+        'sweep': [entry for task, found in each for entry in _sweep(task, found)],
         'claims': [entry for task, found in each for entry in _claims(task, found)],
         'goals': goal_entries(metrics),
     }
@@ -90,23 +91,33 @@ def _trainings(task: str, metrics: Metrics) -> Iterator[dict[str, Any]]:
         yield {**entry, **_spreads(done, (*MEASURED, 'training_seconds'))}
 
 
+def _sweep(task: str, metrics: Metrics) -> Iterator[dict[str, Any]]:
+    """One for each number of steps of Table 4, on a few images."""
+    sweeps = [content['sweep'] for content in metrics.get(experiments.COARSE.name, {}).values()]
+    for steps in sweeps[0] if sweeps else ():
+        done = [sweep[steps] for sweep in sweeps]
+        yield {'task': task, 'steps': int(steps), **_spreads(done, MEASURED)}
+
+
 def _claims(task: str, metrics: Metrics) -> Iterator[dict[str, Any]]:
     for claim in (*claims.CLAIMS, *claims.OUR_CLAIMS):
         differences = claims.paired_differences(claim, metrics)
         if differences:
-            yield _claim(task, claim, differences)
+            yield _claim(task, claim, differences, claims.verdict(differences))
+        elif claim.metric == 'lpips' and experiments.COARSE.name in metrics:
+            yield _claim(task, claim, differences, claims.WITHOUT_LPIPS)
 
 
-def _claim(task: str, claim: Claim, differences: list[float]) -> dict[str, Any]:
+def _claim(task: str, claim: Claim, differences: list[float], verdict: str) -> dict[str, Any]:
     return {
         'task': task,
         'table': claim.table,
         'sentence': claim.sentence,
         'paper': claim.paper,
         'metric': claim.metric,
-        'difference': spread(differences),
+        'difference': spread(differences) if differences else None,
         'each': differences,
-        'verdict': claims.verdict(differences),
+        'verdict': verdict,
     }
 
 

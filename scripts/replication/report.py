@@ -7,15 +7,12 @@ from typing import Any
 import numpy as np
 
 from c2fdft_model.experiments.files import read_json, write_json
-from c2fdft_model.experiments.tables import markdown_table
-from replication import claims, experiments
-from replication.claims import Claim, Metrics
-from replication.experiments import TRAININGS, Training
+from replication import experiments, tables
+from replication.claims import Metrics
+from replication.experiments import TRAININGS
 from replication.figures import figures
 from replication.goals import goal_table
 from replication.runner import Plan, metrics_file
-from replication.spread import FORMATS, mean_spread, metric_cell
-from replication.targets import target_tables
 
 TABLES = {
     'Table 5, patch cycle': ('fixed_patch', 'coarse'),
@@ -49,7 +46,7 @@ def write_report(
     for task, found in metrics.items():
         if found:
             plots = draw(folder, task, found) if with_plots else []
-            parts.append(task_section(task, found, plots))
+            parts.append(task_section(task, content, plots))
         else:
             parts.append(f'## {task}\n\nNothing is done yet.\n')
     text, data = folder / 'report.md', folder / 'report.json'
@@ -83,80 +80,38 @@ A claim holds if every seed says so and the mean difference is at least twice it
 """
 
 
-def task_section(task: str, metrics: Metrics, plots: Sequence[Path]) -> str:
+def task_section(task: str, content: dict[str, Any], plots: Sequence[Path]) -> str:
     """The section of one task: claims, tables and plots."""
-    degraded = next(iter(next(iter(metrics.values())).values()))['degraded']
+    of_task = {
+        key: [entry for entry in content[key] if entry['task'] == task]
+        for key in ('degraded', 'claims', 'trainings', 'cases', 'times', 'sweep')
+    }
+    (degraded,) = of_task['degraded']
+    trainings = {entry['name']: entry for entry in of_task['trainings']}
+    claims = tables.table(tables.without(tables.CLAIMS, 'task'), of_task['claims'])
     lines = [
         f'## {task}',
         '',
         f'Degraded images: {degraded["psnr"]:.2f} dB, SSIM {degraded["ssim"]:.4f}.',
         '',
-        *claims_table(metrics),
+        *claims,
         '',
     ]
     for title, names in TABLES.items():
-        rows = [row(TRAININGS[name], metrics[name]) for name in names if name in metrics]
-        if len(rows) > 1:
-            lines += [f'### {title}', '', *markdown_table(ROW_HEADS, rows), '']
-    lines += target_tables(metrics)
-    if 'coarse' in metrics:
-        lines += ['### Table 4, sampling steps', '', *sweep_table(sweeps_of(metrics)), '']
+        done = [trainings[name] for name in names if name in trainings]
+        if len(done) > 1:
+            lines += [f'### {title}', '', *tables.table(tables.TRAINING, done), '']
+    if any(case['target'] != 'noise' for case in of_task['cases']):
+        lines += ['### What the network predicts', '']
+        lines += [*tables.table(tables.CASES, of_task['cases']), '']
+        if of_task['times']:
+            title = "### Training until the PSNR of the paper's target at its end (a few images)"
+            lines += [title, '', *tables.table(tables.TIMES, of_task['times']), '']
+    if of_task['sweep']:
+        lines += ['### Table 4, sampling steps', '']
+        lines += [*tables.table(tables.SWEEP, of_task['sweep']), '']
     lines += [f'![{path.stem}]({path.name})' for path in plots]
     return '\n'.join(lines) + '\n'
-
-
-ROW_HEADS = ('training', 'seeds', 'PSNR', 'SSIM', 'LPIPS', 'iterations', 'training time')
-
-
-def row(training: Training, by_seed: dict[int, dict[str, Any]]) -> list[str]:
-    """One line of a table."""
-    done = list(by_seed.values())
-    base = TRAININGS[training.base] if training.base else None
-    iterations = str(done[0]['iterations'])
-    return [
-        training.title,
-        str(len(done)),
-        *(metric_cell(done, metric) for metric in ('psnr', 'ssim', 'lpips')),
-        f'{base.title} + {iterations}' if base else iterations,
-        metric_cell(done, 'training_seconds'),
-    ]
-
-
-def claims_table(metrics: Metrics) -> list[str]:
-    """Each claim, the paper's and ours, with the differences found here and the verdict."""
-    heads = ('table', 'claim', 'paper', 'here', 'each seed', 'verdict')
-    rows = [
-        row for claim in (*claims.CLAIMS, *claims.OUR_CLAIMS) if (row := _claim_row(claim, metrics))
-    ]
-    return markdown_table(heads, rows)
-
-
-def _claim_row(claim: Claim, metrics: Metrics) -> list[str] | None:
-    """None if the trainings that the claim is about are not done."""
-    differences = claims.paired_differences(claim, metrics)
-    head = [claim.table, claim.sentence, claim.paper]
-    if not differences:
-        lpips_missing = claim.metric == 'lpips' and 'coarse' in metrics
-        return [*head, '–', '–', 'not measured (LPIPS is not there)'] if lpips_missing else None
-    digits, unit = FORMATS[claim.metric]
-    each = ', '.join(f'{difference:+.{digits}f}' for difference in differences)
-    return [*head, mean_spread(differences, digits, unit, '+'), each, claims.verdict(differences)]
-
-
-def sweeps_of(metrics: Metrics) -> list[dict[str, dict[str, float]]]:
-    """Of each seed of the coarse training, the metrics by number of steps."""
-    return [content['sweep'] for content in metrics.get('coarse', {}).values()]
-
-
-def sweep_table(sweeps: list[dict[str, dict[str, float]]]) -> list[str]:
-    """Quality and time of the coarse network against the number of steps."""
-    rows = []
-    for steps in sweeps[0]:
-        done = [sweep[steps] for sweep in sweeps]
-        rows.append(
-            [steps, *(metric_cell(done, name) for name in ('psnr', 'ssim', 'lpips', 'seconds'))]
-        )
-    return markdown_table(('steps', 'PSNR', 'SSIM', 'LPIPS', 'time per image'), rows)
 
 
 def draw(folder: Path, task: str, metrics: Metrics) -> list[Path]:
@@ -178,7 +133,8 @@ def draw(folder: Path, task: str, metrics: Metrics) -> list[Path]:
     axis.set_xlabel(f'PSNR (dB), {task}; dots are seeds')
     axis.grid(axis='x', alpha=0.3)
     figures = {'trainings': figure}
-    if sweeps := sweeps_of(metrics):
+    if 'coarse' in metrics:
+        sweeps = [content['sweep'] for content in metrics['coarse'].values()]
         figures['steps'], axis = pyplot.subplots(figsize=(5, 3.4), layout='constrained')
         for sweep in sweeps:
             axis.plot([int(s) for s in sweep], [m['psnr'] for m in sweep.values()], 'o-', alpha=0.6)

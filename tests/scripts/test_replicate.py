@@ -13,7 +13,17 @@ import torch
 
 import replicate
 from common.degradations import DEGRADATIONS, motion_kernel
-from replication import claims, data, experiments, report, runner, spread, targets, training
+from replication import (
+    claims,
+    data,
+    experiments,
+    figures,
+    report,
+    runner,
+    tables,
+    targets,
+    training,
+)
 from replication.claims import FAILS, HOLDS, UNDECIDED
 
 
@@ -187,9 +197,9 @@ def test_the_time_to_quality_is_that_of_the_first_point_above_the_papers_end():
     assert (noise['iteration'], noise['seconds'], noise['ratio']) == (50, 25.0, 1.0)
     assert targets.time_to_quality(metrics, 'velocity', 4, 0) == {'reached': False}
     assert targets.time_to_quality(metrics, 'clean', 1, 0) is None
-    rows = {tuple(row[:2]): row[2:] for row in targets.time_rows(metrics)}
-    assert rows['clean', '4'] == ['1 of 1', '20', '10 s', '2.5', '2.5']
-    assert rows['velocity', '4'] == ['0 of 1', '–', '–', *['not reached by all'] * 2]
+    lines = tables.table(tables.TIMES, figures._times('rain', metrics))
+    assert '| clean | 4 | 1 of 1 | 20 | 10 s | 2.5 | 2.5 |' in lines
+    assert '| velocity | 4 | 0 of 1 | – | – | – | – |' in lines
 
 
 @pytest.mark.parametrize(
@@ -323,12 +333,13 @@ def test_two_processes_share_the_jobs(photographs, tmp_path, monkeypatch):
 
 
 def test_a_mean_has_a_spread_only_for_several_seeds():
-    assert spread.mean_spread([1.0, 3.0], 2, ' dB') == '2.00 ± 1.41 dB'
-    assert spread.mean_spread([1.0, 3.0], 2, ' dB', '+') == '+2.00 ± 1.41 dB'
-    assert spread.mean_spread([1.0], 2, '') == '1.00'
+    assert tables.mean_spread(figures.spread([1.0, 3.0]), 2, ' dB') == '2.00 ± 1.41 dB'
+    assert tables.mean_spread(figures.spread([1.0, 3.0]), 2, ' dB', '+') == '+2.00 ± 1.41 dB'
+    assert tables.mean_spread(figures.spread([1.0]), 2, '') == '1.00'
 
 
 def test_what_was_not_measured_is_a_dash():
-    done = [{'psnr': 1.0}]
-    row = report.row(experiments.COARSE, {0: {**done[0], 'iterations': 3, 'training_seconds': 2.0}})
-    assert row == ['coarse', '1', '1.00 dB', '–', '–', '3', '2 s']
+    done = {'psnr': 1.0, 'iterations': 3, 'training_seconds': 2.0}
+    (entry,) = figures._trainings('rain', {'coarse': {0: done}})
+    row = tables.table(tables.TRAINING, [entry])[-1]
+    assert row == '| coarse | 1 | 1.00 dB | – | – | 3 | 2 s |'
