@@ -11,9 +11,8 @@ with 0, with 1 if a file was left alone or is wrong, 2 if nothing could be copie
 from collections.abc import Sequence
 from pathlib import Path
 
-from c2fdft_model.commands import check_options
 from c2fdft_model.commands.parsers import command_parser
-from c2fdft_model.plugin.reports import print_copied_options
+from c2fdft_model.plugin.option_files import LEFT_ALONE, copy_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +23,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--force', action='store_true', help='overwrite files that were changed')
     args = parser.parse_args(arguments)
     if args.check:
+        from c2fdft_model.commands import check_options  # needs PyTorch, and copying does not
+
         return check_options.main(args.check)
     if args.folder is None:
         parser.error('DIR or --check FILE is expected')
-    return print_copied_options(args.folder, args.force)
+    outcomes = copy_options(args.folder, args.force)
+    for path, outcome in outcomes.items():
+        reason = ': it has other contents; --force overwrites it' if outcome == LEFT_ALONE else ''
+        print(f'{outcome:<10} {path}{reason}')
+    return int(LEFT_ALONE in outcomes.values())

@@ -49,8 +49,6 @@ LEAVES = {
 }
 # Rooms whose modules may import BasicSR, but not when they are loaded.
 BASICSR_ROOMS = {('c2fdft_model', room) for room in ('plugin', 'experiments', 'commands')}
-# The doctor's old and public address, `python -m c2fdft_arch`, which runs the room `plugin`.
-DOOR_UPWARDS = ('c2fdft_arch.__main__', 'c2fdft_model.plugin')
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def _upward(imports: list[Import], modules: dict[str, Path]) -> Iterator[str]:
         # A package without a room is its __init__ alone, which holds the version.
         if each.target not in modules or '.' not in each.target:
             continue
-        if (each.source, each.target) == DOOR_UPWARDS or room(each.source) == room(each.target):
+        if room(each.source) == room(each.target):
             continue
         if level(each.source) <= level(each.target):
             yield f'{each}, which is not below it'

@@ -1,7 +1,6 @@
 """BasicSR archives the results of an earlier run before it knows whether the new one can begin."""
 
 import contextlib
-import functools
 import os
 import shutil
 import signal
@@ -11,7 +10,7 @@ from atexit import register as call_at_exit
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from c2fdft_model.plugin.patches.patch import patch, replace_everywhere
+from c2fdft_model.plugin.patches.patch import patch, replaces
 
 LOG = '.log'
 NOT_RESULTS = (LOG, '.yml', '.yaml')
@@ -27,16 +26,13 @@ def archive_until_begun() -> bool:
     """Give earlier results their name back if this process ends before its run has begun."""
     from basicsr.utils import misc
 
-    mkdir_and_rename = misc.mkdir_and_rename
-
-    @functools.wraps(mkdir_and_rename)
-    def rename_for_now(path):
+    @replaces(misc, 'mkdir_and_rename')
+    def rename_for_now(mkdir_and_rename, path):
         before = _archives(path)
         mkdir_and_rename(path)
         for archive in _archives(path) - before:
             start.archived(Path(path).absolute(), archive)
 
-    replace_everywhere(mkdir_and_rename, rename_for_now)
     return True
 
 
@@ -51,15 +47,13 @@ def note_beginnings() -> bool:
 
     from c2fdft_model.validation.failures import ImagesFailed
 
-    update_learning_rate, validation = BaseModel.update_learning_rate, BaseModel.validation
-
-    @functools.wraps(update_learning_rate)
-    def update(self, current_iter, warmup_iter=-1):
+    @replaces(BaseModel, 'update_learning_rate')
+    def update(update_learning_rate, self, current_iter, warmup_iter=-1):
         start.iteration(current_iter)
         update_learning_rate(self, current_iter, warmup_iter=warmup_iter)
 
-    @functools.wraps(validation)
-    def validate(self, *arguments, **settings):
+    @replaces(BaseModel, 'validation')
+    def validate(validation, self, *arguments, **settings):
         try:
             validation(self, *arguments, **settings)
         except ImagesFailed:  # of some images, when all was done
@@ -67,7 +61,6 @@ def note_beginnings() -> bool:
             raise
         start.succeeded()
 
-    BaseModel.update_learning_rate, BaseModel.validation = update, validate
     return True
 
 

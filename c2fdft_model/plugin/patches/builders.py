@@ -1,9 +1,8 @@
 """BasicSR 1.4.2 builds no optimiser but Adam, and no perceptual loss with `criterion: l2`."""
 
-import functools
 import inspect
 
-from c2fdft_model.plugin.patches.patch import MASTER, patch
+from c2fdft_model.plugin.patches.patch import MASTER, patch, replaces
 
 MISSING = 'L2loss'
 
@@ -19,21 +18,19 @@ def accept_adamw() -> bool:
     import torch
     from basicsr.models.base_model import BaseModel
 
-    original = BaseModel.get_optimizer
     probe = [torch.nn.Parameter(torch.zeros(1))]
     try:
-        original(None, 'AdamW', probe, 1e-3)
+        BaseModel.get_optimizer(None, 'AdamW', probe, 1e-3)
         return False
     except NotImplementedError:
         pass
 
-    @functools.wraps(original)
-    def get_optimizer(self, optim_type, params, lr, **kwargs):
+    @replaces(BaseModel, 'get_optimizer')
+    def get_optimizer(original, self, optim_type, params, lr, **kwargs):
         if optim_type == 'AdamW':
             return torch.optim.AdamW(params, lr, **kwargs)
         return original(self, optim_type, params, lr, **kwargs)
 
-    BaseModel.get_optimizer = get_optimizer
     return True
 
 
@@ -48,12 +45,11 @@ def compare_features_by_l2() -> bool:
     import torch
     from basicsr.losses.basic_loss import PerceptualLoss
 
-    original = PerceptualLoss.__init__
-    if MISSING not in original.__code__.co_names:
+    if MISSING not in PerceptualLoss.__init__.__code__.co_names:
         return False
 
-    @functools.wraps(original)
-    def init(self, *args, **kwargs):
+    @replaces(PerceptualLoss, '__init__')
+    def init(original, self, *args, **kwargs):
         bound = inspect.signature(original).bind(self, *args, **kwargs)
         if bound.arguments.get('criterion') != 'l2':
             return original(self, *args, **kwargs)
@@ -61,5 +57,4 @@ def compare_features_by_l2() -> bool:
         original(*bound.args, **bound.kwargs)
         self.criterion_type, self.criterion = 'l2', torch.nn.MSELoss()
 
-    PerceptualLoss.__init__ = init
     return True

@@ -1,10 +1,9 @@
 """BasicSR's log does not say which copy of it runs, the installed one or a checkout."""
 
-import functools
 import sys
 from pathlib import Path
 
-from c2fdft_model.plugin.patches.patch import patch, replace_everywhere
+from c2fdft_model.plugin.patches.patch import patch, replaces
 
 PACKAGE = 'basicsr'
 
@@ -20,10 +19,8 @@ def log_copies() -> bool:
 
     from c2fdft_arch import __version__
 
-    original = logger.get_env_info
-
-    @functools.wraps(original)
-    def get_env_info() -> str:
+    @replaces(logger, 'get_env_info')
+    def get_env_info(original) -> str:
         places = [
             f'BasicSR in: {folder_in_use()}',
             *(f'not used: another copy of BasicSR in {folder}' for folder in other_copies()),
@@ -31,7 +28,6 @@ def log_copies() -> bool:
         ]
         return '\n\t'.join([original(), *places])
 
-    replace_everywhere(original, get_env_info)
     return True
 
 

@@ -1,8 +1,6 @@
 """BasicSR gives a data set no way to learn the iteration that it loads for."""
 
-import functools
-
-from c2fdft_model.plugin.patches.patch import patch
+from c2fdft_model.plugin.patches.patch import patch, replaces
 
 
 @patch(fault='a dataset cannot know the iteration it is asked for', upstream='none')
@@ -16,27 +14,20 @@ def announce_iterations() -> bool:
 
     from c2fdft_model.data.training_clock import training_clock
 
-    initialise = BaseModel.__init__
-    update_learning_rate = BaseModel.update_learning_rate
-    resume_training = BaseModel.resume_training
-
-    @functools.wraps(initialise)
-    def announced_init(self, opt):
+    @replaces(BaseModel, '__init__')
+    def announced_init(initialise, self, opt):
         initialise(self, opt)
         if self.is_train:
             training_clock.start(opt)
 
-    @functools.wraps(update_learning_rate)
-    def announced_update(self, current_iter, warmup_iter=-1):
+    @replaces(BaseModel, 'update_learning_rate')
+    def announced_update(update_learning_rate, self, current_iter, warmup_iter=-1):
         training_clock.iteration(current_iter)
         update_learning_rate(self, current_iter, warmup_iter=warmup_iter)
 
-    @functools.wraps(resume_training)
-    def announced_resume(self, resume_state):
+    @replaces(BaseModel, 'resume_training')
+    def announced_resume(resume_training, self, resume_state):
         training_clock.resumed(resume_state['iter'], resume_state['epoch'])
         resume_training(self, resume_state)
 
-    BaseModel.__init__ = announced_init
-    BaseModel.update_learning_rate = announced_update
-    BaseModel.resume_training = announced_resume
     return True

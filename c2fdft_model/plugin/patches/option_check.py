@@ -3,13 +3,12 @@
 import argparse
 import contextlib
 import copy
-import functools
 import sys
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from c2fdft_model.plugin.patches.patch import patch, replace_everywhere
+from c2fdft_model.plugin.patches.patch import patch, replaces
 
 
 @patch(
@@ -21,16 +20,13 @@ def check_option_files() -> bool:
     """Let `parse_options` check files with our model or data set whole, before anything starts."""
     from basicsr.utils import options
 
-    parse_options = options.parse_options
-
-    @functools.wraps(parse_options)
-    def parse_checked_options(root_path, is_train=True):
+    @replaces(options, 'parse_options')
+    def parse_checked_options(parse_options, root_path, is_train=True):
         given = command_line(sys.argv[1:])
         if given is None:
             return parse_options(root_path, is_train=is_train)
         return _parse(parse_options, root_path, is_train, *given)
 
-    replace_everywhere(parse_options, parse_checked_options)
     return True
 
 

@@ -59,6 +59,27 @@ def patch(
     )
 
 
+def replaces(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: put a function in the place of `owner.name`, which is its first argument.
+
+    `owner` is a class, or a module of BasicSR, whose function other modules may have imported.
+    """
+    original = getattr(owner, name)
+
+    def replace(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def replacement(*arguments, **settings):
+            return function(original, *arguments, **settings)
+
+        if isinstance(owner, type):
+            setattr(owner, name, replacement)
+        else:
+            replace_everywhere(original, replacement)
+        return replacement
+
+    return replace
+
+
 def replace_everywhere(old: Any, new: Any) -> None:
     """Replace a function under every name by which BasicSR's modules have imported it."""
     for module_name, module in list(sys.modules.items()):

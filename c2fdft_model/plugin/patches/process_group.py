@@ -1,11 +1,10 @@
 """BasicSR's distributed launch, and its distributed networks, need GPUs."""
 
-import functools
 import os
 import subprocess
 from typing import Any
 
-from c2fdft_model.plugin.patches.patch import patch
+from c2fdft_model.plugin.patches.patch import patch, replaces
 
 
 @patch(
@@ -19,24 +18,20 @@ def launch_without_cuda() -> bool:
     import torch.distributed as dist
     from basicsr.utils import dist_util
 
-    start_pytorch, start_slurm = dist_util._init_dist_pytorch, dist_util._init_dist_slurm
-
-    @functools.wraps(start_pytorch)
-    def init_dist_pytorch(backend, **kwargs):
+    @replaces(dist_util, '_init_dist_pytorch')
+    def init_dist_pytorch(start_pytorch, backend, **kwargs):
         kwargs = _store_of_restart() | kwargs
         if torch.cuda.device_count():
             return start_pytorch(backend, **kwargs)
         return dist.init_process_group(backend='gloo', **kwargs)
 
-    @functools.wraps(start_slurm)
-    def init_dist_slurm(backend, port=None):
+    @replaces(dist_util, '_init_dist_slurm')
+    def init_dist_slurm(start_slurm, backend, port=None):
         if torch.cuda.device_count():
             return start_slurm(backend, port)
         _environment_from_slurm(port)
         return dist.init_process_group(backend='gloo')
 
-    dist_util._init_dist_pytorch = init_dist_pytorch
-    dist_util._init_dist_slurm = init_dist_slurm
     return True
 
 
@@ -80,14 +75,11 @@ def distribute_without_cuda() -> bool:
     from basicsr.models.base_model import BaseModel
     from torch.nn.parallel import DistributedDataParallel
 
-    original = BaseModel.model_to_device
-
-    @functools.wraps(original)
-    def model_to_device(self, net):
+    @replaces(BaseModel, 'model_to_device')
+    def model_to_device(original, self, net):
         if not (self.opt['dist'] and self.device.type == 'cpu'):
             return original(self, net)
         unused = self.opt.get('find_unused_parameters', False)
         return DistributedDataParallel(net.to(self.device), find_unused_parameters=unused)
 
-    BaseModel.model_to_device = model_to_device
     return True

@@ -1,10 +1,9 @@
 """BasicSR's registries end the program when two projects have an object of the same name."""
 
-import functools
 import warnings
 from typing import Any
 
-from c2fdft_model.plugin.patches.patch import patch
+from c2fdft_model.plugin.patches.patch import patch, replaces
 
 PREFIX = 'c2fdft/'
 names_of_others: list[str] = []  # not reported yet
@@ -19,10 +18,8 @@ def share_names() -> bool:
     """Let the other project keep the name; ours is `c2fdft/NAME`, whichever was there first."""
     from basicsr.utils.registry import Registry
 
-    register = Registry._do_register
-
-    @functools.wraps(register)
-    def register_or_share(self, name, obj, *suffix):
+    @replaces(Registry, '_do_register')
+    def register_or_share(register, self, name, obj, *suffix):
         full = f'{name}_{suffix[0]}' if suffix and isinstance(suffix[0], str) else name
         present = self._obj_map.get(full)
         if present is None or _is_ours(present) == _is_ours(obj):
@@ -31,10 +28,9 @@ def share_names() -> bool:
         self._obj_map[full], self._obj_map[PREFIX + full] = theirs, ours
         names_of_others.append(full)
         if theirs is obj:  # ours were registered long ago, and the start-up hook has reported
-            warnings.warn(what_is_shared(), RuntimeWarning, stacklevel=3)
+            warnings.warn(what_is_shared(), RuntimeWarning, stacklevel=4)
         return None
 
-    Registry._do_register = register_or_share
     return True
 
 

@@ -1,11 +1,10 @@
 """BasicSR cannot resume without a GPU, and runs whatever code a training state contains."""
 
-import functools
 import inspect
 import sys
 import warnings
 
-from c2fdft_model.plugin.patches.patch import patch, replace_everywhere
+from c2fdft_model.plugin.patches.patch import patch, replace_everywhere, replaces
 from c2fdft_model.plugin.patches.run_lock import lock_run
 
 
@@ -23,15 +22,12 @@ def resume_without_cuda() -> bool:
     import basicsr.train
     from basicsr.utils import options
 
-    parse_options = options.parse_options
-
-    @functools.wraps(parse_options)
-    def patch_script_and_parse(root_path, is_train=True):
+    @replaces(options, 'parse_options')
+    def patch_script_and_parse(parse_options, root_path, is_train=True):
         _patch_script()
         return parse_options(root_path, is_train=is_train)
 
     replace_everywhere(basicsr.train.load_resume_state, load_resume_state)
-    replace_everywhere(parse_options, patch_script_and_parse)
     return True
 
 

@@ -1,8 +1,6 @@
 """BasicSR renames the folder of a run that is still going on when a second of its name starts."""
 
-import functools
-
-from c2fdft_model.plugin.patches.patch import patch, replace_everywhere
+from c2fdft_model.plugin.patches.patch import patch, replaces
 
 
 @patch(
@@ -15,14 +13,13 @@ def lock_run_folders() -> bool:
 
     A training that resumes claims it in `load_resume_state`.
     """
-    from basicsr.utils import make_exp_dirs
+    from basicsr import utils
 
-    @functools.wraps(make_exp_dirs)
-    def lock_and_make(opt):
+    @replaces(utils, 'make_exp_dirs')
+    def lock_and_make(make_exp_dirs, opt):
         lock_run(opt)
         make_exp_dirs(opt)
 
-    replace_everywhere(make_exp_dirs, lock_and_make)
     return True
 
 

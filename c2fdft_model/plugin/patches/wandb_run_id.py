@@ -1,10 +1,9 @@
 """BasicSR names W&B runs with a function that wandb 0.28 removed."""
 
-import functools
 import secrets
 import string
 
-from c2fdft_model.plugin.patches.patch import patch, replace_everywhere
+from c2fdft_model.plugin.patches.patch import patch, replaces
 
 
 @patch(
@@ -19,17 +18,14 @@ def name_wandb_runs() -> bool:
     """
     from basicsr.utils import logger
 
-    original = logger.init_wandb_logger
-
-    @functools.wraps(original)
-    def init_wandb_logger(opt):
+    @replaces(logger, 'init_wandb_logger')
+    def init_wandb_logger(original, opt):
         import wandb
 
         if not hasattr(wandb.util, 'generate_id'):
             wandb.util.generate_id = _random_id
         return original(opt)
 
-    replace_everywhere(original, init_wandb_logger)
     return True
 
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from c2fdft_arch import __version__
+from c2fdft_model.__main__ import main
 from c2fdft_model.plugin import doctor
-from c2fdft_model.plugin.__main__ import main
 from c2fdft_model.plugin.option_files import UNCHANGED, WRITTEN, copy_options, option_folder
 
 
