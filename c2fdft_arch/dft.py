@@ -44,9 +44,6 @@ class DFT(PlainDFT):
     cuda_graphs = True
     """Whether training calls on a GPU are recorded and replayed; see `training.cuda_graphs`."""
 
-    exportable = False
-    """True: always compute as `PlainDFT` does, in operations that exporters understand."""
-
     @property
     def options(self) -> dict[str, Any]:
         """What it was built with, by the names of the constructor."""
@@ -130,7 +127,7 @@ class DFT(PlainDFT):
 
         Raises MemoryBudgetError (a ValueError) where a memory budget does not suffice.
         """
-        if self.exportable or self._is_traced(x) or not self._is_float32(x):
+        if self._is_traced(x) or not self._is_float32(x):
             return super().forward(x, t)
         check_input(x, t, self.inp_channels)
         dtype = autocast_dtype(x.device)

@@ -19,16 +19,10 @@ import torch
 from c2fdft_arch.common import distributed
 from c2fdft_arch.common.atomic_write import replacing, write_bytes
 from c2fdft_arch.common.errors import C2FDFTError
-from c2fdft_model.restoring.checkpoint import file_digest
+from c2fdft_model.restoring.checkpoint import UNREADABLE, file_digest
 from c2fdft_model.restoring.file_kinds import kind_of
 
 PathLike = str | os.PathLike[str]
-UNREADABLE = (
-    pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError,
-    AttributeError, TypeError, AssertionError, zipfile.BadZipFile,
-)  # fmt: skip
-"""What `torch.load` raises for a file that is damaged or is no checkpoint."""
-
 _STATE_NAME = re.compile(r'([0-9]{1,12})\.state')
 NETWORK_DIGEST = 'network_sha256'
 """In a training state: the SHA-256 of the network's file that was saved with it."""
@@ -97,7 +91,7 @@ def damage(path: PathLike) -> str:
                 if part := archive.testzip():
                     return f'{path} is damaged: the checksum of {part} is wrong'
         torch.load(path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path))
-    except UNREADABLE as error:
+    except (pickle.UnpicklingError, zipfile.BadZipFile, *UNREADABLE) as error:
         if kind := kind_of(path):
             return f'{path} cannot be read: it {kind}'
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ''

@@ -104,9 +104,7 @@ def _disk(opt: Mapping[str, Any], parameters: int | None) -> Iterator[str]:
     """Room for one checkpoint more than there must ever be, which is written before one goes."""
     if parameters is None:
         return
-    folder = Path(opt['path']['experiments_root'])
-    existing = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
-    free = shutil.disk_usage(existing).free
+    existing, free = _disk_of_run(opt)
     needed = checkpoint_bytes(opt, parameters)
     if free < needed:
         yield (
@@ -129,15 +127,20 @@ def disk_warning(opt: Mapping[str, Any], parameters: int | None) -> str | None:
     keep = opt['train'].get('keep_last')
     count = count if keep is None else min(count, keep + 2)
     needed = count * checkpoint_bytes(opt, parameters)
-    folder = Path(opt['path']['experiments_root'])
-    existing = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
-    free = shutil.disk_usage(existing).free
+    existing, free = _disk_of_run(opt)
     if needed <= free:
         return None
     return (
         f'The {count} checkpoints of this training will take {_mb(needed)}, and {existing} has '
         f'{_mb(free)} free: set train: keep_last, or a larger logger: save_checkpoint_freq.'
     )
+
+
+def _disk_of_run(opt: Mapping[str, Any]) -> tuple[Path, int]:
+    """The folder that is there of those for the run, and what is free on its disk."""
+    folder = Path(opt['path']['experiments_root'])
+    existing = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    return existing, shutil.disk_usage(existing).free
 
 
 def _mb(count: int) -> str:

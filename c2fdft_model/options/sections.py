@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from c2fdft_arch.common.option_parsing import NotNegativeInt, OptionError, PositiveInt, Section
 from c2fdft_model.diffusion.options import DiffusionOptions
 from c2fdft_model.training.options import TrainOptions
-from c2fdft_model.validation.options import ValidationOptions
+from c2fdft_model.validation.options import BasicSRValidationOptions, ValidationOptions
 
 
 class PathOptions(Section):
@@ -90,21 +90,6 @@ class BasicSRTrainOptions(Section):
     """Iterations of linear warm-up; -1 for none."""
     ema_decay: float = 0.0
     """Decay of the averaged weights."""
-
-
-class BasicSRValidationOptions(Section):
-    """`val` of one of BasicSR's models."""
-
-    val_freq: PositiveInt | None = None
-    """Iterations between validations."""
-    save_img: bool = False
-    """Write the restored images."""
-    suffix: str | None = None
-    """End of the written files' names."""
-    metrics: Mapping[str, Any] | None = None
-    """BasicSR's metrics."""
-    pbar: bool = True
-    """Show a progress bar."""
 
 
 class FileOptions(Section):

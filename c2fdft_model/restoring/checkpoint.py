@@ -43,6 +43,12 @@ PREFIXES = ('module.', '_orig_mod.', 'net_g.')
 ALWAYS_BELIEVED = 2**30
 """Bytes that parameters may claim whatever the size of their file."""
 
+UNREADABLE = (
+    RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, OSError, AttributeError,
+    AssertionError, OverflowError, MemoryError,
+)  # fmt: skip
+"""What `torch.load` raises, beside UnpicklingError, for a file that is damaged or no checkpoint."""
+
 DIGEST_BLOCK = 2**22
 
 ADVICE = 'Give a network saved by training, such as models/net_g_latest.pth.'
@@ -149,10 +155,7 @@ def load_content(path: Path) -> Any:
             'because they can run code'
         )
         raise WeightsError(f'{path} {reason}. {ADVICE}') from error
-    except (
-        RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, OSError,
-        AttributeError, AssertionError, OverflowError, MemoryError,
-    ) as error:  # fmt: skip
+    except UNREADABLE as error:
         kind = _kind_of(path)
         reason = kind or f'is damaged, or cannot be read ({one_line(error)[:200].rstrip(".")})'
         raise WeightsError(f'{path} {reason}. {ADVICE}') from error

@@ -55,7 +55,7 @@ class Restorer:
         if self.tile is not None:
             multiple = size_multiple(self.network)
             check_tile(self.tile, self.tile_overlap, multiple, self.tile_blend)
-        with inference_settings(self.network, self.process, self.precision, None, self.kernels):
+        with self._settings():
             pass  # raises for what is not possible, before the first image
 
     @property
@@ -85,18 +85,20 @@ class Restorer:
         multiple = size_multiple(self.network)
         side = -(-WARM_UP_SIDE // multiple) * multiple
         device = next(self.network.parameters()).device
-        settings = self.network, self.process, self.precision, self.memory_budget_mb, self.kernels
         quiet = contextlib.suppress(RuntimeError, ValueError, MemoryError)
         # Whatever fails here fails in an image as well, whose name belongs to it.
-        with quiet, torch.no_grad(), inference_settings(*settings):
+        with quiet, torch.no_grad(), self._settings():
             for timestep in {self.process.timesteps[0], self.process.timesteps[-1]}:
                 x = torch.zeros(1, 6, side, side, device=device)
                 self.network(x, torch.tensor([timestep], device=device))
 
-    def _check_memory(self, height: int, width: int) -> None:
-        with inference_settings(
+    def _settings(self) -> contextlib.AbstractContextManager[None]:
+        return inference_settings(
             self.network, self.process, self.precision, self.memory_budget_mb, self.kernels
-        ):
+        )
+
+    def _check_memory(self, height: int, width: int) -> None:
+        with self._settings():
             needed = needed_memory_mb(self.network, height, width, self.tile)
         free = available_memory_mb(next(self.network.parameters()).device)
         if needed is not None and free is not None and needed > free:

@@ -13,8 +13,6 @@ from c2fdft_model.restoring.description import differences
 from c2fdft_model.restoring.restore_jobs import RestoreJob
 
 RECORD_FILE = 'restored_with.jsonl'
-ALL_RESULTS = '*'
-"""In place of a result's name: every result in the folder."""
 SHOWN_DIGITS = 12
 
 Settings = Mapping[str, Any]

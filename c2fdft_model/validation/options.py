@@ -8,8 +8,8 @@ from pydantic import model_validator
 from c2fdft_arch.common.option_parsing import NotNegativeInt, PositiveInt, Section, check_names
 
 
-class ValidationOptions(Section):
-    """`val`: BasicSR's keys and how validation and test sample."""
+class BasicSRValidationOptions(Section):
+    """`val` of one of BasicSR's models."""
 
     val_freq: PositiveInt | None = None
     """Iterations between validations."""
@@ -21,6 +21,11 @@ class ValidationOptions(Section):
     """BasicSR's metrics."""
     pbar: bool = True
     """Show a progress bar."""
+
+
+class ValidationOptions(BasicSRValidationOptions):
+    """`val`: BasicSR's keys and how validation and test sample."""
+
     noise_seed: int = 0
     """Seed of the noise, together with each image's name."""
     samples: PositiveInt = 1

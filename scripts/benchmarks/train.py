@@ -27,7 +27,7 @@ from c2fdft_model.experiments.costs import peak_memory, wait_for_gpu
 from c2fdft_model.experiments.processes import new_process
 from c2fdft_model.training.allocator import disable_malloc_trim
 from c2fdft_model.training.ema import ModelEMA
-from c2fdft_model.training.stages import CoarseStage, FineStage
+from c2fdft_model.training.stages import CoarseStage, FineStage, Stage
 from c2fdft_model.training.step import (
     accumulate_gradients,
     fused_if_possible,
@@ -201,7 +201,14 @@ class _Trainer:
     def iteration(self, name: str) -> Callable[[], None]:
         """One iteration with a setting, as a function."""
         setting = SETTINGS[name]
-        stage = self._stage(setting)
+        stage = stage_of(
+            self.network,
+            self.case.stage,
+            grad_steps=setting.get('grad_steps'),
+            checkpoint=setting.get('steps', False),
+            bf16=setting.get('bf16', False),
+            compiled=setting.get('compiled', False),
+        )
         never = torch.zeros((), device=self.case.device)
 
         def iterate() -> None:
@@ -222,22 +229,22 @@ class _Trainer:
         for name, average in self.averaged.named_parameters():
             average.data.mul_(EMA_DECAY).add_(current[name].data, alpha=1 - EMA_DECAY)
 
-    def _stage(self, setting: dict[str, Any]) -> nn.Module:
-        shared = {key: setting[key] for key in ('bf16', 'compiled') if key in setting}
-        if self.case.stage == 'coarse':
-            return CoarseStage(self.network, DDPMProcess(), nn.L1Loss(), **shared)
-        return FineStage(
-            self.network,
-            DDPMProcess(),
-            {'l_pix': nn.L1Loss()},
-            {'l_ssim': _ssim_loss},
-            grad_steps=setting.get('grad_steps'),
-            checkpoint=setting.get('steps', False),
-            **shared,
-        )
-
 
 _trainer = functools.cache(_Trainer)
+
+
+def stage_of(
+    network: nn.Module,
+    stage: str,
+    grad_steps: int | None = None,
+    checkpoint: bool = False,
+    **settings: bool,
+) -> Stage:
+    """A stage with the losses of the deraining options."""
+    if stage == 'coarse':
+        return CoarseStage(network, DDPMProcess(), nn.L1Loss(), **settings)
+    signed, unit = {'l_pix': nn.L1Loss()}, {'l_ssim': _ssim_loss}
+    return FineStage(network, DDPMProcess(), signed, unit, grad_steps, checkpoint, **settings)
 
 
 def _ssim_loss(restored: Tensor, gt: Tensor) -> Tensor:

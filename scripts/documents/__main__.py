@@ -113,12 +113,6 @@ def _renderer(known: Mapping[str, Callable[..., Any]], name: str) -> Callable[..
     return known[name]
 
 
-def measurements_in(text: str) -> set[str]:
-    """The names of the measurements that a document has figures of."""
-    blocks = (m[2] for kind in (BLOCK, TABLE) for m in kind.finditer(text))
-    return {m[1] for m in FIGURE.finditer(text)} | set(blocks)
-
-
 def documents() -> Iterator[Path]:
     """README, docs/ and the cards of the models that ship."""
     yield ROOT / 'README.md'

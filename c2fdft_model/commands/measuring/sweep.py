@@ -28,6 +28,7 @@ from c2fdft_model.evaluation.perceptual import (
     MetricUnavailable,
     lpips_problem,
 )
+from c2fdft_model.experiments.tables import markdown_table
 from c2fdft_model.plugin import autoload
 from c2fdft_model.restoring.checkpoint import complete_from_weights
 
@@ -186,10 +187,8 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
 def markdown(rows: Sequence[Row], name: str) -> str:
     """The rows as a table; with several test sets one after the other."""
     columns = list(rows[0])
-    table = [columns, *([_cell(column, row[column]) for column in columns] for row in rows)]
-    lines = [f'| {" | ".join(cells)} |' for cells in table]
-    lines.insert(1, '|---' * len(columns) + '|')
-    return f'Sampling steps, {name}\n\n' + '\n'.join(lines) + '\n'
+    cells = [[_cell(column, row[column]) for column in columns] for row in rows]
+    return '\n'.join([f'Sampling steps, {name}', '', *markdown_table(columns, cells), ''])
 
 
 def _cell(column: str, value: float | int | str) -> str:

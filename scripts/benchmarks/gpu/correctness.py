@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.gpu.lines import Setting, Step
-from benchmarks.gpu.subjects import batch_of, network_of, stage_of, tf32
+from benchmarks.gpu.subjects import batch_of, network_of, tf32
+from benchmarks.train import stage_of
 from c2fdft_arch.common.padding import pad_to_multiple
 from c2fdft_model.diffusion.process import DDPMProcess
 
@@ -64,7 +65,7 @@ def _gradients(
     setting: Setting, kernels: str, bf16: bool, batch: tuple[Tensor, ...], stage: str = 'coarse'
 ) -> dict[str, Tensor]:
     network = network_of(setting, kernels)
-    module = stage_of(network, stage, bf16)
+    module = stage_of(network, stage, bf16=bf16)
     for _ in range(2):
         network.zero_grad(set_to_none=True)
         loss = torch.stack(list(module(*batch).values())).sum()
@@ -105,7 +106,7 @@ def one_rank(setting: Setting) -> Mapping[str, Any]:
     try:
         batch = batch_of(setting, 2, 64)
         network = network_of(setting, setting.kernels[-1])
-        stage = wrap(stage_of(network, 'coarse', True), torch.device(setting.device), 1)
+        stage = wrap(stage_of(network, 'coarse', bf16=True), torch.device(setting.device), 1)
         stage(*batch)['l_noise'].backward()
         alone = _gradients(setting, setting.kernels[-1], True, batch)
         worst = max(_error(p.grad.double(), alone[n]) for n, p in network.named_parameters())

@@ -8,9 +8,7 @@ import torch
 
 from benchmarks.gpu.lines import Setting, Step
 from benchmarks.gpu.subjects import Trainer, batch_of, peak_gib, seconds, tf32
-
-# Batch sizes of options/derain_{coarse,fine}.yml by patch size.
-BATCHES = {'coarse': {64: 96, 32: 360, 128: 24}, 'fine': {64: 24, 32: 96, 128: 6}}
+from benchmarks.train import FULL_BATCHES
 
 
 def steps(setting: Setting) -> Iterator[tuple[str, Step]]:
@@ -18,7 +16,7 @@ def steps(setting: Setting) -> Iterator[tuple[str, Step]]:
     ways = [('plain', False), ('plain', True), *((kernels, True) for kernels in setting.kernels)]
     cases = [
         (stage, 8 if setting.small else side, 2 if setting.small else count)
-        for stage, sides in BATCHES.items()
+        for stage, sides in FULL_BATCHES.items()
         for side, count in list(sides.items())[: 1 if setting.small else None]
     ]
     for stage, side, count in sorted(cases, key=lambda case: (case[1] != 64, case[0])):

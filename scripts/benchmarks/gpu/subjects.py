@@ -11,19 +11,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from pytorch_msssim import ssim
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.gpu.lines import Setting
+from benchmarks.train import stage_of
 from c2fdft_arch.dft import DFT
 from c2fdft_arch.inference.memory_plan import MemoryPlan
 from c2fdft_arch.inference.row_bands import Stack, Workspace
 from c2fdft_arch.inference.settings import InferenceSettings
 from c2fdft_arch.network.plain_dft import PlainDFT
 from c2fdft_arch.training.block import apply_block
-from c2fdft_model.diffusion.process import DDPMProcess
 from c2fdft_model.training.ema import ModelEMA
-from c2fdft_model.training.stages import CoarseStage, FineStage, Stage
 from c2fdft_model.training.step import (
     accumulate_gradients,
     fused_if_possible,
@@ -57,16 +55,6 @@ def _weights(setting: Setting) -> dict[str, Tensor]:
     return {n: p + 0.02 * torch.randn_like(p) for n, p in network.state_dict().items()}
 
 
-def stage_of(network: nn.Module, stage: str, bf16: bool, compiled: bool = False) -> Stage:
-    """A stage with the losses of the deraining options."""
-    if stage == 'coarse':
-        return CoarseStage(network, DDPMProcess(), nn.L1Loss(), bf16=bf16, compiled=compiled)
-    return FineStage(
-        network, DDPMProcess(), {'l_pix': nn.L1Loss()}, {'l_ssim': _ssim_loss}, bf16=bf16,
-        compiled=compiled,
-    )  # fmt: skip
-
-
 def batch_of(setting: Setting, count: int, side: int | tuple[int, int]) -> tuple[Tensor, ...]:
     """Random images, noise and timesteps."""
     height, width = side if isinstance(side, tuple) else (side, side)
@@ -85,7 +73,7 @@ class Trainer:
     ) -> None:
         self.network = network_of(setting, kernels)
         self.parameters = list(self.network.parameters())
-        self.stage = stage_of(self.network, stage, bf16, compiled)
+        self.stage = stage_of(self.network, stage, bf16=bf16, compiled=compiled)
         build = torch.optim.AdamW if kernels == 'plain' else fused_if_possible
         given = (self.parameters,) if kernels == 'plain' else (torch.optim.AdamW, self.parameters)
         self.optimizer = build(*given, lr=1e-5)
@@ -98,10 +86,6 @@ class Trainer:
         accumulate_gradients(self.stage, batch, parts)
         gradient_norm(self.parameters)
         step_if_finite(self.never, self.optimizer, self.ema, 1)
-
-
-def _ssim_loss(restored: Tensor, gt: Tensor) -> Tensor:
-    return 0.84 * (1 - ssim(restored, gt, data_range=1.0))
 
 
 @contextlib.contextmanager

@@ -92,11 +92,3 @@ def test_exported_program_predicts_the_same():
     with torch.no_grad():
         program = torch.export.export(net, (x, t)).module()
         torch.testing.assert_close(program(x, t), net(x, t), rtol=1e-4, atol=1e-5)
-
-
-def test_exportable_network_computes_as_the_plain_one():
-    net = tiny_network()
-    net.exportable = True
-    x, t = tiny_input()
-    with torch.no_grad():
-        assert torch.equal(net(x, t), PlainDFT.forward(net, x, t))

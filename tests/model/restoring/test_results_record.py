@@ -12,7 +12,6 @@ from PIL import Image
 from c2fdft_model.commands import restore
 from c2fdft_model.restoring.checkpoint import file_digest
 from c2fdft_model.restoring.results_record import (
-    ALL_RESULTS,
     RECORD_FILE,
     append_record,
     origins,
@@ -116,7 +115,7 @@ def test_a_line_that_was_cut_and_foreign_lines_do_not_count(tmp_path):
 def test_a_folder_says_what_made_its_results(tmp_path):
     assert origins(tmp_path) == []
     settings = {'weights': 'ab' * 32, 'diffusion': {'sampling_timesteps': 4}}
-    append_record(tmp_path, ALL_RESULTS, settings)
+    append_record(tmp_path, 'b.png', settings)
     text = 'made with weights sha256 abababababab…, sampling_timesteps 4'
     assert origins(tmp_path) == [text]
     append_record(tmp_path, 'a.png', {**settings, 'weights': 'cd' * 32})

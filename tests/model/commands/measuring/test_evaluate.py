@@ -12,7 +12,7 @@ import pytest
 
 from c2fdft_model.commands.measuring import evaluate
 from c2fdft_model.data import mat_files
-from c2fdft_model.restoring.results_record import ALL_RESULTS, append_record
+from c2fdft_model.restoring.results_record import append_record
 from helpers import matlab
 
 
@@ -315,7 +315,7 @@ def test_a_sidd_csv_that_differs_from_the_mat_is_named(run, sidd_bundle, tmp_pat
 def test_what_made_the_results_is_said_beside_their_metrics(run, folders):
     results, gt = folders
     settings = {'weights': 'ab' * 32, 'diffusion': {'sampling_timesteps': 4}}
-    append_record(results, ALL_RESULTS, settings)
+    append_record(results, 'a.png', settings)
     _, out, _ = run('gopro_rgb', results, gt)
     assert 'note: results made with weights sha256 abababababab…, sampling_timesteps 4' in out
 
