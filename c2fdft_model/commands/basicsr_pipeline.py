@@ -1,8 +1,9 @@
 """Running BasicSR's own pipelines in the current folder."""
 
+import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from c2fdft_arch.common.errors import C2FDFTError
@@ -11,13 +12,8 @@ from c2fdft_model.commands.parsers import command_parser
 from c2fdft_model.plugin import autoload
 
 
-def run_pipeline(
-    name: str,
-    description: str | None,
-    load: Callable[[], Callable[[str], object]],
-    arguments: Sequence[str] | None = None,
-) -> int:
-    """Run the pipeline that `load` imports, on BasicSR's own arguments (None: sys.argv's).
+def run_pipeline(name: str, description: str | None, arguments: Sequence[str] | None = None) -> int:
+    """Run BasicSR's pipeline `train` or `test`, on its own arguments (None: sys.argv's).
 
     The exit code is 0; 2, with one line, for options, weights or data that cannot be used; 1 for
     what ended a run that had begun.
@@ -30,7 +26,8 @@ def run_pipeline(
     autoload.install()
     sys.argv = [f'c2fdft {name}', *arguments]  # BasicSR reads it
     try:
-        load()(os.getcwd())
+        module = importlib.import_module(f'basicsr.{name}')
+        getattr(module, f'{name}_pipeline')(os.getcwd())
     except C2FDFTError as error:
         lines = str(error).splitlines()
         if 'Traceback' in str(error):  # of a loader's worker

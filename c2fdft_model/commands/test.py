@@ -7,17 +7,11 @@ The same arguments as BasicSR's basicsr/test.py; results/ is written into the cu
 every data set was tested, 1 if something stopped it, 2 if it could not start.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from c2fdft_model.commands.basicsr_pipeline import run_pipeline
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Test; the exit code is 0, 1 or 2 as the module says."""
-    return run_pipeline('test', __doc__, _pipeline, arguments)
-
-
-def _pipeline() -> Callable[[str], object]:
-    from basicsr.test import test_pipeline
-
-    return test_pipeline
+    return run_pipeline('test', __doc__, arguments)

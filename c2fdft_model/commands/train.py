@@ -7,17 +7,11 @@ current folder (`python -m basicsr.train` of an installed BasicSR writes them in
 Ends with 0 if the training ended, 1 if something stopped it, 2 if it could not start.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from c2fdft_model.commands.basicsr_pipeline import run_pipeline
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train; the exit code is 0, 1 or 2 as the module says."""
-    return run_pipeline('train', __doc__, _pipeline, arguments)
-
-
-def _pipeline() -> Callable[[str], object]:
-    from basicsr.train import train_pipeline
-
-    return train_pipeline
+    return run_pipeline('train', __doc__, arguments)

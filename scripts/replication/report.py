@@ -117,14 +117,12 @@ def task_section(task: str, content: dict[str, Any], plots: Sequence[Path]) -> s
 def draw(folder: Path, task: str, metrics: Metrics) -> list[Path]:
     """Plots of every training's PSNR, seed by seed, and of the sampling steps."""
     try:
-        import matplotlib
-
-        matplotlib.use('Agg')
-        from matplotlib import pyplot
+        from matplotlib.figure import Figure
     except ImportError:
         return []
     names = [name for name in reversed(TRAININGS) if name in metrics]
-    figure, axis = pyplot.subplots(figsize=(7, 0.8 + 0.32 * len(names)), layout='constrained')
+    figure = Figure(figsize=(7, 0.8 + 0.32 * len(names)), layout='constrained')
+    axis = figure.subplots()
     for place, name in enumerate(names):
         values = [content['psnr'] for content in metrics[name].values()]
         axis.plot(values, [place] * len(values), 'o', alpha=0.6)
@@ -135,7 +133,8 @@ def draw(folder: Path, task: str, metrics: Metrics) -> list[Path]:
     figures = {'trainings': figure}
     if 'coarse' in metrics:
         sweeps = [content['sweep'] for content in metrics['coarse'].values()]
-        figures['steps'], axis = pyplot.subplots(figsize=(5, 3.4), layout='constrained')
+        figures['steps'] = Figure(figsize=(5, 3.4), layout='constrained')
+        axis = figures['steps'].subplots()
         for sweep in sweeps:
             axis.plot([int(s) for s in sweep], [m['psnr'] for m in sweep.values()], 'o-', alpha=0.6)
         axis.set_xscale('log')
@@ -145,5 +144,4 @@ def draw(folder: Path, task: str, metrics: Metrics) -> list[Path]:
     paths = [folder / f'{task}_{name}.png' for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
         figure.savefig(path, dpi=120)
-        pyplot.close(figure)
     return paths

@@ -108,10 +108,6 @@ def _infinite(measured: Measurements) -> list[str]:
     return [note]
 
 
-def _origins(results: Path) -> list[str]:
-    return origins(results) if results.is_dir() else []
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table; the exit code is 0, 1 or 2 as the module says."""
     args = parse_arguments(arguments)
@@ -126,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bar = partial(tqdm, total=total, desc=protocol.name, unit='image', disable=None)
     free_mb = available_memory_mb(torch.device('cpu'))
     workers = found.affordable_workers(args.workers, free_mb, protocol.pixel_bytes)
-    notes = [*found.notes, *(f'results {text}' for text in _origins(args.results))]
+    notes = [*found.notes, *(f'results {text}' for text in origins(args.results))]
     if workers < min(args.workers, total):
         notes.append(f'{workers} of {args.workers} processes, for want of memory')
     measured = measure_all(protocol.measure, found, workers, bar)

@@ -201,16 +201,12 @@ def _cell(column: str, value: float | int | str) -> str:
 def draw(path: Path, rows: Sequence[Row], metrics: dict) -> None:
     """Draw every metric against the steps (above) and against the seconds per image (below)."""
     try:
-        import matplotlib
-
-        matplotlib.use('Agg')
-        from matplotlib import pyplot
+        from matplotlib.figure import Figure
     except ImportError:
         print('No plot: it needs matplotlib, pip install c2fdft[plot]')
         return
-    figure, axes = pyplot.subplots(
-        2, len(metrics), figsize=(4 * len(metrics), 6.4), squeeze=False, layout='constrained'
-    )
+    figure = Figure(figsize=(4 * len(metrics), 6.4), layout='constrained')
+    axes = figure.subplots(2, len(metrics), squeeze=False)
     datasets = list(dict.fromkeys(row['dataset'] for row in rows))
     for column, (name, metric_opt) in enumerate(metrics.items()):
         better = (metric_opt or {}).get('better', 'higher')
@@ -225,5 +221,4 @@ def draw(path: Path, rows: Sequence[Row], metrics: dict) -> None:
     axes[0, 0].legend()
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
-    pyplot.close(figure)
     print(f'wrote {path}')
