@@ -179,7 +179,7 @@ def _of_others(image: Image.Image, header: image_io.Header) -> dict[str, Any]:
         'xmp': info.get('xmp', b''),
         'iptc': (info.get('photoshop') or {}).get(0x0404) or _iptc_in(profile),
         'dpi': info.get('dpi'),
-        'comment': info.get('comment', b''),
+        'comment': info.get('comment') or text.pop('Comment', '').encode(),
         'text': text,
     }
     # cameras put previews into their JPEG files, which Pillow then calls MPO

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -129,7 +130,9 @@ def decode_rgb(data: bytes, name: str) -> np.ndarray:
             return pixels
         header = read_header(io.BytesIO(data), data)
         check_size(header, len(data))
-        if header.kind in ('PNG', 'BMP', 'PPM') or (header.kind == 'JPEG' and header.channels < 4):
+        # of a damaged animated PNG OpenCV may leave pixels as the memory was
+        is_fast = header.kind in ('BMP', 'PPM') or (header.kind == 'JPEG' and header.channels < 4)
+        if is_fast or (header.kind == 'PNG' and b'acTL' not in data[:4096]):
             if _END.get(header.kind, b'') not in data[-4096:]:
                 _loaded_by_pillow(data, header)  # some OpenCV versions fill it up
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _FAST)
@@ -174,6 +177,7 @@ def three_channels(image: np.ndarray) -> np.ndarray:
 
 def read_header(stream: BinaryIO, start: bytes | None = None) -> Header:
     """What a file says of its image; `start` are its bytes, if they have been read already."""
+    is_whole = start is not None
     start = stream.read(2**16) if start is None else start
     stream.seek(0)
     kind = _kind(start)
@@ -183,7 +187,7 @@ def read_header(stream: BinaryIO, start: bytes | None = None) -> Header:
         return _tiff_header(stream)
     if kind == 'PNG':
         width, height, depth, colours = struct.unpack_from('>IIBB', start, 16)
-        exif = _exif_of_png(stream) if b'eXIf' in start else b''
+        exif = b'' if is_whole and b'eXIf' not in start else _exif_of_png(stream)
         return Header(kind, height, width, _PNG_CHANNELS.get(colours, 1), depth, *read_exif(exif))
     image = _open_with_pillow(stream)
     channels, exif = len(image.getbands()), image.info.get('exif', b'')
@@ -287,10 +291,18 @@ def _tiff_header(stream: BinaryIO) -> Header:
 
 
 def _exif_of_png(stream: BinaryIO) -> bytes:
-    image = _open_with_pillow(stream)
-    if 'exif' not in image.info:
-        image.load()  # they follow the pixels
-    return image.info.get('exif', b'')
+    """EXIF data before or behind the pixels, which Pillow would decode to get there."""
+    stream.seek(8)
+    while len(head := stream.read(8)) == 8:
+        length, name = struct.unpack('>I4s', head)
+        if name != b'eXIf':
+            stream.seek(length + 4, os.SEEK_CUR)
+            continue
+        content, checksum = stream.read(length), stream.read(4)
+        if zlib.crc32(content, zlib.crc32(name)).to_bytes(4, 'big') != checksum:
+            raise ValueError('the checksum of its EXIF data is wrong')
+        return content
+    return b''
 
 
 def _pixels_of_png16(stored: np.ndarray, header: Header, image: Image.Image) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from pathlib import Path
 
@@ -190,6 +191,39 @@ def test_damaged_exif_of_a_png_is_named():
     data[data.index(b'eXIf') + 30] ^= 1
     with pytest.raises(ImageReadError, match='^x: '):
         decode_rgb(bytes(data), 'x')
+
+
+def test_exif_behind_the_pixels_of_a_png_turn_it_everywhere(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    data = saved(Image.fromarray(pixels), 'PNG', exif=exif)
+    start = data.index(b'eXIf') - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], 'big')
+    at = data.index(b'IEND') - 4
+    assert at > 2**16
+    moved = data[:start] + data[end:at] + data[start:end] + data[at:]
+    (tmp_path / 'a.png').write_bytes(moved)
+    assert image_size(tmp_path / 'a.png') == (300, 200)
+    np.testing.assert_array_equal(decode_rgb(moved, 'x'), np.rot90(pixels, -1))
+
+
+def test_a_damaged_animated_png_gives_no_pixels_that_were_in_memory():
+    file = io.BytesIO()
+    frames = [Image.fromarray(np.roll(RGB, n, axis=0)) for n in range(3)]
+    frames[0].save(file, 'PNG', save_all=True, append_images=frames[1:])
+    whole = file.getvalue()
+    np.testing.assert_array_equal(decode_rgb(whole, 'x'), RGB)
+    places = [k for k in range(len(whole)) if whole.startswith((b'fcTL', b'fdAT', b'IDAT'), k)]
+    for place in places:
+        for offset in (6, 10, 20, 30):
+            data = bytearray(whole)
+            data[min(place + offset, len(data) - 1)] ^= 0x40
+            read = []
+            for _ in range(3):
+                with contextlib.suppress(ImageReadError):
+                    read.append(decode_rgb(bytes(data), 'x'))
+            assert all(np.array_equal(read[0], other) for other in read)
 
 
 def test_missing_files_are_named(tmp_path):

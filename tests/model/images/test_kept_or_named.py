@@ -169,6 +169,13 @@ def test_everything_is_kept_or_named(tmp_path, source, target):
     assert difference.max() < 0.01 or (target == 'jpg' and difference.mean() < 0.02)
 
 
+def test_a_comment_is_one_again_after_a_png(tmp_path):
+    Image.fromarray(pixels_of(8, 8, 3)).save(tmp_path / 'a.jpg', comment='Grüße'.encode())
+    for source, target in (('a.jpg', 'b.png'), ('b.png', 'c.png'), ('c.png', 'd.jpg')):
+        assert write_image(tmp_path / target, read_image(tmp_path / source)) == ()
+    assert Image.open(tmp_path / 'd.jpg').info['comment'].decode() == 'Grüße'
+
+
 def test_the_thumbnail_of_the_degraded_image_is_not_kept(tmp_path):
     exif = exif_with({271: 'Maker'})
     end = 8 + 2 + 12
