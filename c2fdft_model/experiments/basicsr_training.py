@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from c2fdft_arch.common.option_parsing import OptionError
-from c2fdft_model.plugin import autoload
 from c2fdft_model.experiments.processes import call_with_log
 from c2fdft_model.options.reading import read_option_file
+from c2fdft_model.plugin import autoload
 
 LOG = 'training.log'
 DATA_KEYS = ('dataroot_lq', 'dataroot_gt')

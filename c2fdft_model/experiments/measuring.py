@@ -8,10 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from c2fdft_model.experiments.costs import (
+    count_flops,
+    peak_memory,
+    reset_peak_memory,
+    resident_memory,
+    timed,
+)
+from c2fdft_model.experiments.images import read_tensor, to_uint8, write_png
 from c2fdft_model.plugin import autoload
 from c2fdft_model.training.allocator import give_back_freed_memory
-from c2fdft_model.experiments.costs import count_flops, peak_memory, reset_peak_memory, resident_memory, timed
-from c2fdft_model.experiments.images import read_tensor, to_uint8, write_png
 
 
 def measure(

@@ -37,7 +37,9 @@ class System:
     def fingerprint(self, **settings: Any) -> str:
         """A digest of the option files and of what else determines the result."""
         changes = {'changes': self.changes} if self.changes else {}
-        return digest([[path.read_text(encoding='utf-8') for path in self.files], settings | changes])
+        return digest(
+            [[path.read_text(encoding='utf-8') for path in self.files], settings | changes]
+        )
 
 
 def read_systems(
@@ -89,7 +91,9 @@ def trained_on(system: System, degraded: Path | None, clean: Path | None) -> Sys
     Raises ComparisonError for a folder that is not there, or is given without the other.
     """
     if degraded is None or clean is None:
-        raise ComparisonError('give both folders of training images: --train-input, --train-target.')
+        raise ComparisonError(
+            'give both folders of training images: --train-input, --train-target.'
+        )
     for folder in (degraded, clean):
         if not folder.is_dir():
             raise ComparisonError(f'{folder}: no such folder of training images.')
