@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from c2fdft_arch.common.errors import C2FDFTError
-from zoo import bm3d
 from zoo.data import TASKS, write_held_out_pairs, write_training_pairs
 from zoo.measuring import left_out, measure, table
 from zoo.packing import pack
@@ -62,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             output = Path('results/zoo') / f'{args.task}.json'
             print(table(measure(args.task, DATA / args.task / 'test', args.weights, output)))
             print(f'wrote {output}')
-            for name in left_out(args.task):
-                print(f'left out: {name}, which needs {bm3d.INSTALL}', file=sys.stderr)
+            for name, needed in left_out(args.task).items():
+                print(f'left out: {name}, which needs {needed}', file=sys.stderr)
         else:
             path = pack(args.task, args.weights)
             print(f'wrote {path} ({path.stat().st_size / 1e6:.2f} MB)')

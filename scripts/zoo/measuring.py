@@ -5,6 +5,7 @@ which nobody who restores a photograph has: what is measured is the most that th
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -79,11 +80,11 @@ def richardson_lucy(blurred: np.ndarray, name: str) -> Iterable[np.ndarray]:
 
 
 Rival = Callable[[np.ndarray, str], Iterable[np.ndarray]]
-BM3D = 'BM3D (VapourSynth)'
+BM3D, WAVELETS = 'BM3D (VapourSynth)', 'wavelets (scikit-image)'
 RIVALS: Mapping[str, Mapping[str, Rival]] = {
     'denoise': {
         'non-local means (OpenCV)': non_local_means,
-        'wavelets (scikit-image)': wavelets,
+        WAVELETS: wavelets,
         BM3D: bm3d.tried,
     },
     'derain': {'median': median},
@@ -97,7 +98,7 @@ RIVALS: Mapping[str, Mapping[str, Rival]] = {
 def measure(task: str, folder: Path, weights: Path, output: Path) -> Scores:
     """Restore the degraded images of `folder`, measure all methods and write `output`, a JSON file.
 
-    BM3D is left out where it is not installed. Raises WeightsError, or OSError for missing images.
+    What `left_out` names is left out. Raises WeightsError, or OSError for missing images.
     """
     network = load_network(weights)
     rivals = {name: tried for name, tried in RIVALS[task].items() if name not in left_out(task)}
@@ -116,9 +117,14 @@ def measure(task: str, folder: Path, weights: Path, output: Path) -> Scores:
     return scores
 
 
-def left_out(task: str) -> list[str]:
-    """The methods of a task that are not installed."""
-    return [BM3D] if BM3D in RIVALS[task] and not bm3d.is_installed() else []
+def left_out(task: str) -> dict[str, str]:
+    """The methods of a task that are not installed, and what they need."""
+    missing = {}
+    if not bm3d.is_installed():
+        missing[BM3D] = bm3d.INSTALL
+    if find_spec('pywt') is None:
+        missing[WAVELETS] = 'pip install PyWavelets'
+    return {name: needed for name, needed in missing.items() if name in RIVALS[task]}
 
 
 def read_pairs(folder: Path) -> Iterable[tuple[str, np.ndarray, np.ndarray]]:

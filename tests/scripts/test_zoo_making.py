@@ -110,10 +110,14 @@ def test_rivals_and_model_are_measured(task, tmp_path):
     assert 'mean' in measuring.table(scores)
 
 
-def test_bm3d_is_named_where_it_is_left_out(monkeypatch):
+def test_methods_that_are_left_out_are_named_with_what_they_need(monkeypatch):
     monkeypatch.setitem(sys.modules, 'vapoursynth', None)
-    assert measuring.left_out('denoise') == [measuring.BM3D]
-    assert measuring.left_out('derain') == []
+    monkeypatch.setattr(measuring, 'find_spec', lambda name: None)
+    assert measuring.left_out('denoise') == {
+        measuring.BM3D: bm3d.INSTALL,
+        measuring.WAVELETS: 'pip install PyWavelets',
+    }
+    assert measuring.left_out('derain') == {}
 
 
 def test_bm3d_takes_noise_from_the_colours_of_an_image():
