@@ -10,7 +10,6 @@ FIGURES = {
     'parameters (M)': ('parameters_m', '{:.2f}'),
     'iterations': ('iterations', '{:,}'),
     'GFLOP per image': ('gflop', '{:,.0f}'),
-    's per image': ('seconds_per_image', '{:.2f}'),
 }
 """Heading -> column of a comparison, and its format."""
 
@@ -24,7 +23,7 @@ def systems(content: Content) -> list[str]:
         ]
         rows.append([row['system'], *costs, _metric(row, 'psnr', 2), _metric(row, 'ssim', 3)])
     headings = ['system', *FIGURES, 'PSNR (dB)', 'SSIM']
-    return markdown_table(headings, rows, right_aligned=headings[1:5])
+    return markdown_table(headings, rows, right_aligned=headings[1:4])
 
 
 def photographs(content: Content) -> list[str]:
