@@ -266,7 +266,8 @@ def row_of(
 
 def note(args: argparse.Namespace, pictures: dict[str, dict[str, np.ndarray]]) -> str:
     """How the figures were made, in one paragraph."""
-    limit = f'{args.iters:,} iterations' if args.iters else f'{args.minutes:g} minutes'
+    minutes = f'{args.minutes:g} minute' + ('' if args.minutes == 1 else 's')
+    limit = f'{args.iters:,} iterations' if args.iters else minutes
     height, width = next(iter(pictures.values()))['input'].shape[:2]
     seeds = f', {args.seeds} seeds, means' if args.seeds > 1 else ''
     return (
