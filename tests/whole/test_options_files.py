@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -252,7 +253,7 @@ def test_fine_starts_from_the_coarse_file_of_the_same_kind(name):
 def coarse_file_of(name: str) -> str:
     if 'ablation' in name:
         return 'derain_coarse.yml'
-    return name.replace('fine', 'coarse').replace('_1step', '')
+    return re.sub('_[14]step', '', name.replace('fine', 'coarse'))
 
 
 @pytest.mark.parametrize(
