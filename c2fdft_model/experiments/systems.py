@@ -12,6 +12,7 @@ from c2fdft_model.experiments.files import digest
 
 LOG_LINES = 20
 SHORTEST_EMA = 0.5
+"""No average of a shortened training has a smaller decay."""
 
 
 class ComparisonError(C2FDFTError, ValueError):

@@ -45,7 +45,7 @@ ALWAYS_BELIEVED = 2**30
 
 UNREADABLE = (
     RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, OSError, AttributeError,
-    AssertionError, OverflowError, MemoryError,
+    AssertionError, OverflowError,
 )  # fmt: skip
 """What `torch.load` raises, beside UnpicklingError, for a file that is damaged or no checkpoint."""
 
@@ -155,7 +155,7 @@ def load_content(path: Path) -> Any:
             'because they can run code'
         )
         raise WeightsError(f'{path} {reason}. {ADVICE}') from error
-    except UNREADABLE as error:
+    except (*UNREADABLE, MemoryError) as error:
         kind = _kind_of(path)
         reason = kind or f'is damaged, or cannot be read ({one_line(error)[:200].rstrip(".")})'
         raise WeightsError(f'{path} {reason}. {ADVICE}') from error

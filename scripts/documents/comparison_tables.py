@@ -6,7 +6,7 @@ from typing import Any
 from c2fdft_model.experiments.tables import markdown_table
 
 Content = Mapping[str, Any]
-FIGURES = {
+COSTS = {
     'parameters (M)': ('parameters_m', '{:.2f}'),
     'iterations': ('iterations', '{:,}'),
     'GFLOP per image': ('gflop', '{:,.0f}'),
@@ -19,10 +19,10 @@ def systems(content: Content) -> list[str]:
     rows = []
     for row in content['rows']:
         costs = [
-            '' if row[name] is None else form.format(row[name]) for name, form in FIGURES.values()
+            '' if row[name] is None else form.format(row[name]) for name, form in COSTS.values()
         ]
         rows.append([row['system'], *costs, _metric(row, 'psnr', 2), _metric(row, 'ssim', 3)])
-    headings = ['system', *FIGURES, 'PSNR (dB)', 'SSIM']
+    headings = ['system', *COSTS, 'PSNR (dB)', 'SSIM']
     return markdown_table(headings, rows, right_aligned=headings[1:4])
 
 

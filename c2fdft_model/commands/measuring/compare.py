@@ -15,7 +15,6 @@ same settings is not repeated. The exit code is 0, or 2 if the comparison cannot
 """
 
 import argparse
-import functools
 import shlex
 import shutil
 import statistics
@@ -69,9 +68,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add('--protocol', default='rain_y_float', choices=[*IMAGE_PROTOCOLS], help='of PSNR and SSIM')
     add('--output', type=Path, default=Path('results/compare'), help='folder')
     add('--detail', type=int, default=96, help='side of the shown detail in pixels')
-    add('--calibrate', action='store_true', help='time the iterations again, train nothing')
+    add('--calibrate', action='store_true', help='only time the iterations, again')
     add('--measure', action='store_true', help='measure again what is trained already')
-    add('--fresh', action='store_true', help='train and measure everything again')
+    add('--fresh', action='store_true', help='time, train and measure everything again')
     parsed = parser.parse_args(arguments)
     for name in ('minutes', 'iters', 'detail', 'seeds'):
         value = getattr(parsed, name)
@@ -101,6 +100,9 @@ def compare(args: argparse.Namespace) -> None:
     systems = read_systems(args.opt, Path.cwd(), args.train_input, args.train_target)
     images = find_test_images(args, systems)
     args.output.mkdir(parents=True, exist_ok=True)
+    if args.calibrate or args.fresh:
+        for system in systems:
+            calibration_file(system, args).unlink(missing_ok=True)
     if args.calibrate:
         for system in systems:
             calibrated(system, args)
@@ -137,8 +139,7 @@ def result_of(
 ) -> dict[str, Any]:
     """What training and measuring a system gave; what was done with these settings is reused."""
     folder = result_folder(system.label, args, seed)
-    iterations = functools.partial(budgeted_iterations, system, args)
-    system = seeded(system, seed)
+    trainee = seeded(system, seed)
     if args.fresh:
         shutil.rmtree(folder, ignore_errors=True)
     if args.measure:
@@ -146,13 +147,13 @@ def result_of(
     trained = once(
         f'{system.label}: trained',
         folder / TRAINED,
-        system.fingerprint(minutes=args.minutes, iters=args.iters),
-        lambda: train(system, folder, iterations()),
+        trainee.fingerprint(minutes=args.minutes, iters=args.iters),
+        lambda: train(trainee, folder, budgeted_iterations(system, args)),
     )
     measured = once(
         f'{system.label}: measured',
         folder / MEASURED,
-        system.fingerprint(trained=trained, images=[str(path) for path in images]),
+        trainee.fingerprint(trained=trained, images=[str(path) for path in images]),
         lambda: call_with_log(
             folder / 'measuring.log',
             measuring.measure,
@@ -194,16 +195,16 @@ def budgeted_iterations(system: System, args: argparse.Namespace) -> list[int]:
 
 def calibrated(system: System, args: argparse.Namespace) -> list[float]:
     """Seconds per iteration of each stage, measured unless an earlier run has done so."""
-    name = folder_name(system.label)
-    path = args.output / CALIBRATED / f'{name}.json'
-    if args.calibrate:
-        path.unlink(missing_ok=True)
-    place = path.parent / name
+    path = calibration_file(system, args)
     title = f'{system.label}: iterations timed'
     settings = replace(system, changes=()).fingerprint()
-    seconds = once(title, path, settings, lambda: budget.calibrate(system, place))
+    seconds = once(title, path, settings, lambda: budget.calibrate(system, path.with_suffix('')))
     print(f'{system.label}: {" + ".join(f"{s:.3f}" for s in seconds)} s per iteration', flush=True)
     return seconds
+
+
+def calibration_file(system: System, args: argparse.Namespace) -> Path:
+    return args.output / CALIBRATED / f'{folder_name(system.label)}.json'
 
 
 def train(system: System, folder: Path, iterations: Sequence[int]) -> dict[str, Any]:
@@ -266,8 +267,10 @@ def row_of(
 
 def note(args: argparse.Namespace, pictures: dict[str, dict[str, np.ndarray]]) -> str:
     """How the figures were made, in one paragraph."""
-    minutes = f'{args.minutes:g} minute' + ('' if args.minutes == 1 else 's')
-    limit = f'{args.iters:,} iterations' if args.iters else minutes
+    if args.iters:
+        limit = f'{args.iters:,} iterations'
+    else:
+        limit = '1 minute' if args.minutes == 1 else f'{args.minutes:g} minutes'
     height, width = next(iter(pictures.values()))['input'].shape[:2]
     seeds = f', {args.seeds} seeds, means' if args.seeds > 1 else ''
     return (

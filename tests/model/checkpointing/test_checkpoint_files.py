@@ -261,3 +261,15 @@ def test_without_a_new_best_only_the_record_is_written(folders):
     writer, _ = checkpoints(folders)
     writer.save_best(None, {'value': 1.0})
     assert names(folders[0]) == {'net_g_best.json'}
+
+
+def test_a_checkpoint_for_which_memory_does_not_suffice_is_not_called_damaged(
+    tmp_path, monkeypatch
+):
+    def no_memory(*args, **kwargs):
+        raise MemoryError
+
+    save_checkpoint(CONTENT, tmp_path / 'a.pth')
+    monkeypatch.setattr(torch, 'load', no_memory)
+    with pytest.raises(MemoryError):
+        damage(tmp_path / 'a.pth')
