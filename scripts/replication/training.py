@@ -72,7 +72,7 @@ class Trainer:
 
         `test` gets the averaged network `CURVE_POINTS` times; its time is not counted.
         """
-        average = ModelEMA(self.average, self.network, experiments.EMA_DECAY)
+        average = ModelEMA(self.average, self.network, experiments.EMA_DECAY, warmup=True)
         saved = time.monotonic()
         while self.done < self.total and not until():
             started = time.perf_counter()
