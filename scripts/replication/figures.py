@@ -35,7 +35,7 @@ def figures(plan: Plan, rows: Sequence[str], metrics: Mapping[str, Metrics]) -> 
         'trainings': [entry for task, found in each for entry in _trainings(task, found)],
         'sweep': [entry for task, found in each for entry in _sweep(task, found)],
         'claims': [entry for task, found in each for entry in _claims(task, found)],
-        'goals': goal_entries(metrics),
+        'goals': goal_entries(metrics) if 'targets' in rows else [],
     }
 
 

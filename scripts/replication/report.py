@@ -56,6 +56,8 @@ def write_report(
 
 
 def _goals(content: dict[str, Any]) -> str:
+    if not content['goals']:
+        return ''
     table = goal_table(content['goals'], content['plan']['seeds'])
     return '\n'.join(['## What predicting the clean image is to bring', '', *table, ''])
 

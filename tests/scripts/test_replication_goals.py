@@ -140,6 +140,13 @@ def written(tmp_path):
     return text.read_text(), json.loads(data.read_text(), parse_constant=no_constants)
 
 
+def test_a_report_without_the_targets_has_none_of_their_goals(tmp_path):
+    plan = runner.Plan(27, 2, ('rain',), None)
+    text, data = report.write_report(tmp_path, plan, ['tables'], with_plots=False)
+    assert 'clean image is to bring' not in text.read_text()
+    assert json.loads(data.read_text())['goals'] == []
+
+
 def test_the_json_has_means_and_spreads_of_every_task_target_stage_and_calls(written):
     _, content = written
     found = {(c['task'], c['target'], c['stage'], c['calls']): c for c in content['cases']}
