@@ -31,8 +31,9 @@ OF_IMAGE = frozenset((ORIENTATION, *TEXTS, *SECTIONS))
 OF_SECTION = frozenset(range(2**16)) - {*SECTIONS, 0xA005}
 """Not interoperability, which points to a directory that says nothing of the image."""
 
-TURNS = {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}
-"""Orientation -> quarter turns to the left, behind the mirroring of some, that make it upright."""
+_LEFT, _HALF, _RIGHT = cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE
+TURNS = {1: None, 2: None, 3: _HALF, 4: _HALF, 5: _LEFT, 6: _RIGHT, 7: _RIGHT, 8: _LEFT}
+"""Orientation -> the turn, behind the mirroring of some, that makes an image upright."""
 MIRRORED = (2, 4, 5, 7)
 
 # Without a handler of the application, its warnings of damage would go to the terminal.
@@ -44,12 +45,15 @@ class UnsupportedImageError(C2FDFTError, ValueError):
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """A view of (H, W, ...) as stored, turned upright."""
-    return np.rot90(pixels[:, ::-1] if orientation in MIRRORED else pixels, TURNS[orientation])
+    """(H, W, channels) as stored, turned upright; a copy where there is something to turn."""
+    turn = TURNS[orientation]
+    turned = cv2.flip(pixels, 1) if orientation in MIRRORED else pixels
+    turned = turned if turn is None else cv2.rotate(turned, turn)
+    return turned.reshape(*turned.shape[:2], pixels.shape[2])  # OpenCV drops a single channel
 
 
 def as_stored(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """A view of upright pixels (H, W, ...), turned back."""
+    """Upright (H, W, channels), turned back."""
     return upright(pixels, {6: 8, 8: 6}.get(orientation, orientation))
 
 

@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from c2fdft_model.data.lmdb.plan import encode_ppm
+from c2fdft_model.images import tiff
 from c2fdft_model.images.image_io import (
     ImageReadError,
     decode_rgb,
@@ -141,6 +142,17 @@ def test_exif_orientation_is_applied(tmp_path, kind, orientation):
     }[orientation]
     assert np.array_equal(decode_rgb(data, 'x'), turned)
     assert size_of(data, tmp_path) == turned.shape[:2]
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+@pytest.mark.parametrize('kind', [np.uint8, np.uint16])
+def test_turning_keeps_channels_and_turning_back_gives_what_was_stored(kind, channels, orientation):
+    stored = np.arange(5 * 7 * channels, dtype=kind).reshape(5, 7, channels)
+    in_other_order = stored.transpose(2, 0, 1).copy().transpose(1, 2, 0)
+    upright = tiff.upright(in_other_order, orientation)
+    assert upright.shape == ((7, 5, channels) if orientation > 4 else (5, 7, channels))
+    np.testing.assert_array_equal(tiff.as_stored(upright, orientation), stored)
 
 
 def test_exif_orientation_of_sixteen_bit_files(tmp_path):
