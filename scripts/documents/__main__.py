@@ -23,7 +23,7 @@ from typing import Any
 
 from demo import report
 from demo.stages import readable
-from documents import comparison_tables, replication_tables
+from documents import comparison_tables, replication_tables, speed_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASUREMENTS = ROOT / 'docs' / 'measurements'
@@ -55,7 +55,7 @@ def demo_output(summary: Mapping[str, Any]) -> str:
 
 
 BLOCKS: dict[str, Callable[[Mapping[str, Any]], str]] = {'output': demo_output}
-TABLES = {**replication_tables.TABLES, **comparison_tables.TABLES}
+TABLES = {**replication_tables.TABLES, **comparison_tables.TABLES, **speed_tables.TABLES}
 
 
 def measurement(name: str) -> dict[str, Any]:

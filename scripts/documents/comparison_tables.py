@@ -12,18 +12,32 @@ COSTS = {
     'GFLOP per image': ('gflop', '{:,.0f}'),
 }
 """Heading -> column of a comparison, and its format."""
+RESTORING = {
+    's per image': ('seconds_per_image', '{:.1f}'),
+    'peak memory (MiB)': ('peak_mib', '{:,.0f}'),
+}
+"""The same for what was measured while restoring, on an idle machine."""
 
 
 def systems(content: Content) -> list[str]:
     """What each system of `compare` costs and reaches, with the spread over its seeds."""
+    return _systems(content, COSTS)
+
+
+def systems_restoring(content: Content) -> list[str]:
+    """The same with seconds and memory of a restoration."""
+    return _systems(content, COSTS | RESTORING)
+
+
+def _systems(content: Content, columns: Mapping[str, tuple[str, str]]) -> list[str]:
     rows = []
     for row in content['rows']:
         costs = [
-            '' if row[name] is None else form.format(row[name]) for name, form in COSTS.values()
+            '' if row[name] is None else form.format(row[name]) for name, form in columns.values()
         ]
         rows.append([row['system'], *costs, _metric(row, 'psnr', 2), _metric(row, 'ssim', 3)])
-    headings = ['system', *COSTS, 'PSNR (dB)', 'SSIM']
-    return markdown_table(headings, rows, right_aligned=headings[1:4])
+    headings = ['system', *columns, 'PSNR (dB)', 'SSIM']
+    return markdown_table(headings, rows, right_aligned=tuple(columns))
 
 
 def photographs(content: Content) -> list[str]:
@@ -42,4 +56,8 @@ def _metric(row: Mapping[str, Any], name: str, digits: int) -> str:
     return f'{row[name]:.{digits}f}' + ('' if spread is None else f' ± {spread:.{digits}f}')
 
 
-TABLES = {'systems': systems, 'photographs': photographs}
+TABLES = {
+    'systems': systems,
+    'systems_restoring': systems_restoring,
+    'photographs': photographs,
+}

@@ -5,6 +5,7 @@ from typing import Any
 
 from c2fdft_model.experiments.tables import markdown_table
 from replication import tables
+from replication.experiments import LOSSES
 from replication.goals import goal_table
 
 Content = Mapping[str, Any]
@@ -32,6 +33,18 @@ def targets(content: Content) -> list[str]:
     )
 
 
+def losses(content: Content) -> list[str]:
+    """PSNR and SSIM of the trainings that differ in the fine loss, a column for each task."""
+    tasks = [entry['task'] for entry in content['degraded']]
+    cells = {(t['name'], t['task']): _psnr_ssim(t) for t in content['trainings']}
+    rows = [
+        [training.title, *(cells[training.name, task] for task in tasks)]
+        for pair in LOSSES
+        for training in pair
+    ]
+    return markdown_table(['training', *tasks], rows)
+
+
 def goals(content: Content) -> list[str]:
     """What predicting the clean image is to bring, with verdicts."""
     return goal_table(content['goals'], content['plan']['seeds'])
@@ -47,7 +60,13 @@ def times(content: Content) -> list[str]:
     return tables.table({**tables.TASK, **tables.TIMES}, content['times'])
 
 
-TABLES = {'targets': targets, 'goals': goals, 'claims': claims, 'times': times}
+TABLES = {
+    'targets': targets,
+    'losses': losses,
+    'goals': goals,
+    'claims': claims,
+    'times': times,
+}
 
 
 def _psnr_ssim(case: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The trainings that are compared: what each differs in, and how long each is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from c2fdft_arch.dft import DFT
@@ -33,6 +33,8 @@ CURVE_POINTS = 12
 """How often a training is tested on the way."""
 SKIPS = {'noise': 'noisy', 'velocity': 'none', 'clean': 'degraded'}
 """What the network of each target adds its last convolution to."""
+PSNR_WEIGHT, SSIM_BESIDE_PSNR = 0.01, 0.3
+"""Weights of the demo's fine stage, in which PSNR stands for L1."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Training:
     time_embedding: bool = True
     ssim_weight: float = 0.84
     ssim_data_range: float = 1.0
+    psnr_weight: float = 0.0  # PSNR in place of L1
     grad_steps: int | None = None
     steps: int = STEPS
     target: Prediction = 'noise'
@@ -108,18 +111,35 @@ def _fine_of(target: Prediction, steps: int) -> Training:
     )
 
 
+def _with_psnr(fine: Training) -> Training:
+    return replace(
+        fine,
+        name=f'{fine.name}_psnr',
+        title=f'{fine.title}, PSNR and SSIM',
+        psnr_weight=PSNR_WEIGHT,
+        ssim_weight=SSIM_BESIDE_PSNR,
+    )
+
+
 # The paper's target with its four calls is COARSE and FINE.
 NOISE_FINE = tuple(_fine_of('noise', steps) for steps in (2, 1))
-OTHER_TARGETS = tuple(
+VELOCITY, CLEAN = (
     (
         Training(f'{target}_coarse', f'{target}: coarse', target=target),
         *(_fine_of(target, steps) for steps in (4, 2, 1)),
     )
     for target in ('velocity', 'clean')
 )
+LOSSES = tuple((fine, _with_psnr(fine)) for fine in (FINE, CLEAN[1], CLEAN[-1]))
+"""Pairs that differ in the fine loss: the paper's target with four calls, the clean image with four
+and with one."""
+WITH_PSNR = tuple(training for _, training in LOSSES)
 TRAININGS = {
     t.name: t
-    for t in (COARSE, FINE, LONGER, NO_TIME, FIXED, *BEYOND, *NOISE_FINE, *sum(OTHER_TARGETS, ()))
+    for t in (
+        *(COARSE, FINE, LONGER, NO_TIME, FIXED, *BEYOND, *NOISE_FINE),
+        *(*VELOCITY, *CLEAN, *WITH_PSNR),
+    )
 }
 
 Wave = tuple[tuple[Training, ...], ...]
@@ -127,8 +147,9 @@ Wave = tuple[tuple[Training, ...], ...]
 COARSE_AND_FINE: Wave = ((COARSE, FINE),)
 ROWS: dict[str, tuple[Wave, ...]] = {
     'tables': (COARSE_AND_FINE, ((LONGER,), (NO_TIME,)), ((FIXED,),)),
-    'targets': (COARSE_AND_FINE, (NOISE_FINE, *OTHER_TARGETS)),
+    'targets': (COARSE_AND_FINE, (NOISE_FINE, VELOCITY, CLEAN)),
+    'losses': (COARSE_AND_FINE, (CLEAN,), tuple((training,) for training in WITH_PSNR)),
     'beyond': (COARSE_AND_FINE, tuple((training,) for training in BEYOND)),
 }
-"""What can be asked for: Tables 4 to 7 of the paper, what the network predicts, and what the fine
-stage is made of."""
+"""What can be asked for: Tables 4 to 7 of the paper, what the network predicts, PSNR in the loss of
+the fine stage, and what that stage is made of."""

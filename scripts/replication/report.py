@@ -18,6 +18,9 @@ TABLES = {
     'Table 5, patch cycle': ('fixed_patch', 'coarse'),
     'Table 6, t embedding': ('no_time_embedding', 'coarse'),
     'Table 7, coarse to fine': ('coarse', 'coarse_longer', 'fine'),
+    'Beyond the paper, PSNR in place of L1 in the fine stage': tuple(
+        training.name for pair in experiments.LOSSES for training in pair
+    ),
     'Beyond the paper, what the fine stage is made of': (
         'fine',
         *(training.name for training in experiments.BEYOND),

@@ -137,10 +137,12 @@ def _stage(training: Training, network: nn.Module) -> CoarseStage | FineStage:
 
     weight, data_range = training.ssim_weight, training.ssim_data_range
     ssim_opt = {'type': 'SSIMLoss', 'loss_weight': weight, 'data_range': data_range}
-    l1_opt = {'type': 'L1Loss', 'loss_weight': 1 - weight, 'reduction': 'mean'}
+    pixel_opt = {'type': 'L1Loss', 'loss_weight': 1 - weight, 'reduction': 'mean'}
+    if training.psnr_weight:
+        pixel_opt = {'type': 'PSNRLoss', 'loss_weight': training.psnr_weight}
     unit = {'l_ssim': build_loss(ssim_opt)} if weight else {}
     return FineStage(
-        network, process, {'l_pix': build_loss(l1_opt)}, unit, grad_steps=training.grad_steps
+        network, process, {'l_pix': build_loss(pixel_opt)}, unit, grad_steps=training.grad_steps
     )
 
 

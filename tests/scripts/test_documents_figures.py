@@ -91,6 +91,52 @@ def test_a_table_is_filled_with_what_a_comparison_measured(figures, project):
         '',
         'After',
     ]
+    for row, seconds, memory in zip(systems, (None, 0.47), (None, 1367.4), strict=True):
+        row |= {'seconds_per_image': seconds, 'peak_mib': memory}
+    (figures.MEASUREMENTS / 'minutes.json').write_text(json.dumps({'rows': systems}))
+    (project / 'README.md').write_text('<!--=minutes:systems_restoring-->\n\n| a |\n|---|\n')
+    assert figures.main([]) == 0
+    last = (project / 'README.md').read_text().splitlines()[-1]
+    assert last == '| DFT | 0.97 | 1,234 | 44 | 0.5 | 1,367 | 25.04 ± 0.20 | 0.750 ± 0.010 |'
+
+
+def test_tables_of_speed_are_relative_to_the_plain_network(figures, project):
+    iteration = {'stage': 'fine', 'patch': 128, 'batch': 1, 'plain_seconds': 9.0}
+    call = {'height': 321, 'width': 481, 'matmul_share': 0.914, 'extra_memory_mb': 50.0}
+    contents = {
+        'training_iterations': [
+            iteration | {'setting': 'plain', 'seconds': 9.0, 'peak_memory_mb': 8192.0},
+            iteration | {'setting': 'checkpoint_steps', 'seconds': 6.0, 'peak_memory_mb': 2048.0},
+        ],
+        'restoring_calls': [
+            call | {'precision': 'fp32', 'seconds_per_call': 2.0, 'plain_seconds_per_call': 7.0,
+                    'plain_extra_memory_mb': 500.0},
+            call | {'precision': 'bf16', 'seconds_per_call': 1.0, 'plain_seconds_per_call': None,
+                    'plain_extra_memory_mb': None},
+        ],
+        'data_phases': [
+            {'patch': 32, 'batch': 360, 'ours_ms': 163.0, 'basicsr_ms': 1294.2,
+             'released_scheme_ms': 1622.1}
+        ],
+    }  # fmt: skip
+    expected = {
+        'training_iterations': [
+            '| fine, 1 x 128 x 128 | plain | 9.00 | 1.00 | 8.0 | 1.00 |',
+            '| fine, 1 x 128 x 128 | `checkpoint: steps` | 6.00 | 1.50 | 2.0 | 0.25 |',
+        ],
+        'restoring_calls': [
+            '| 321 x 481 | fp32 | 2.00 | 3.50 | 50 | 0.10 | 91% |',
+            '| 321 x 481 | bf16 | 1.00 |  | 50 |  | 91% |',
+        ],
+        'data_phases': ['| 32, 360 | 163 | 1,294 | 1,622 | 7.9, 10.0 |'],
+    }
+    for renderer, rows in contents.items():
+        content = {'phases' if renderer == 'data_phases' else 'cases': rows}
+        (figures.MEASUREMENTS / f'{renderer}.json').write_text(json.dumps(content))
+        readme = project / 'README.md'
+        readme.write_text(f'<!--={renderer}:{renderer}-->\n\n| a |\n|---|\n')
+        assert figures.main([]) == 0
+        assert readme.read_text().splitlines()[4:] == expected[renderer]
 
 
 def test_a_table_is_filled_with_what_the_models_that_ship_were_measured_at(figures, project):
@@ -132,6 +178,11 @@ def test_a_table_is_filled_with_what_a_replication_measured(figures, project):
         'claims': [
             claim | {'metric': 'psnr', 'difference': spread(-1.45, 0.2), 'verdict': 'does not hold'}
         ],
+        'trainings': [
+            {'task': 'rain', 'name': t.name, 'psnr': spread(27.0, 0.1), 'ssim': spread(0.8, 0.01)}
+            for pair in figures.replication_tables.LOSSES
+            for t in pair
+        ],
         'goals': [goal | {'seeds': 1, 'figure': 4.5, 'each': [4.5]}],
     }
     (figures.MEASUREMENTS / 'replication.json').write_text(json.dumps(content))
@@ -149,6 +200,7 @@ def test_a_table_is_filled_with_what_a_replication_measured(figures, project):
         '| degraded images |  |  | 23.75 / 0.742 |',
         '| noise | fine | 4 | 24.36 ± 0.50 / 0.750 ± 0.010 |',
         '| clean | fine | 1 | 29.00 / 0.870 |',
+        '| coarse, then fine, PSNR and SSIM | 27.00 ± 0.10 / 0.800 ± 0.010 |',
         '| above | rain | +3 dB | +4.50 dB | +4.50 | holds (1 of 3 seeds) |',
         '| 7 | fine helps | rain | +0.69 dB | -1.45 ± 0.20 dB | does not hold |',
         '| rain | clean | 4 | 2 of 2 | 50 ± 9 | 7 ± 2 s | 6.0 ± 1.0 | 5.0 ± 1.0 |',
@@ -166,7 +218,7 @@ def test_a_table_is_filled_with_what_a_replication_measured(figures, project):
         ('<!--=tiles:cases[overlap=16].psnr:.1f-->1<!--=-->', '2 entries have overlap=16'),
         ('<!--=tiles:psnr:.1f-->1<!--=-->', 'there is no psnr'),
         ('<!--=demo:picture-->\n\n```\n```\n', 'picture is none of output'),
-        ('<!--=demo:aims-->\n\n| a |\n|---|\n', 'aims is none of targets, goals'),
+        ('<!--=demo:aims-->\n\n| a |\n|---|\n', 'aims is none of targets, losses'),
     ],
 )
 def test_a_mark_without_a_measurement_is_named(figures, project, capsys, mark, message):

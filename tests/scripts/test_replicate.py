@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -175,6 +176,20 @@ def test_networks_and_processes_are_those_of_the_target(target):
         assert one.stage == 'coarse' or one.base == chain[0].name
 
 
+def test_the_losses_differ_in_nothing_else():
+    for fine, with_psnr in experiments.LOSSES:
+        same = replace(with_psnr, name=fine.name, title=fine.title, psnr_weight=0, ssim_weight=0.84)
+        assert same == fine
+        stages = [training._stage(t, t.new_network()) for t in (fine, with_psnr)]
+        assert [type(s.signed_losses['l_pix']).__name__ for s in stages] == ['L1Loss', 'PSNRLoss']
+    plan = runner.Plan(27, 1, ('rain',), None)
+    jobs = runner.jobs_in_order(plan, Path('x'), 'cpu', 0, 1, ['losses'])
+    names = [name for job in jobs for name in job.chain]
+    for pair in experiments.LOSSES:
+        for one in pair:
+            assert names.index(one.base) < names.index(one.name)
+
+
 def curve(*psnrs: float) -> list[dict[str, float]]:
     return [
         {'iteration': 10 * (k + 1), 'seconds': 5.0 * (k + 1), 'psnr': psnr}
@@ -244,7 +259,7 @@ def test_a_whole_replication_gives_every_row_and_verdict(tiny, photographs, tmp_
     assert '| 4 | ' in text.split('Table 4, sampling steps')[1]
     printed = capsys.readouterr().out
     assert 'are left' not in printed
-    assert printed.count('LPIPS is left out of 21 trainings: no weights\n') == 1
+    assert printed.count('LPIPS is left out of 24 trainings: no weights\n') == 1
     assert json.loads((tmp_path / 'out' / 'report.json').read_text())['cases']
 
 
@@ -290,7 +305,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tiny, photographs)
 def test_time_that_is_up_leaves_the_rest_for_the_same_command(tiny, photographs, tmp_path, capsys):
     options = ['--iterations', '2', '--seeds', '1', '--tasks', 'rain']
     assert run(photographs, tmp_path, *options, '--minutes', '0') == 0
-    assert '0 of 21 trainings are done and tested' in capsys.readouterr().out
+    assert '0 of 24 trainings are done and tested' in capsys.readouterr().out
     assert 'Nothing is done yet' in (tmp_path / 'report.md').read_text()
     assert run(photographs, tmp_path, *options) == 0
     assert 'are left' not in capsys.readouterr().out
