@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
+from PIL.MpoImagePlugin import MpoImageFile
 
 from c2fdft_arch.common import atomic_write
 from c2fdft_arch.common.errors import C2FDFTError
@@ -155,9 +156,12 @@ def _of_tiff(data: bytes) -> dict[str, Any]:
     with tiff.opened(io.BytesIO(data)) as file:
         page, tags = file.pages[0], file.pages[0].tags
         numbers = {'icc': 34675, 'xmp': 700, 'iptc': 33723}
-        found = {name: bytes(tags.valueof(number) or b'') for name, number in numbers.items()}
+        found: dict[str, Any] = {
+            name: bytes(tags.valueof(number) or b'') for name, number in numbers.items()
+        }
         found['iptc'] = found['iptc'] or _iptc_in(bytes(tags.valueof(34377) or b''))
-        dpi = page.get_resolution('inch') if 282 in tags and tags.valueof(296) != 1 else None
+        has_unit = tags.valueof(296) != 1
+        density = page.get_resolution('inch' if has_unit else None) if 282 in tags else None
         kind = getattr(page.photometric, 'name', '')
         is_other = kind in ('SEPARATED', 'CIELAB', 'ICCLAB', 'ITULAB')
         images = len(file.pages)
@@ -165,7 +169,8 @@ def _of_tiff(data: bytes) -> dict[str, Any]:
         exif = tiff.extract_exif(data)
     except Exception:  # of many kinds
         exif = None
-    return _with_lost(found | {'dpi': dpi}, exif, images, is_other)
+    found |= {'dpi': density if has_unit else None, 'aspect': None if has_unit else density}
+    return _with_lost(found, exif, images, is_other)
 
 
 def _of_others(image: Image.Image, header: image_io.Header) -> dict[str, Any]:
@@ -179,11 +184,14 @@ def _of_others(image: Image.Image, header: image_io.Header) -> dict[str, Any]:
         'xmp': info.get('xmp', b''),
         'iptc': (info.get('photoshop') or {}).get(0x0404) or _iptc_in(profile),
         'dpi': info.get('dpi'),
+        'aspect': info.get('aspect') or (info.get('jfif_unit') == 0 and info.get('jfif_density')),
         'comment': info.get('comment') or text.pop('Comment', '').encode(),
         'text': text,
     }
-    # cameras put previews into their JPEG files, which Pillow then calls MPO
-    images = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
+    images = getattr(image, 'n_frames', 1)
+    if isinstance(image, MpoImageFile):  # cameras put previews into their JPEG files
+        entries = (image.mpinfo or {}).get(0xB002, ())
+        images -= sum('Thumbnail' in entry['Attribute']['MPType'] for entry in entries)
     return _with_lost(found, header.exif, images, image.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV'))
 
 
@@ -192,6 +200,9 @@ def _with_lost(
 ) -> dict[str, Any]:
     """The fields with EXIF data, if they are sound, and the names of what is not kept."""
     lost = [f'{images - 1} further images of the file'] if images > 1 else []
+    across, down = found.pop('aspect') or (1, 1)
+    if across != down:
+        lost.append('shape of the pixels')
     if exif is None:
         lost.append(NAMES['exif'])
     if is_other_colour:  # the profile of CMYK and the like describes them alone
@@ -209,6 +220,8 @@ def _iptc_in(resources: bytes) -> bytes:
 def _held_by(kind: str, record: ImageRecord) -> tuple[ImageRecord, list[str]]:
     """What a format can hold of a record, and the names of the rest."""
     foreign = [name for name in NAMES if name not in HELD.get(kind, NAMES)]
+    if kind == 'WEBP' and record.icc[16:20] == b'GRAY':  # whose pixels are in colour
+        foreign.append('icc')
     if kind == 'JPEG':  # it holds only the profile in several parts
         in_one = ('exif', 'xmp', 'iptc', 'comment')
         foreign += [name for name in in_one if len(getattr(record, name)) > LONGEST_IN_JPEG]

@@ -53,6 +53,10 @@ MOST_EXIF_SEGMENTS = 256
 CHECKED = 2**28
 """Bytes; for less, the free memory is not looked up."""
 
+START_OF_SCAN = b'\xda'
+_JPEG_MARKER = re.compile(rb'\xff([^\x00\x01\xd0-\xd9\xff])', re.DOTALL)
+"""With a length and content."""
+_SIZE_MARKERS = frozenset(bytes([k]) for k in range(0xC0, 0xD0)) - {b'\xc4', b'\xc8', b'\xcc'}
 _PPM_HEADER = re.compile(rb'P6\s(\d+)\s(\d+)\s(255|65535)\s')
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _END = {'PNG': b'IEND', 'JPEG': b'\xff\xd9'}
@@ -182,7 +186,10 @@ def read_header(stream: BinaryIO, start: bytes | None = None) -> Header:
     stream.seek(0)
     kind = _kind(start)
     if kind == 'JPEG':
-        return _jpeg_header(start) or _jpeg_header(stream.read()) or Header(kind, 0, 0)
+        header = _jpeg_header(start) or _jpeg_header(stream.read())
+        if header is None:
+            raise ValueError('it does not say how large it is')
+        return header
     if kind == 'TIFF':
         return _tiff_header(stream)
     if kind == 'PNG':
@@ -246,6 +253,8 @@ def _loaded_by_pillow(data: bytes, header: Header) -> Image.Image:
     if header.exif is None:  # damage over which Pillow might spend hours
         data = data.replace(tiff.HEADER, bytes(len(tiff.HEADER)))
     image = _open_with_pillow(io.BytesIO(data))
+    if header.kind == 'TIFF':  # with memory of its own, the guard of its plug-in is not asked
+        image.im = Image.core.new(image.mode, getattr(image, '_tile_size', image.size))
     image.load()
     return image
 
@@ -263,18 +272,20 @@ def read_exif(exif: bytes) -> tuple[int, bytes | None]:
 
 
 def _jpeg_header(data: bytes) -> Header | None:
+    """What stands before the pixels, as decoders read it: they skip bytes that are no marker."""
     place, exif = 2, list[bytes]()
-    while place + 10 < len(data) and data[place] == 0xFF:
-        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], 'big')
-        content = data[place + 4 : place + 2 + length]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(content) > 5:
+    while (found := _JPEG_MARKER.search(data, place)) and found[1] != START_OF_SCAN:
+        place = found.end()
+        length = int.from_bytes(data[place : place + 2], 'big')
+        content = data[place + 2 : place + length]
+        if found[1] in _SIZE_MARKERS and len(content) > 5:
             _, height, width, channels = struct.unpack_from('>BHHB', content)
             # Pillow takes time that grows with the square of this number
-            found = read_exif(b''.join(exif)) if len(exif) < MOST_EXIF_SEGMENTS else (1, None)
-            return Header('JPEG', height, width, channels, 8, *found)
-        if marker == 0xE1 and content.startswith(tiff.HEADER):
+            read = read_exif(b''.join(exif)) if len(exif) < MOST_EXIF_SEGMENTS else (1, None)
+            return Header('JPEG', height, width, channels, 8, *read)
+        if found[1] == b'\xe1' and content.startswith(tiff.HEADER):
             exif.append(content[len(tiff.HEADER) :])
-        place += 1 if marker == 0xFF else 2 + length
+        place += length
     return None
 
 

@@ -25,11 +25,18 @@ HEADER = b'Exif\0\0'
 ORIENTATION = 274
 SECTIONS = {0x8769: 'ExifTag', 0x8825: 'GPSTag'}
 """Tags that point to the EXIF and the GPS directory; tifffile writes them only by these names."""
-TEXTS = (270, 271, 272, 305, 306, 315, 33432, 40091, 40092, 40093, 40094, 40095)
-"""Description, make, model, software, date, artist, copyright, and what Windows writes."""
-OF_IMAGE = frozenset((ORIENTATION, *TEXTS, *SECTIONS))
-OF_SECTION = frozenset(range(2**16)) - {*SECTIONS, 0xA005}
-"""Not interoperability, which points to a directory that says nothing of the image."""
+OF_PIXELS = frozenset(
+    (*range(254, 269), 273, *range(277, 285), *range(286, 305), *range(317, 348), 400)
+    + (*range(512, 533), 559, 37724)
+)
+"""Tags that say how the pixels are stored, and Photoshop's layers."""
+OF_FIELDS = frozenset((700, 33723, 34377, 34675))
+"""XMP, IPTC data, Photoshop's resources and profile, which are fields of a record."""
+INTEROPERABILITY = 0xA005
+"""Points to a directory that says nothing of the image."""
+OF_SECTION = frozenset(range(2**16)) - {*SECTIONS, INTEROPERABILITY}
+OF_IMAGE = (OF_SECTION | SECTIONS.keys()) - OF_PIXELS - OF_FIELDS
+"""Tags of EXIF data, whatever a camera or an application has written."""
 
 _LEFT, _HALF, _RIGHT = cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE
 TURNS = {1: None, 2: None, 3: _HALF, 4: _HALF, 5: _LEFT, 6: _RIGHT, 7: _RIGHT, 8: _LEFT}

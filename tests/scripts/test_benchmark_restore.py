@@ -25,7 +25,7 @@ def test_every_size_and_precision_is_a_case_with_the_agreed_keys(tmp_path, capsy
     missing = ['--photos', str(tmp_path)]
     assert benchmark.main(['restore', *options, *missing, '--json', str(tmp_path / 'j')]) == 0
     content = json.loads((tmp_path / 'j').read_text())
-    assert list(content) == ['command', 'machine', 'cases']
+    assert list(content) == ['command', 'machine', 'cases', 'psnr']
     cases = content['cases']
     assert [(c['height'], c['width'], c['precision']) for c in cases] == [
         (131, 140, 'fp32'),
@@ -48,6 +48,7 @@ def test_plain_is_left_out_of_large_images(tmp_path, monkeypatch):
     (case,) = json.loads((tmp_path / 'j').read_text())['cases']
     assert case['plain_seconds_per_call'] is None and case['plain_extra_memory_mb'] is None
     assert case['seconds_per_call'] > 0
+    assert json.loads((tmp_path / 'j').read_text())['psnr'] is None
     assert benchmark.main(['restore', *options, '--plain-everywhere']) == 0
     (case,) = json.loads((tmp_path / 'j').read_text())['cases']
     assert case['plain_seconds_per_call'] > 0
@@ -70,3 +71,7 @@ def test_psnr_of_each_precision_is_that_of_the_photographs(tmp_path):
     (scores,) = restore.psnr_by_precision(weights, tmp_path)
     assert list(scores) == ['fp32', 'bf16', 'auto']
     assert all(0 < value < 60 for value in scores.values())
+    options = ['--dim', '8', '--sizes', '16', '--precisions', 'fp32', '--repeat', '1']
+    options += ['--weights', str(weights), '--photos', str(tmp_path), '--json', str(tmp_path / 'j')]
+    assert benchmark.main(['restore', *options]) == 0
+    assert json.loads((tmp_path / 'j').read_text())['psnr'] == pytest.approx(scores)

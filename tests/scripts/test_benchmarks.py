@@ -79,9 +79,9 @@ def test_the_precision_benchmark_compares_three_curves(tmp_path):
     )
     assert done.returncode in (0, 1), done.stderr[-3000:]  # two iterations decide nothing
     content = json.loads(file.read_text())
-    curves = content['curves']
-    assert list(curves) == ['float32', 'bfloat16', 'float32, another seed']
-    assert all(len(curve) == 2 for curve in curves.values())
-    assert curves['bfloat16'] == pytest.approx(curves['float32'], rel=0.05)
+    means = content['means']
+    assert list(means) == ['float32', 'bfloat16', 'float32, another seed']
+    assert all(len(values) == 2 for values in means.values())
+    assert means['bfloat16'] == pytest.approx(means['float32'], rel=0.05)
     assert content['distance']['bfloat16'] < content['distance']['another_seed']
     assert f'bfloat16 {content["distance"]["bfloat16"]:.4f}' in done.stdout

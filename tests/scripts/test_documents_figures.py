@@ -128,10 +128,11 @@ def test_tables_of_speed_are_relative_to_the_plain_network(figures, project):
             '| 321 x 481 | fp32 | 2.00 | 3.50 | 50 | 0.10 | 91% |',
             '| 321 x 481 | bf16 | 1.00 |  | 50 |  | 91% |',
         ],
-        'data_phases': ['| 32, 360 | 163 | 1,294 | 1,622 | 7.9, 10.0 |'],
+        'data_phases': ['| 32, 360 | 163 | 36 | 1,294 | 1,622 | 7.9, 10.0 |'],
     }
     for renderer, rows in contents.items():
         content = {'phases' if renderer == 'data_phases' else 'cases': rows}
+        content['routes'] = [{'route': 'uncompressed (--store raw)', 'ours_ms': [36.2]}]
         (figures.MEASUREMENTS / f'{renderer}.json').write_text(json.dumps(content))
         readme = project / 'README.md'
         readme.write_text(f'<!--={renderer}:{renderer}-->\n\n| a |\n|---|\n')

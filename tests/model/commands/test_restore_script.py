@@ -349,6 +349,11 @@ def test_every_file_of_a_folder_is_restored_or_counted(run, photos):
     (photos / 'p.heic').touch()
     code, printed, _ = run(photos, 'out', '--steps', '1')
     assert code == 1 and '1 .heic, 1 .txt' in printed
+    for name in ('q.jxl', 'q.psd', 'q.exr', 'q.cr2', 'r.CR2', 'q.dng'):
+        (photos / name).touch()
+    code, printed, _ = run(photos, 'out', '--steps', '1')
+    assert code == 1
+    assert '2 .cr2, 1 .dng, 1 .exr, 1 .heic, 1 .jxl, 1 .psd, 1 .txt' in printed
 
 
 def test_what_is_dropped_is_counted_and_shows_in_the_exit_code(run, photos):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from c2fdft_arch.common import atomic_write
+from c2fdft_arch.common.free_memory import free_memory
 from c2fdft_model.images import image_io, tiff
 from c2fdft_model.images.image_files import (
     ImageFileError,
@@ -18,6 +19,7 @@ from c2fdft_model.images.image_files import (
     read_image,
     write_image,
 )
+from c2fdft_model.images.image_io import image_size, read_rgb
 from helpers.image_records import (
     CHANNELS,
     FILES,
@@ -227,3 +229,22 @@ def test_a_single_pixel_is_read_and_written(tmp_path, channels, depth):
     pixel = ImageRecord(record.colour[:1, :1], alpha, depth, record.grey)
     write_image(tmp_path / 'a.png', pixel)
     assert_same(read_image(tmp_path / 'a.png'), pixel)
+
+
+@pytest.mark.parametrize(('suffix', 'kind'), [('.jpg', 'JPEG'), ('.png', 'PNG'), ('.tif', 'TIFF')])
+def test_two_hundred_megapixels_are_read_everywhere_alike(tmp_path, suffix, kind):
+    side = 14_200
+    needed = side**2 * (4 * 3 + 2 * 3)  # bytes, as float32 and twice as stored
+    if (free_memory() or needed) < 2 * needed:
+        pytest.skip('not enough memory')
+    pixels = np.add.outer(np.arange(side) // 61, np.arange(side) // 67).astype(np.uint8)
+    options = {'quality': 95} if kind == 'JPEG' else {}
+    Image.fromarray(pixels).save(tmp_path / f'a{suffix}', kind, **options)
+    path = tmp_path / f'a{suffix}'
+    assert image_size(path) == (side, side)
+    stored = read_rgb(path)
+    some = np.s_[:: side // 100, :: side // 100]
+    np.testing.assert_allclose(stored[some], pixels[some][..., None].repeat(3, 2), atol=3)
+    restoring = read_image(path).colour
+    assert restoring.shape == (side, side, 3)
+    np.testing.assert_allclose(restoring[some], stored[some] / np.float32(255), atol=1e-7)

@@ -9,13 +9,14 @@ import io
 import itertools
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import ExifTags, Image
 
-from c2fdft_model.images.image_files import read_image, write_image
+from c2fdft_model.images.image_files import NAMES, ImageFileError, read_image, write_image
 from helpers.image_records import ICC, exif_with, pixels_of
 
 EXIF = exif_with(
@@ -195,3 +196,129 @@ def test_formats_that_are_only_read_give_their_pixels(tmp_path, ending):
     read = read_image(tmp_path / f'a.{ending}')
     np.testing.assert_allclose(read.colour * 255, np.asarray(image), atol=4)
     assert write_image(tmp_path / 'b.png', read) == ()
+
+
+ANY = {316: 'A computer', 18246: 4, 50341: b'PrintIM\0' + bytes(8)}
+"""Tags of the first directory that no list of ours has."""
+
+
+@pytest.mark.parametrize('source', ['jpg', 'tif', 'png', 'webp'])
+@pytest.mark.parametrize('target', NAMED)
+def test_tags_that_we_do_not_know_are_kept(tmp_path, source, target):
+    exif = exif_with({271: 'Maker', 282: 72.0, 531: 1, **ANY})
+    Image.fromarray(pixels_of(8, 8, 3)).save(tmp_path / 'a.jpg', exif=b'Exif\0\0' + exif)
+    write_image(tmp_path / f'b.{source}', read_image(tmp_path / 'a.jpg'))
+    write_image(tmp_path / f'c.{target}', read_image(tmp_path / f'b.{source}'))
+    found = Image.open(tmp_path / f'c.{target}').getexif()
+    assert {tag: found.get(tag) for tag in ANY} == ANY and found[271] == 'Maker'
+
+
+GREY_ICC = ICC[:16] + b'GRAY' + ICC[20:]
+
+
+@pytest.mark.parametrize('target', NAMED)
+@pytest.mark.parametrize('mode', ['L', 'LA'])
+def test_what_belongs_to_a_grey_image_is_kept_or_named(tmp_path, mode, target):
+    grey = Image.fromarray(pixels_of(13, 7, 1)[:, :, 0])
+    if mode == 'LA':
+        grey.putalpha(Image.fromarray(pixels_of(13, 7, 1, seed=1)[:, :, 0]))
+    options = {'icc_profile': GREY_ICC, 'dpi': (300, 150), 'exif': b'Exif\0\0' + EXIF}
+    grey.save(tmp_path / 'a.png', **options)
+    record, result = read_image(tmp_path / 'a.png'), tmp_path / f'b.{target}'
+    if mode == 'LA' and target == 'jpg':
+        with pytest.raises(ImageFileError, match='JPEG cannot hold the alpha channel'):
+            write_image(result, record)
+        return
+    named = {'resolution', 'colour profile'} if target == 'webp' else set()
+    assert set(write_image(result, record, quality=100)) == named
+    found = found_in(result)
+    assert found['EXIF data'] == WHOLE['EXIF data'] and found['place'] == WHOLE['place']
+    if target != 'webp':
+        assert found['colour profile'] == GREY_ICC
+        assert [round(x) for x in Image.open(result).info['dpi']] == [300, 150]
+    read = read_image(result)
+    assert read.grey == (target != 'webp')
+    assert np.abs(read.colour - record.colour).max() < 0.03
+    assert (record.alpha is None) == (mode == 'L')
+    if mode == 'LA':
+        np.testing.assert_array_equal(read.alpha, record.alpha)
+
+
+@pytest.mark.parametrize('ending', ['png', 'gif', 'tif'])
+def test_a_palette_becomes_colours_and_what_belongs_to_it_is_kept(tmp_path, ending):
+    image = Image.fromarray(pixels_of(13, 7, 3)).quantize(16)
+    options = {} if ending == 'gif' else {'icc_profile': ICC, 'dpi': (300, 300)}
+    image.save(tmp_path / f'a.{ending}', **options)
+    assert write_image(tmp_path / 'b.png', read_image(tmp_path / f'a.{ending}')) == ()
+    read = Image.open(tmp_path / 'b.png')
+    np.testing.assert_array_equal(np.asarray(read), np.asarray(image.convert('RGB')))
+    if options:
+        assert read.info['icc_profile'] == ICC and round(read.info['dpi'][0]) == 300
+
+
+@pytest.mark.parametrize('ending', ['jpg', 'tif'])
+def test_cmyk_is_named_and_loses_the_profile_that_describes_it(tmp_path, ending):
+    image = Image.fromarray(pixels_of(13, 7, 4), 'CMYK')
+    image.save(tmp_path / f'a.{ending}', icc_profile=ICC[:16] + b'CMYK' + ICC[20:])
+    lost = write_image(tmp_path / 'b.png', read_image(tmp_path / f'a.{ending}'))
+    assert set(lost) == {'CMYK or Lab (now RGB)', 'colour profile'}
+    assert 'icc_profile' not in Image.open(tmp_path / 'b.png').info
+
+
+@pytest.mark.parametrize('ending', ['png', 'gif', 'webp', 'tif', 'jpg'])
+def test_further_pages_and_frames_are_named(tmp_path, ending):
+    frames = [Image.fromarray(pixels_of(16, 16, 3, seed=seed)) for seed in range(3)]
+    kind = {'jpg': 'MPO', 'tif': 'TIFF'}.get(ending, ending)
+    frames[0].save(tmp_path / f'a.{ending}', kind, save_all=True, append_images=frames[1:])
+    lost = write_image(tmp_path / 'b.png', read_image(tmp_path / f'a.{ending}'))
+    assert lost == ('2 further images of the file',)
+
+
+def test_a_preview_of_a_camera_is_no_further_image(tmp_path):
+    frames = [Image.fromarray(pixels_of(16, 16, 3, seed=seed)) for seed in range(2)]
+    frames[0].save(tmp_path / 'a.jpg', 'MPO', save_all=True, append_images=frames[1:])
+    content = (tmp_path / 'a.jpg').read_bytes()
+    second = struct.pack('<II', 0, (tmp_path / 'a.jpg').stat().st_size)  # attribute of the entry
+    start = content.index(b'MPF\0')
+    at = content.index(second[:4], start + 4 + 8 + 2 + 36 + 4 + 16)
+    preview = struct.pack('<I', 0x010001)
+    (tmp_path / 'a.jpg').write_bytes(content[:at] + preview + content[at + 4 :])
+    kinds = [e['Attribute']['MPType'] for e in Image.open(tmp_path / 'a.jpg').mpinfo[0xB002]]
+    assert kinds == ['Baseline MP Primary Image', 'Large Thumbnail (VGA Equivalent)']
+    assert read_image(tmp_path / 'a.jpg').lost == ()
+
+
+@pytest.mark.parametrize('unit', ['inch', 'centimeter', 'none'])
+@pytest.mark.parametrize('density', [(300, 300), (300, 150)])
+def test_the_resolution_is_kept_and_the_shape_of_pixels_named(tmp_path, unit, density):
+    options = {'resolution': density, 'resolutionunit': unit, 'photometric': 'rgb'}
+    tifffile.imwrite(tmp_path / 'a.tif', pixels_of(8, 8, 3), metadata=None, **options)
+    lost = write_image(tmp_path / 'b.png', read_image(tmp_path / 'a.tif'))
+    if unit == 'none':
+        assert lost == (() if density[0] == density[1] else ('shape of the pixels',))
+        return
+    assert lost == ()
+    per_inch = [x * (2.54 if unit == 'centimeter' else 1) for x in density]
+    assert Image.open(tmp_path / 'b.png').info['dpi'] == pytest.approx(per_inch, abs=0.05)
+
+
+def test_pixels_that_are_not_square_are_named_in_png_and_jpeg(tmp_path):
+    png_file = png(8)
+    at = png_file.index(b'pHYs')
+    changed = chunk(b'pHYs', struct.pack('>IIB', 2, 1, 0))
+    (tmp_path / 'a.png').write_bytes(png_file[: at - 4] + changed + png_file[at + 17 :])
+    stream = io.BytesIO()
+    Image.fromarray(pixels_of(8, 8, 3)).save(stream, 'JPEG')
+    content = bytearray(stream.getvalue())
+    content[13:18] = bytes([0, 0, 2, 0, 1])  # no unit, two pixels to one
+    (tmp_path / 'a.jpg').write_bytes(content)
+    assert 'shape of the pixels' in read_image(tmp_path / 'a.png').lost
+    assert read_image(tmp_path / 'a.jpg').lost == ('shape of the pixels',)
+
+
+@pytest.mark.parametrize('name', ['xmp', 'iptc', 'comment'])
+def test_what_is_too_long_for_jpeg_is_named_and_the_rest_is_kept(tmp_path, name):
+    Image.fromarray(pixels_of(8, 8, 3)).save(tmp_path / 'a.jpg', exif=b'Exif\0\0' + EXIF)
+    record = replace(read_image(tmp_path / 'a.jpg'), **{name: b'x' * 66_000})
+    assert write_image(tmp_path / 'b.jpg', record) == (NAMES[name],)
+    assert found_in(tmp_path / 'b.jpg')['EXIF data'] == WHOLE['EXIF data']
