@@ -6,10 +6,11 @@
 
 Small networks, photographs, several seeds. Rows: `tables` are the paper's; `targets` compares
 predicting the noise, the velocity and the clean image at equal numbers of network evaluations;
-`beyond` takes the fine stage apart. The first run measures the machine and plans how long each
-training is, so that the core of the first rows (three seeds of one task) fits the minutes. Any time
-left goes to the other rows and tasks. Running the same command again continues where it stopped,
-with the same plan. Writes results/replication/report.md and, with the same figures, report.json.
+`losses`, PSNR and L1 in the fine stage; `beyond` takes that stage apart. The first run measures the
+machine and plans how long each training is, so that the core of the first rows (three seeds of one
+task) fits the minutes. Any time left goes to the other rows and tasks. Running the same command
+again continues where it stopped, with the same plan. Writes results/replication/report.md and, with
+the same figures, report.json.
 """
 
 import argparse

@@ -31,7 +31,7 @@ TRACED_SIZE = (2, 32, 48)
 AXES = {
     'x': ('batch', 6, 'height', 'width'),
     't': ('batch',),
-    'noise': ('batch', 3, 'height', 'width'),
+    'prediction': ('batch', 3, 'height', 'width'),
 }
 """The axes of an ONNX file, by their names where any length is taken."""
 
@@ -135,15 +135,15 @@ def load_pt2(path: Path) -> Predict:
 
 
 def write_onnx(program: ExportedProgram, path: Path) -> None:
-    """Write an ONNX file with inputs x and t, output noise, named axes and the diffusion process.
+    """Write an ONNX file with inputs x and t, output prediction, named axes and the process.
 
-    The process is the entry `diffusion` of the file's metadata.
+    The diffusion process is the entry `diffusion` of the file's metadata.
     """
     import onnx_ir
     import onnxscript  # noqa: F401  (torch would name it only in its log)
 
     exported = torch.onnx.export(
-        program, dynamo=True, verbose=False, input_names=['x', 't'], output_names=['noise']
+        program, dynamo=True, verbose=False, input_names=['x', 't'], output_names=['prediction']
     )
     model = exported.model
     for value in (*model.graph.inputs, *model.graph.outputs):

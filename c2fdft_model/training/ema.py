@@ -9,7 +9,8 @@ class ModelEMA:
 
     Both networks have the same parameters. All of them are updated by a few grouped operations.
     With `warmup` the decay of iteration n is at most (1 + n) / (10 + n), as TensorFlow's average
-    has it, so that the weights of the start do not outlive a short training.
+    has it, so that the weights of the start do not outlive a short training. Unlike that of
+    `torch.optim.swa_utils` it leaves a step out by a flag that may be on the device.
     """
 
     def __init__(

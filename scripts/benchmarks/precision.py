@@ -48,7 +48,12 @@ def run(arguments: argparse.Namespace) -> Figures:
     off = distance(means['float32'], means['bfloat16'])
     noise = distance(means['float32'], means['float32, another seed'])
     print(f'Mean distance from float32: bfloat16 {off:.4f}, another seed {noise:.4f}.')
-    figures = {'curves': curves, 'distance': {'bfloat16': off, 'another_seed': noise}}
+    figures = {
+        'iterations': arguments.iterations,
+        'window': arguments.window,
+        'means': means,
+        'distance': {'bfloat16': off, 'another_seed': noise},
+    }
     return figures, off <= noise
 
 

@@ -8,10 +8,23 @@ from typing import Any
 import torch
 
 from c2fdft_arch.dft import DFT
-from c2fdft_model.diffusion.options import DiffusionOptions
+from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.restoring.description import DESCRIPTION_KEY, Description
+from c2fdft_model.restoring.restoration import restore
 
 TINY = {'dim': 8, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 1, 1, 1], 'ffn_factor': 1.0}
+
+OTHER_SETTINGS: dict[str, dict[str, Any]] = {
+    'T = 500': {'num_diffusion_timesteps': 500},
+    'another schedule': {'beta_schedule': 'quad'},
+    'ir_sde': {'process': 'ir_sde', 'ir_sde': {'noise_level': 20.0}},
+    'the clean image': {'prediction': 'clean'},
+    'one call': {'sampling_timesteps': 1},
+}
+"""Sections `diffusion`, each with another restoration than the paper's settings."""
+
+OTHER_SKIP = 'degraded'
+"""A `network_g: skip` that is not the paper's; the shapes of parameters do not show it."""
 
 
 def description(stage: str = 'coarse', network: Any = None, **diffusion: Any) -> Description:
@@ -37,3 +50,27 @@ def save_network(path: Path, saved: Description | None = None, **options: Any) -
         content[DESCRIPTION_KEY] = saved.to_plain()
     torch.save(content, path)
     return path
+
+
+def save_trained_otherwise(path: Path, settings: dict[str, Any], skip: str = OTHER_SKIP) -> Path:
+    """A checkpoint that says it was trained with these settings of `diffusion` and this `skip`."""
+    return save_network(path, description(network={'skip': skip}, **settings))
+
+
+def restored_otherwise(
+    path: Path,
+    settings: dict[str, Any],
+    image: torch.Tensor,
+    name: str,
+    skip: str = OTHER_SKIP,
+    **options: Any,
+) -> torch.Tensor:
+    """What the parameters of `save_trained_otherwise` restore with these settings and this `skip`.
+
+    What the file says of itself is not read. `name` is that of the noise; `options` are those of
+    `restore`.
+    """
+    network = DFT(**TINY, skip=skip).eval()
+    network.load_state_dict(torch.load(path, weights_only=True)['params'])
+    process = build_process(DiffusionOptions(**settings))
+    return restore(network, image, process=process, noise_name=name, **options)

@@ -210,7 +210,9 @@ def test_uninstalling_takes_the_startup_files_along(kind, wheel, source, environ
 
 
 @pytest.mark.subprocess
-@pytest.mark.parametrize('chosen', [['--weights', 'tiny.pth'], ['--model', 'derain']])
+@pytest.mark.parametrize(
+    'chosen', [['--weights', 'tiny.pth'], ['--model', 'derain'], ['--model', 'denoise']]
+)
 def test_the_command_of_a_wheel_install_restores_a_photograph(
     chosen, from_wheel, environment, tmp_path
 ):

@@ -5,6 +5,7 @@ Every training here is BasicSR's unmodified `train.py`, resumed with `--auto_res
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import resource
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from c2fdft_arch import __version__
 from c2fdft_arch.dft import DFT
 from c2fdft_model.restoring.checkpoint import read_checkpoint
 from c2fdft_model.restoring.description import defaults
@@ -338,6 +340,9 @@ def test_the_newest_and_the_best_checkpoints_are_kept(server, tmp_path):
     assert kept == {
         'net_g_8.pth', 'net_g_12.pth', 'net_g_latest.pth', 'net_g_best.pth', 'net_g_best.json',
     }  # fmt: skip
+    record = json.loads((run.models / 'net_g_best.json').read_text())
+    best = read_checkpoint(run.models / 'net_g_best.pth').description
+    assert best.iteration == record['iteration']
 
 
 def validations(printed: str) -> list[str]:
@@ -374,6 +379,7 @@ def test_every_network_says_what_it_was_trained_with(whole):
     for label, iteration in ((4, 4), ('latest', LAST)):
         found = read_checkpoint(whole.models / f'net_g_{label}.pth').description
         assert (found.stage, found.iteration, found.data) == (stage, iteration, ('pairs',))
+        assert found.version == __version__
         assert found.diffusion.sampling_timesteps == 2
         assert found.network_g == {**defaults(DFT), **whole.options['network_g']}
 

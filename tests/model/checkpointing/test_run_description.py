@@ -28,7 +28,7 @@ OPT = {
         'accumulate': 1,
         'pixel_opt': {'type': 'L1Loss'},
     },
-    'diffusion': {'beta_schedule': 'linear'},
+    'diffusion': {'beta_schedule': 'linear', 'prediction': 'noise'},
     'datasets': {
         'train': {
             'type': 'PatchCyclePairedDataset',
@@ -71,6 +71,7 @@ def test_the_same_options_differ_in_nothing():
         ('network_g: dim', 32),
         ('network_g: num_blocks', [1, 1, 1, 1]),
         ('train: stage', 'fine'),
+        ('diffusion: prediction', 'clean'),
         ('train: scheduler', {'type': 'MultiStepLR', 'milestones': [50]}),
         ('train: optim_g', {'type': 'Adam', 'lr': 3e-4}),
     ],

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
+from basicsr.archs.edsr_arch import EDSR
 from torch import nn
 
+from c2fdft_arch.baselines.noise_predictor import NoisePredictor
 from c2fdft_arch.common.option_parsing import OptionError, parse_section
 from c2fdft_arch.dft import DFT
 from c2fdft_arch.inference.settings import InferenceSettings
@@ -137,12 +140,18 @@ def test_the_coarse_stage_compares_the_prediction_with_its_target(prediction):
         assert torch.allclose(target[image], expected, atol=1e-5)
 
 
+def noise_predictor(skip):
+    backbone = EDSR(num_in_ch=7, num_out_ch=3, num_feat=8, num_block=1, upscale=1)
+    return NoisePredictor(backbone, skip=skip)
+
+
+@pytest.mark.parametrize('build', [tiny_network, noise_predictor])
 @pytest.mark.parametrize('skip', ['noisy', 'degraded', 'none'])
 @pytest.mark.parametrize('prediction', PREDICTIONS)
-def test_both_stages_train_every_parameter_with_every_target_and_skip(prediction, skip):
+def test_both_stages_train_every_parameter_with_every_target_and_skip(prediction, skip, build):
     gt, eps, lq = images(dtype=torch.float32)
     process = DDPMProcess(sampling_steps=2, prediction=prediction)
-    network = tiny_network(skip=skip)
+    network = build(skip=skip)
     stages = [
         CoarseStage(network, process, nn.L1Loss()),
         FineStage(network, process, {'l_pix': nn.L1Loss()}, {'l_ssim': SSIMLoss()}),
@@ -162,12 +171,53 @@ def identity_network(kind):
 
 @pytest.mark.parametrize('steps', [1, 4])
 @pytest.mark.parametrize('kind', [PlainDFT, DFT])
-@pytest.mark.parametrize('tile', [None, 16])
-def test_an_untrained_residual_network_returns_the_input(kind, steps, tile):
+@pytest.mark.parametrize(
+    'tiles',
+    [{}, {'tile': 16, 'tile_overlap': 8}, {'tile': 16, 'tile_overlap': 8, 'tile_blend': 'mean'}],
+    ids=['whole', 'tiles', 'patches'],
+)
+def test_an_untrained_residual_network_returns_the_input(kind, steps, tiles):
     image = torch.rand(3, 21, 30, generator=torch.Generator().manual_seed(0))
     process = DDPMProcess(sampling_steps=steps, prediction='clean')
-    restored = restore(identity_network(kind), image, process=process, tile=tile, tile_overlap=8)
+    restored = restore(identity_network(kind), image, process=process, **tiles)
     assert torch.allclose(restored, image, atol=1e-6)
+
+
+@pytest.mark.parametrize('blend', ['smooth', 'mean'])
+@pytest.mark.parametrize('prediction', PREDICTIONS)
+def test_what_is_in_one_tile_alone_is_restored_as_in_the_whole_image(prediction, blend):
+    network = noise_predictor('none')  # it sees four 3x3 convolutions far
+    image = torch.rand(3, 32, 40, generator=torch.Generator().manual_seed(0))
+    process = DDPMProcess(sampling_steps=1, prediction=prediction)
+    tiles = {'tile': 24, 'tile_overlap': 12, 'tile_blend': blend}
+    whole, tiled = (restore(network, image, process=process, **t) for t in ({}, tiles))
+    assert torch.allclose(tiled[:, :8, :12], whole[:, :8, :12], atol=1e-5)
+    assert not torch.allclose(tiled, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize('grad_steps', [1, 2])
+@pytest.mark.parametrize('prediction', PREDICTIONS)
+def test_the_gradient_of_the_last_steps_is_that_of_a_sample_begun_there(prediction, grad_steps):
+    _, x_T, y = images()
+    scale = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+
+    def predict(x_t, t):
+        return scale * (x_t - y)
+
+    whole = DDPMProcess(sampling_steps=3, prediction=prediction)
+    (found,) = torch.autograd.grad(
+        whole.sample(predict, x_T, y, grad_steps=grad_steps).sum(), scale
+    )
+    x_t = x_T
+    for number, (t, t_next) in enumerate(itertools.pairwise((*whole.timesteps, -1))):
+        if number <= 3 - grad_steps:
+            x_t = x_t.detach()
+        signal, noise = levels(t)
+        clean, eps = clean_and_noise(prediction, predict(x_t, t), x_t, signal, noise)
+        signal, noise = levels(t_next)
+        x_t = signal * clean + noise * eps
+    (expected,) = torch.autograd.grad(x_t.sum(), scale)
+    assert torch.allclose(found, expected, rtol=1e-9)
 
 
 def test_an_untrained_residual_network_returns_the_input_in_training_and_by_row_bands():

@@ -7,6 +7,7 @@ import tracemalloc
 import cv2
 import numpy as np
 import pytest
+from skimage.metrics import peak_signal_noise_ratio
 
 from c2fdft_model.evaluation import aligned_metrics, image_metrics
 from c2fdft_model.evaluation.evaluation_set import WORKER_MB, EvaluationSet
@@ -70,3 +71,11 @@ def test_what_there_is_no_memory_to_align_is_refused_with_both_numbers(monkeypat
 def test_processes_are_as_many_as_memory_suffices_for(free_mb, pixels, expected):
     found = EvaluationSet([], largest_image=pixels)
     assert found.affordable_workers(8, free_mb, pixel_bytes=16) == expected
+
+
+@pytest.mark.parametrize('data_range', [255, 1])
+def test_psnr_is_that_of_scikit_image(data_range):
+    gt, other = np.random.default_rng(0).random((2, 70, 41, 3)) * data_range
+    image = 0.9 * gt + 0.1 * other
+    expected = peak_signal_noise_ratio(gt, image, data_range=data_range)
+    assert image_metrics.psnr(image, gt, data_range) == pytest.approx(expected, abs=1e-6)

@@ -6,7 +6,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from torchvision.transforms.functional import to_tensor
 
+from c2fdft_arch.dft import DFT
 from c2fdft_model.commands import check_weights, restore
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.restoring.checkpoint import WeightsError, complete_from_weights, read_checkpoint
@@ -19,15 +21,7 @@ from c2fdft_model.restoring.description import (
 )
 from c2fdft_model.restoring.restoration import restore as restore_image
 from c2fdft_model.restoring.weights import load_network
-from helpers.checkpoints import TINY, description, save_network
-
-OTHER_SETTINGS = {
-    'T = 500': {'num_diffusion_timesteps': 500},
-    'another schedule': {'beta_schedule': 'quad'},
-    'ir_sde': {'process': 'ir_sde', 'ir_sde': {'noise_level': 20.0}},
-    'the clean image': {'prediction': 'clean'},
-    'one call': {'sampling_timesteps': 1},
-}
+from helpers.checkpoints import OTHER_SETTINGS, TINY, description, save_network
 
 
 def test_what_is_written_is_read_back_with_weights_only(tmp_path):
@@ -153,6 +147,23 @@ def test_the_command_says_what_the_weights_say(run, tmp_path):
     code, out, err = run(weights)
     assert (code, err) == (0, '')
     assert 'coarse stage, iteration 5, pairs' in out and 'Timesteps: 499, 333, 166, 0' in out
+
+
+@pytest.mark.parametrize('network', [{}, {'time_embedding': False}, {'skip': 'none'}])
+@pytest.mark.parametrize('settings', OTHER_SETTINGS.values(), ids=OTHER_SETTINGS)
+def test_the_command_restores_as_the_weights_were_trained(run, tmp_path, settings, network):
+    saved = description(network=network, **settings)
+    weights = save_network(tmp_path / 'net.pth', saved, **network)
+    assert run(weights)[0] == 0
+    trained = DFT(**TINY, **network).eval()
+    trained.load_state_dict(torch.load(weights, weights_only=True)['params'])
+    process = build_process(DiffusionOptions(**settings))
+    photo = to_tensor(Image.open('photo.png'))
+    expected = restore_image(trained, photo, process=process, noise_name='photo') * 255
+    found = to_tensor(Image.open('out.png')) * 255
+    torch.testing.assert_close(found, expected.round(), atol=1, rtol=0)
+    other = restore_image(trained, photo, noise_name='photo') * 255
+    assert (other - expected).abs().max() > 1
 
 
 def test_the_command_says_what_is_assumed(run, tmp_path):

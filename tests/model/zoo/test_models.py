@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -64,8 +67,15 @@ def test_a_model_restores_nearer_to_a_smooth_image_than_it_was_given(name):
 @pytest.mark.parametrize('name', MODELS)
 def test_a_card_names_data_licences_figures_and_limits(name):
     card = (zoo.FOLDER / f'{name}.md').read_text()
-    for word in ('## Data', 'CC-BY', '## Figures', '## Limits', f'{name}_fine.yml'):
-        assert word in card
+    parts = re.findall(r'^## (.*)', card, re.MULTILINE)
+    assert parts == ['Recipe', 'Data', 'Licence', 'Figures', 'Limits']
+    assert f'{name}_coarse.yml' in card and f'{name}_fine.yml' in card
+    photographs = re.findall(r'^- ([\w.-]+): (\S+), (.+), (\S+|public domain)$', card, re.MULTILINE)
+    licences = {licence for *_, licence in photographs}
+    free = {'CC0', 'CC-BY-4.0', 'CC-BY-SA-3.0', 'CC-BY-SA-4.0', 'GPL-2+', 'public domain'}
+    assert len(photographs) > 30 and licences <= free
+    measured = set(re.findall(r'^\| (\w+) \| \d', card, re.MULTILINE)) - {'mean'}
+    assert measured == {Path(file).stem for _, file, *_ in photographs[-7:]}
 
 
 def test_a_model_that_does_not_ship_is_answered_with_those_that_do(tmp_path, monkeypatch):
