@@ -53,7 +53,6 @@ MOST_EXIF_SEGMENTS = 256
 CHECKED = 2**28
 """Bytes; for less, the free memory is not looked up."""
 
-START_OF_SCAN = b'\xda'
 _JPEG_MARKER = re.compile(rb'\xff([^\x00\x01\xd0-\xd9\xff])', re.DOTALL)
 """With a length and content."""
 _SIZE_MARKERS = frozenset(bytes([k]) for k in range(0xC0, 0xD0)) - {b'\xc4', b'\xc8', b'\xcc'}
@@ -274,7 +273,7 @@ def read_exif(exif: bytes) -> tuple[int, bytes | None]:
 def _jpeg_header(data: bytes) -> Header | None:
     """What stands before the pixels, as decoders read it: they skip bytes that are no marker."""
     place, exif = 2, list[bytes]()
-    while (found := _JPEG_MARKER.search(data, place)) and found[1] != START_OF_SCAN:
+    while (found := _JPEG_MARKER.search(data, place)) and found[1] != b'\xda':  # start of scan
         place = found.end()
         length = int.from_bytes(data[place : place + 2], 'big')
         content = data[place + 2 : place + length]

@@ -9,9 +9,15 @@ import zipfile
 import pytest
 import torch
 
-from c2fdft_model.restoring.checkpoint import WeightsError, file_digest, read_checkpoint
+from c2fdft_model.diffusion.options import DiffusionOptions, build_process
+from c2fdft_model.restoring.checkpoint import (
+    WeightsError,
+    complete_from_weights,
+    file_digest,
+    read_checkpoint,
+)
 from c2fdft_model.restoring.weights import load_network
-from helpers.checkpoints import save_network
+from helpers.checkpoints import OTHER_SETTINGS, TINY, description, save_network
 
 LFS = b'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 101000000\n'
 PAGE = b'\n<!DOCTYPE html><html><head><title>Google Drive -\n Quota</title></head></html>'
@@ -113,3 +119,19 @@ def test_a_small_file_that_claims_a_huge_network_is_refused_before_building(
 def test_the_digest_is_that_of_sha256sum(tmp_path):
     (tmp_path / 'a').write_bytes(b'abc')
     assert file_digest(tmp_path / 'a').startswith('ba7816bf8f01cfea')
+
+
+@pytest.mark.parametrize('settings', OTHER_SETTINGS.values(), ids=OTHER_SETTINGS)
+def test_a_test_without_a_section_diffusion_has_the_sampler_of_its_weights(tmp_path, settings):
+    weights = save_network(tmp_path / 'net.pth', description(**settings))
+    opt = {
+        'network_g': {'type': 'DFT', **TINY},
+        'path': {'pretrain_network_g': str(weights)},
+    }
+    complete_from_weights(opt, lambda _: None)
+    y, x_T = torch.randn(2, 1, 3, 8, 8)
+    found, expected = (
+        build_process(DiffusionOptions(**section)).sample(lambda x_t, t: x_t / 2 + y, x_T, y)
+        for section in (opt['diffusion'], settings)
+    )
+    assert torch.equal(found, expected)

@@ -3,7 +3,9 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 from c2fdft_arch.dft import DFT
 from c2fdft_model.diffusion.options import DiffusionOptions, build_process
 from c2fdft_model.restoring import export as network_export
+from c2fdft_model.restoring import restoration
 from c2fdft_model.restoring.export import (
     ExportError,
     export_network,
@@ -23,6 +26,7 @@ from c2fdft_model.restoring.export import (
     plain_form,
     traced,
 )
+from helpers.checkpoints import restored_otherwise, save_trained_otherwise
 
 SCRIPT = Path(__file__).resolve().parents[3] / 'scripts' / 'export.py'
 
@@ -111,9 +115,24 @@ def test_a_missing_package_is_named(network, tmp_path, monkeypatch):
         export_network(network, tmp_path / 'network.onnx', program='traced')
 
 
+@pytest.fixture
+def documented_loop(project_root, tmp_path, monkeypatch):
+    """The loop of the document over the network.onnx in `tmp_path`: from pixels to pixels."""
+    text = (project_root / 'docs' / 'restoring.md').read_text(encoding='utf-8')
+    (code,) = (c for c in re.findall(r'```python\n(.*?)```', text, re.S) if 'onnxruntime' in c)
+    monkeypatch.chdir(tmp_path)
+
+    def loop(pixels: np.ndarray) -> np.ndarray:
+        Image.fromarray(pixels).save('photo.jpg', 'PNG')
+        exec(code, {})
+        return np.asarray(Image.open('restored.png'), np.float32)
+
+    return loop
+
+
 @pytest.mark.parametrize('prediction', ['noise', 'clean', 'velocity'])
 def test_the_documented_loop_restores_as_the_process_does(
-    network, onnx, project_root, tmp_path, monkeypatch, prediction
+    network, onnx, documented_loop, tmp_path, prediction
 ):
     import onnx as onnx_files
 
@@ -123,20 +142,69 @@ def test_the_documented_loop_restores_as_the_process_does(
     onnx_files.helper.set_model_props(model, {'diffusion': options})
     onnx_files.save(model, tmp_path / 'network.onnx')
     pixels = np.random.default_rng(1).integers(0, 256, (24, 32, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / 'photo.jpg', 'PNG')
-    monkeypatch.chdir(tmp_path)
-    text = (project_root / 'docs' / 'restoring.md').read_text(encoding='utf-8')
-    (code,) = (c for c in re.findall(r'```python\n(.*?)```', text, re.S) if 'onnxruntime' in c)
-    exec(code, {})
     y = torch.from_numpy(pixels.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
     x_T = np.random.default_rng(0).standard_normal(tuple(y.shape), np.float32)
     with torch.no_grad():
         expected = process.sample(
             lambda x_t, t: network(torch.cat([y, x_t], 1), t.float()), torch.from_numpy(x_T), y
         )
-    restored = np.asarray(Image.open('restored.png'), np.float32)
     expected = ((expected[0].permute(1, 2, 0).numpy() + 1) * 127.5).clip(0, 255)
-    assert np.abs(restored - expected).max() < 1
+    assert np.abs(documented_loop(pixels) - expected).max() < 1
+
+
+class Pt2Session:
+    """A .pt2 file as onnxruntime's session of the ONNX file beside it would be used."""
+
+    def __init__(self, path: str, providers: list[str]) -> None:
+        files = {'diffusion.json': ''}
+        pt2 = Path(path).with_suffix('.pt2')
+        self.predict = torch.export.load(pt2, extra_files=files).module()
+        self.custom_metadata_map = {'diffusion': files['diffusion.json']}
+
+    def get_modelmeta(self) -> Pt2Session:
+        return self
+
+    def run(self, _, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        x, t = (torch.from_numpy(inputs[name]) for name in ('x', 't'))
+        return [self.predict(x, t).numpy()]
+
+
+@pytest.mark.parametrize(
+    ('file', 'prediction', 'skip'),
+    [('network.onnx', 'clean', 'degraded'), ('network.pt2', 'velocity', 'none')],
+)
+def test_what_the_weights_describe_is_exported_with_them(
+    script, documented_loop, tmp_path, monkeypatch, file, prediction, skip
+):
+    if file == 'network.pt2':
+        runtime = SimpleNamespace(InferenceSession=Pt2Session)
+        monkeypatch.setitem(sys.modules, 'onnxruntime', runtime)
+    else:
+        for package in ('onnx', 'onnxscript', 'onnxruntime'):
+            runtime = pytest.importorskip(package)
+    settings = {
+        'prediction': prediction,
+        'num_diffusion_timesteps': 500,
+        'beta_end': 0.03,
+        'sampling_timesteps': 3,
+    }
+    weights = save_trained_otherwise(tmp_path / 'net.pth', settings, skip)
+    assert script.main([file, '--weights', str(weights)]) == 0
+    session = runtime.InferenceSession('network.onnx', providers=['CPUExecutionProvider'])
+    said = json.loads(session.get_modelmeta().custom_metadata_map['diffusion'])
+    assert said == DiffusionOptions(**settings).model_dump(mode='json')
+
+    pixels = np.random.default_rng(1).integers(0, 256, (21, 30, 3), np.uint8)
+    # the noise of the loop, which is that of the padded image
+    noise = np.random.default_rng(0).standard_normal((3, 24, 32), np.float32)
+    x_T = torch.from_numpy(noise)
+    monkeypatch.setattr(
+        restoration, 'named_noise', lambda _, shape, seed: x_T[:, : shape[1], : shape[2]]
+    )
+    image = torch.from_numpy(pixels).permute(2, 0, 1) / 255
+    expected = restored_otherwise(weights, settings, image, '', skip, precision='fp32')
+    expected = expected.permute(1, 2, 0).numpy() * 255
+    assert np.abs(documented_loop(pixels) - expected).max() < 0.51
 
 
 def test_the_axes_of_an_onnx_file_have_names_and_the_process_is_in_it(onnx):

@@ -5,9 +5,17 @@ from __future__ import annotations
 import logging
 
 import pytest
+import torch
 from basicsr.models import build_model
 
-from helpers.checkpoints import TINY, description, save_network
+from helpers.checkpoints import (
+    OTHER_SETTINGS,
+    TINY,
+    description,
+    restored_otherwise,
+    save_network,
+    save_trained_otherwise,
+)
 from helpers.training_runs import options
 
 RESIDUAL = {'network': {'skip': 'degraded'}, 'prediction': 'clean'}
@@ -58,14 +66,28 @@ def test_zero_init_is_where_training_and_average_begin_unless_weights_are_loaded
     assert model.ema.decay_in(1) == 2 / 11
 
 
-def calls_of_a_test(weights, **diffusion) -> int:
-    """Build the test of these weights; returns its number of network calls."""
+def model_that_tests(weights, **sections):
+    """Build the test of these weights."""
     opt = {
         'model_type': 'C2FDFTModel', 'is_train': False, 'network_g': {'type': 'DFT'},
         'path': {'pretrain_network_g': str(weights), 'param_key_g': None}, 'val': {},
-        'diffusion': diffusion,
     }  # fmt: skip
-    return len(build_model({**opt, **ONE_PROCESS}).process.timesteps)
+    return build_model({**opt, **ONE_PROCESS, **sections})
+
+
+def calls_of_a_test(weights, **diffusion) -> int:
+    """Build the test of these weights; returns its number of network calls."""
+    return len(model_that_tests(weights, diffusion=diffusion).process.timesteps)
+
+
+@pytest.mark.parametrize('settings', OTHER_SETTINGS.values(), ids=OTHER_SETTINGS)
+def test_a_test_without_a_section_diffusion_samples_as_the_weights_were_trained(tmp_path, settings):
+    weights = save_trained_otherwise(tmp_path / 'net.pth', settings)
+    image = torch.rand(3, 9, 11)
+    model = model_that_tests(weights)
+    model.feed_data({'lq': image[None], 'lq_path': ['photo.png']})
+    model.test()
+    assert torch.equal(model.output[0], restored_otherwise(weights, settings, image, 'photo'))
 
 
 def test_a_fine_stage_whose_coarse_weights_have_another_target_is_warned_of_both(

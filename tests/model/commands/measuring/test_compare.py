@@ -16,7 +16,7 @@ from c2fdft_arch.common.option_parsing import OptionError
 from c2fdft_arch.dft import DFT
 from c2fdft_arch.network.plain_dft import PlainDFT
 from c2fdft_model.commands.measuring import compare
-from c2fdft_model.experiments import budget, report
+from c2fdft_model.experiments import budget, measuring, report
 from c2fdft_model.experiments.costs import count_flops
 from c2fdft_model.experiments.pictures import LABEL_HEIGHT
 from c2fdft_model.experiments.systems import (
@@ -28,6 +28,7 @@ from c2fdft_model.experiments.systems import (
     validation_folders,
     with_budget,
 )
+from helpers.checkpoints import OTHER_SETTINGS, restored_otherwise, save_trained_otherwise
 
 ROOT = Path(__file__).resolve().parents[4]
 DEMO = 'options/demo_coarse.yml', 'options/demo_fine.yml'
@@ -351,6 +352,21 @@ def test_a_small_comparison_writes_table_and_picture(workplace, capsys):
     assert compare.main([*arguments, '--measure', '--detail', '8']) == 0
     printed = capsys.readouterr().out
     assert printed.count('trained before') == 2 and 'measured before' not in printed
+
+
+@pytest.mark.parametrize('settings', OTHER_SETTINGS.values(), ids=OTHER_SETTINGS)
+def test_the_test_images_are_restored_as_the_weights_were_trained(workplace, settings):
+    weights = save_trained_otherwise(workplace / 'net.pth', settings)
+    options = yaml.safe_load((workplace / 'coarse.yml').read_text())
+    options['network_g'] = {'type': 'DFT'}
+    path = workplace / 'test' / 'input' / '0.png'
+    measuring.measure(options, str(weights), [path], workplace / 'results')
+    written, degraded = (
+        cv2.imread(str(file))[..., ::-1] for file in (workplace / 'results' / '0.png', path)
+    )
+    image = torch.from_numpy(degraded.copy()).permute(2, 0, 1) / 255
+    expected = (restored_otherwise(weights, settings, image, '0') * 255).round()
+    np.testing.assert_array_equal(written, expected.permute(1, 2, 0).numpy())
 
 
 @pytest.mark.subprocess

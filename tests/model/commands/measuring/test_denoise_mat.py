@@ -18,6 +18,7 @@ from c2fdft_model.restoring import mat_denoising
 from c2fdft_model.restoring.restoration import restore
 from c2fdft_model.restoring.weights import load_network
 from helpers import matlab
+from helpers.checkpoints import OTHER_SETTINGS, restored_otherwise, save_trained_otherwise
 
 SAVERS = [matlab.save_classic, matlab.save_v73]
 BOXES = [np.array([[1, 1, 16, 12], [3, 5, 18, 20]]), np.array([[2, 1, 17, 12], [1, 2, 12, 18]])]
@@ -34,11 +35,11 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def run(weights, tmp_path, capsys):
-    def call(benchmark, given, *options, weights=weights):
+    def call(benchmark, given, *options, weights=weights, steps=('--steps', '2')):
         arguments = ['--input', given, '--output', tmp_path / 'out', '--weights', weights]
         code = denoise_mat.main(
             [
-                *(benchmark, *map(str, arguments), '--steps', '2', '--device', 'cpu'),
+                *(benchmark, *map(str, arguments), *steps, '--device', 'cpu'),
                 *('--precision', 'fp32', *options),
             ]
         )
@@ -77,6 +78,18 @@ def test_validation_blocks_are_denoised_as_floats_and_evaluate(
     gt = save(tmp_path / 'gt.mat', ValidationGtBlocksSrgb=blocks)
     measured = evaluated('sidd_val', tmp_path / 'out', gt)
     assert (len(measured.metrics), measured.problems) == (4, [])
+
+
+@pytest.mark.parametrize('settings', OTHER_SETTINGS.values(), ids=OTHER_SETTINGS)
+def test_blocks_are_denoised_as_the_weights_were_trained(run, blocks, tmp_path, settings):
+    path = matlab.save_classic(tmp_path / 'noisy.mat', ValidationNoisyBlocksSrgb=blocks[:1])
+    weights = save_trained_otherwise(tmp_path / 'net.pth', settings)
+    code, _, _ = run('sidd', path, weights=weights, steps=())
+    assert code == 0
+    written = mat_files.read_array(tmp_path / 'out' / 'Idenoised.mat', 'Idenoised')
+    image = torch.from_numpy(blocks[0, 1].astype(np.float32) / 255).permute(2, 0, 1)
+    expected = restored_otherwise(weights, settings, image, '0001_02', precision='fp32')
+    np.testing.assert_allclose(written[0, 1], expected.permute(1, 2, 0).numpy(), atol=1e-5)
 
 
 def test_the_result_does_not_depend_on_the_batch(run, blocks, tmp_path):

@@ -15,6 +15,7 @@ from c2fdft_arch.dft import DFT
 from c2fdft_model.commands.measuring import sweep as sweep_script
 from c2fdft_model.restoring.restoration import restore
 from c2fdft_model.restoring.weights import load_network
+from helpers.checkpoints import OTHER_SETTINGS, restored_otherwise, save_trained_otherwise
 
 NETWORK = {'dim': 8, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 1, 1, 1], 'ffn_factor': 1.0}
 
@@ -97,19 +98,39 @@ def test_a_plot_that_cannot_be_written_is_named_beside_the_tables(option_file, c
     assert len(rows(option_file)) == 1
 
 
+def first_image(option_file, folder: str) -> torch.Tensor:
+    """(3, H, W), RGB in [0, 1]."""
+    image = cv2.imread(str(option_file.parent / folder / 'a.png'))[..., ::-1]
+    return torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
+
+
+def psnr_of_8_bits(restored: torch.Tensor, gt: torch.Tensor) -> float:
+    error = (restored * 255).round() - gt * 255
+    return 10 * np.log10(255**2 / error.double().square().mean().item())
+
+
 def test_the_metrics_are_those_of_a_restoration_with_that_many_steps(option_file):
     run(option_file, '--steps', '2', '5', '--limit', '1')
     network = load_network(option_file.parent / 'net_g.pth')
-    degraded, gt = (
-        cv2.imread(str(option_file.parent / folder / 'a.png'))[..., ::-1] for folder in ('lq', 'gt')
-    )
-    tensor = torch.from_numpy(degraded.copy()).permute(2, 0, 1).float() / 255
+    degraded, gt = (first_image(option_file, folder) for folder in ('lq', 'gt'))
     for row in rows(option_file):
-        restored = restore(network, tensor, timesteps=int(row['steps']), noise_name='a')
-        restored = (restored * 255).round().permute(1, 2, 0).numpy()
-        psnr = 10 * np.log10(255**2 / np.mean((restored - gt) ** 2))
+        restored = restore(network, degraded, timesteps=int(row['steps']), noise_name='a')
+        psnr = psnr_of_8_bits(restored, gt)
         assert float(row['psnr']) == pytest.approx(psnr, abs=1e-2)
         assert row['images'] == '1'
+
+
+@pytest.mark.parametrize('settings', OTHER_SETTINGS.values(), ids=OTHER_SETTINGS)
+def test_the_metrics_are_those_of_the_network_that_the_weights_describe(option_file, settings):
+    weights = save_trained_otherwise(option_file.parent / 'net_g.pth', settings)
+    options = yaml.safe_load(option_file.read_text())
+    del options['diffusion']
+    option_file.write_text(yaml.safe_dump(options))
+    assert run(option_file, '--steps', '2', '--limit', '1') == 0
+    degraded, gt = (first_image(option_file, folder) for folder in ('lq', 'gt'))
+    two_steps = {**settings, 'sampling_timesteps': 2}
+    psnr = psnr_of_8_bits(restored_otherwise(weights, two_steps, degraded, 'a'), gt)
+    assert float(rows(option_file)[0]['psnr']) == pytest.approx(psnr, abs=1e-3)
 
 
 def test_arguments_of_basicsr_are_handed_on(option_file):
