@@ -54,8 +54,6 @@ CHECKED = 2**28
 """Bytes; for less, the free memory is not looked up."""
 
 _JPEG_MARKER = re.compile(rb'\xff([^\x00\x01\xd0-\xd9\xff])', re.DOTALL)
-"""With a length and content."""
-_SIZE_MARKERS = frozenset(bytes([k]) for k in range(0xC0, 0xD0)) - {b'\xc4', b'\xc8', b'\xcc'}
 _PPM_HEADER = re.compile(rb'P6\s(\d+)\s(\d+)\s(255|65535)\s')
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _END = {'PNG': b'IEND', 'JPEG': b'\xff\xd9'}
@@ -252,6 +250,8 @@ def _loaded_by_pillow(data: bytes, header: Header) -> Image.Image:
     if header.exif is None:  # damage over which Pillow might spend hours
         data = data.replace(tiff.HEADER, bytes(len(tiff.HEADER)))
     image = _open_with_pillow(io.BytesIO(data))
+    if image.width * image.height > header.width * header.height:
+        raise ValueError('it says two sizes')
     if header.kind == 'TIFF':  # with memory of its own, the guard of its plug-in is not asked
         image.im = Image.core.new(image.mode, getattr(image, '_tile_size', image.size))
     image.load()
@@ -277,7 +277,7 @@ def _jpeg_header(data: bytes) -> Header | None:
         place = found.end()
         length = int.from_bytes(data[place : place + 2], 'big')
         content = data[place + 2 : place + length]
-        if found[1] in _SIZE_MARKERS and len(content) > 5:
+        if b'\xc0' <= found[1] < b'\xd0' and found[1] not in b'\xc4\xc8\xcc' and len(content) > 5:
             _, height, width, channels = struct.unpack_from('>BHHB', content)
             # Pillow takes time that grows with the square of this number
             read = read_exif(b''.join(exif)) if len(exif) < MOST_EXIF_SEGMENTS else (1, None)

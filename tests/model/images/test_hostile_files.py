@@ -135,6 +135,22 @@ def test_a_claimed_size_is_checked_before_anything_is_decoded(
         read_rgb(tmp_path / 'a')
 
 
+def test_a_tiff_that_says_two_sizes_is_refused(tmp_path):
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, pixels_of(8, 9, 3), photometric='rgb', metadata=None)
+    content = stream.getvalue()
+    at = struct.unpack_from('<I', content, 4)[0]
+    rows = [content[k : k + 12] for k in range(at + 2, len(content) - 11, 12)]
+    rows = rows[: struct.unpack_from('<H', content, at)[0]]
+    rows += [struct.pack('<HHII', tag, 4, 1, 60_000) for tag in (256, 257)]  # of 10 GB
+    rows.sort(key=lambda row: struct.unpack('<H', row[:2]))
+    directory = struct.pack('<H', len(rows)) + b''.join(rows) + bytes(4)
+    path = tmp_path / 'two.tif'
+    path.write_bytes(content[:4] + struct.pack('<I', len(content)) + content[8:] + directory)
+    assert image_size(path) == (8, 9)
+    assert 'it says two sizes' in refusal(path)
+
+
 def test_what_does_not_fit_into_the_memory_is_refused_with_both_numbers(tmp_path, monkeypatch):
     monkeypatch.setattr(image_io, 'free_memory', lambda: 2**30)
     Image.new('1', (20000, 10000)).save(tmp_path / 'a.png')
