@@ -13,6 +13,7 @@ import yaml
 
 from c2fdft_arch.dft import DFT
 from c2fdft_model.commands.measuring import sweep as sweep_script
+from c2fdft_model.experiments.images import read_tensor
 from c2fdft_model.restoring.restoration import restore
 from c2fdft_model.restoring.weights import load_network
 from helpers.checkpoints import OTHER_SETTINGS, restored_otherwise, save_trained_otherwise
@@ -99,9 +100,7 @@ def test_a_plot_that_cannot_be_written_is_named_beside_the_tables(option_file, c
 
 
 def first_image(option_file, folder: str) -> torch.Tensor:
-    """(3, H, W), RGB in [0, 1]."""
-    image = cv2.imread(str(option_file.parent / folder / 'a.png'))[..., ::-1]
-    return torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
+    return read_tensor(option_file.parent / folder / 'a.png')
 
 
 def psnr_of_8_bits(restored: torch.Tensor, gt: torch.Tensor) -> float:
